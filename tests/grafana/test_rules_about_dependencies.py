@@ -68,7 +68,7 @@ COUNTED = [
     pytest.param(
         errors("schema_mismatch"),
         1,
-        Reported("ContractDrift", "esim-go answers in a form that we do not know.", SUPPLIER),
+        Reported("ContractDrift", "esim-go sends responses in an unexpected format.", SUPPLIER),
         id="drift",
     ),
     pytest.param(
@@ -79,7 +79,7 @@ COUNTED = [
         1,
         Reported(
             "RetryBudgetExhausted",
-            "The retry budget of esim-go ran dry: failed calls are not repeated.",
+            "The retry budget of esim-go ran dry: failed calls are not retried.",
             SUPPLIER,
         ),
         id="budget",

@@ -124,12 +124,12 @@ def failed_spans(error_type: str, collector: str = "c1") -> str:
         (
             "publish_refused",
             Reported(
-                "PublicationRefused", "A sync was read whole but refused to publish: the new catalogue looks wrong."
+                "PublicationRefused", "A sync fetched everything but refused to publish: the new catalogue looks wrong."
             ),
         ),
         (
             "lock_lost",
-            Reported("LockLost", "A sync lost its lock and gave up; another run, or a pause of the process, took it."),
+            Reported("LockLost", "A sync lost its lock and stopped: another run took it, or the process was suspended."),
         ),
     ],
 )

@@ -151,7 +151,7 @@ _SPARED: Final = Row(
         ),
         timeseries(
             "Failed notifications by reason",
-            "What channels answered when a notification was given up.",
+            "How channels responded when a notification was given up.",
             [
                 prom(
                     total(_FAILED, INTERVAL, contract.CHANNEL, contract.ERROR_TYPE),
@@ -187,7 +187,7 @@ _GRAFANA: Final = Row(
         ),
         timeseries(
             "Rules that could not be evaluated",
-            "Failed evaluations: a store did not answer, or a query is wrong.",
+            "Failed evaluations: a store did not respond, or a query is wrong.",
             [prom(total(ON_DASHBOARD.named("grafana_alerting_rule_evaluation_failures_total"), INTERVAL), "failures")],
             bars=True,
             overrides=colors(failures=RED),

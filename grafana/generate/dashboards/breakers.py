@@ -112,8 +112,8 @@ _NEAR: Final = Row(
     (
         timeseries(
             "Failures in the window",
-            f"Failed attempts of the last {_WINDOW} that a breaker counts, in the process that has most; *Instance*"
-            " chooses one. The line is"
+            f"Failed attempts of the last {_WINDOW} that a breaker counts, in the process with the most; *Instance*"
+            " selects one. The line is"
             f" ERROR_CIRCUIT_BREAKER_THRESHOLD ({_BREAKER.threshold}) where it is not set otherwise: there a circuit"
             " opens.",
             [prom(_worst(_FAILURES), _NAMED)],
@@ -122,8 +122,8 @@ _NEAR: Final = Row(
         ),
         timeseries(
             "Failure rate",
-            f"Share of the attempts of the last {_WINDOW} that failed so, in the worst process. The line is one half,"
-            " where many breakers that count by rate open.",
+            f"Share of the attempts of the last {_WINDOW} that failed this way, in the worst process. The line is one"
+            " half, where many breakers that count by rate open.",
             [prom(_worst(ratio(_FAILURES, _ATTEMPTS)), _NAMED)],
             unit="percentunit",
             maximum=1,
@@ -131,15 +131,15 @@ _NEAR: Final = Row(
         ),
         timeseries(
             "Calls in the window",
-            f"Protected calls that ended in the last {_WINDOW}, in the process that has most.",
+            f"Protected calls that ended in the last {_WINDOW}, in the process with the most.",
             [prom(_worst(_CALLS), _NAMED)],
             unit="none",
         ),
         timeseries(
             "Slow-call rate",
             f"Share of the calls of the last {_WINDOW} that took longer than {Settings().slow_call:g} s, waits and"
-            f" retries included, in the worst process. Line: {Settings().slow_share:.0%}, from which DependencySlow"
-            " looks closer.",
+            f" retries included, in the worst process. Line: {Settings().slow_share:.0%}, above which DependencySlow"
+            " may fire.",
             [prom(_worst(f"1 - ({ratio(_QUICK, _CALLS)})"), _NAMED)],
             unit="percentunit",
             maximum=1,
@@ -193,8 +193,8 @@ _COST: Final = Row(
     (
         timeseries(
             "Rejected calls",
-            "Calls that an open circuit turned away: nothing was sent to the dependency. In shadow mode: calls that"
-            " passed, and that an enforcing breaker would have turned away.",
+            "Calls that an open circuit rejected: nothing was sent to the dependency. In shadow mode: calls that"
+            " passed, and that an enforcing breaker would have rejected.",
             [
                 _counted(contract.BREAKER_REJECTIONS, "{{resilience_dependency}}", contract.DEPENDENCY),
                 _counted(contract.BREAKER_SHADOW_REJECTIONS, "{{resilience_dependency}} (shadow)", contract.DEPENDENCY),
@@ -237,7 +237,7 @@ _BACK: Final = Row(
         ),
         event_table(
             "Probes without an answer",
-            "Half-open probes whose lease ran out: the dependency took the call and said nothing.",
+            "Half-open probes whose lease ran out: the dependency accepted the call and did not respond.",
             events(contract.EVENT_PROBE_EXPIRED),
             {contract.DEPENDENCY: "Dependency", contract.PREFIX + "circuit_breaker.probes": "Probes"},
             width=10,

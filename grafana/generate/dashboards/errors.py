@@ -108,7 +108,7 @@ _PASSING: Final = Row(
         ),
         timeseries(
             "Errors by class",
-            "Transient errors are retried, throttled ones wait as asked, permanent ones are not repeated.",
+            "Transient errors are retried, throttled ones wait as asked, permanent ones are not retried.",
             [prom(total(_ERRORS, INTERVAL, contract.ERROR_CLASS), "{{resilience_error_class}}")],
             bars=True,
             overrides=_CLASSES,
@@ -202,8 +202,8 @@ _EXAMPLE: Final = Row(
     (
         metric_table(
             "Top fingerprints",
-            "The most frequent combinations of call and error within the time range. The number opens traces that"
-            " failed so.",
+            "The most frequent combinations of call and error within the time range. The number opens traces with"
+            " that failure.",
             _TOP,
             _FINGERPRINT,
             _TRACES,

@@ -41,13 +41,13 @@ _SERVES: Final = Row(
     (
         stat(
             "Answers",
-            "Requests that catalog-api answered within the time range.",
+            "Requests that catalog-api responded to within the time range.",
             [prom(total(_ANSWERS, RANGE))],
             unit="locale",
         ),
         stat(
             "Server errors",
-            "Share of answers within the time range with a status of 500 or above.",
+            "Share of responses within the time range with a status of 500 or above.",
             [prom(ratio(total(_BROKEN, RANGE), total(_ANSWERS, RANGE)))],
             unit="percentunit",
             limits=_SHARE,
@@ -55,14 +55,14 @@ _SERVES: Final = Row(
         ),
         timeseries(
             "Traffic",
-            "Answers in each interval, by route.",
+            "Responses in each interval, by route.",
             [prom(total(_ANSWERS, INTERVAL, _ROUTE), "{{http_route}}")],
             bars=True,
             width=10,
         ),
         timeseries(
             "Answers that are errors",
-            "Answers with a status of 400 or above, by route and status; those that went well would hide them.",
+            "Responses with a status of 400 or above, by route and status; successful ones would hide them.",
             [
                 prom(
                     total(
@@ -81,7 +81,7 @@ _SERVES: Final = Row(
         ),
         timeseries(
             "Latency",
-            "Median, 95th and 99th percentile of all answers of five minutes.",
+            "Median, 95th and 99th percentile of all responses of five minutes.",
             [
                 prom(quantile(share, _BUCKETS, "5m"), name)
                 for share, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
@@ -118,8 +118,7 @@ _SATURATED: Final = Row(
         ),
         timeseries(
             "Wait for a worker",
-            "How long the sync that was asked for has waited for a worker; 0 where none waits. From the line on"
-            " QueueStuck fires.",
+            "How long the requested sync has waited for a worker; 0 if none waits. Above the line QueueStuck fires.",
             [prom(f"max({ON_DASHBOARD.of(catalog.QUEUE_WAIT)})", "wait")],
             unit="s",
             limits=thresholds((None, GREEN), (Settings().queue_wait, RED)),
@@ -146,7 +145,7 @@ _SATURATED: Final = Row(
         ),
         timeseries(
             "Calls turned away by a limit",
-            "Calls that a limit could not let pass in time; nothing was sent.",
+            "Calls that a limit could not admit in time; nothing was sent.",
             [
                 prom(
                     total(ON_DASHBOARD.of(contract.LIMIT_REJECTIONS), INTERVAL, _BY, contract.LIMIT),
@@ -157,7 +156,7 @@ _SATURATED: Final = Row(
         ),
         timeseries(
             "Calls under way",
-            "Calls to a dependency whose calls at a time are limited, all processes together.",
+            "Calls in flight to a dependency with a concurrency limit, all processes together.",
             [
                 prom(
                     f"sum by ({label(_BY)}) ({ON_DASHBOARD.of(contract.CONCURRENCY_IN_FLIGHT)})",
@@ -186,7 +185,7 @@ _SATURATED: Final = Row(
         timeseries(
             "Steps of shared state",
             "95th percentile over five minutes of one step of breakers and budgets that are shared, waits for the"
-            " storage included; those that failed apart.",
+            " storage included; failed ones separately.",
             [
                 prom(
                     quantile(
@@ -203,7 +202,7 @@ _SATURATED: Final = Row(
         ),
         stat(
             "Shared state that is degraded",
-            "Processes that cannot reach shared state now and fall back to a state of their own.",
+            "Processes that cannot reach shared state now and fall back to local state.",
             [prom(f"sum({_DEGRADED})")],
             limits=thresholds((None, GREEN), (1, RED)),
             width=6,
@@ -211,7 +210,7 @@ _SATURATED: Final = Row(
         ),
         event_table(
             "Losses of shared state",
-            "When shared state could not be reached, each with what was met.",
+            "When shared state could not be reached, each with the error.",
             events(contract.EVENT_STORAGE_DEGRADED),
             {contract.STORAGE: "Storage", contract.ERROR_TYPE: "Error"},
             width=18,

@@ -70,8 +70,7 @@ _HELP: Final = Row(
     (
         stat(
             "Cured by a retry",
-            "Of the calls whose first attempt failed with what a retry can cure, the share that a later one brought"
-            " home.",
+            "Of the calls whose first attempt failed with what a retry can cure, the share that a retry made succeed.",
             [prom(_cured(RANGE))],
             unit="percentunit",
             limits=thresholds((None, RED), (0.5, YELLOW), (0.9, GREEN)),
@@ -92,7 +91,7 @@ _HELP: Final = Row(
         timeseries(
             "Calls that did not go well at once",
             "The same without those that did, which would hide them: ok_after_retry are calls that a retry saved,"
-            " fallback those with a substitute; rejected were not sent.",
+            " fallback those with a substitute value; rejected ones were not sent.",
             [
                 prom(total(_NOT_AT_ONCE, INTERVAL, contract.OUTCOME), "{{resilience_outcome}}"),
                 dots(*FAILED_ATTEMPTS, OF_DEPENDENCIES),
@@ -103,7 +102,7 @@ _HELP: Final = Row(
         ),
         timeseries(
             "Share cured by a retry",
-            "By dependency, over five minutes. Low while errors are many: the failures are not of the passing kind.",
+            "By dependency, over five minutes. Low while errors are many: the failures are not transient.",
             [prom(_cured("5m", _BY), "{{resilience_dependency}}")],
             unit="percentunit",
             maximum=1,
@@ -118,7 +117,7 @@ _COST: Final = Row(
     (
         stat(
             "Amplification",
-            "Attempts sent per call within the time range. 1 means no retries; the budget holds it near 1.2 in an"
+            "Attempts sent per call within the time range. 1 means no retries; the budget keeps it near 1.2 in an"
             " outage.",
             [prom(ratio(total(_ATTEMPTS, RANGE), total(_SENDING, RANGE)))],
             unit="none",

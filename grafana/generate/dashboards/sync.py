@@ -68,7 +68,7 @@ def _mean_duration(outcomes: str) -> str:
 
 AGE: Final = stat(
     "Age of the catalogue",
-    "Time since the published catalogue was read from the supplier. Counted on while no process reports it. Red from"
+    "Time since the published catalogue was read from the supplier. Keeps growing while no process reports it. Red from"
     " CATALOG_STALE_AFTER_S (a day) on.",
     [prom(f"time() - {PUBLISHED_AT}")],
     unit="s",
@@ -85,7 +85,7 @@ LAST_GOOD: Final = stat(
 )
 OUTCOMES: Final = timeseries(
     "Syncs by outcome",
-    "Each bar counts the syncs that ended in its interval. SKIPPED_LOCKED is no failure: another run was at work.",
+    "Each bar counts the syncs that ended in its interval. SKIPPED_LOCKED is not a failure: another sync was running.",
     [
         prom(total(_COUNT, INTERVAL, contract.OUTCOME), "{{catalog_outcome}}"),
         dots(match("span.name", contract.SYNC_SPAN)),
@@ -115,7 +115,7 @@ _FRESH: Final = Row(
         ),
         timeseries(
             "Reads by source",
-            "Reads by where the answer came from: fresh, stale, or the snapshot on disk (Redis could not be read).",
+            "Reads by where the data came from: fresh, stale, or the snapshot on disk (Redis could not be read).",
             [prom(total(ON_DASHBOARD.of(contract.READS), INTERVAL, contract.SOURCE), "{{catalog_source}}")],
             bars=True,
             overrides=colors(fresh=GREEN, stale=YELLOW, snapshot=ORANGE),
@@ -138,8 +138,8 @@ _WORKED: Final = Row(
         OUTCOMES,
         timeseries(
             "Duration of syncs",
-            "Mean of the syncs that ended in each interval, by kind: the very time where it was one. A percentile of"
-            " so few would be a bound of the histogram. Those that failed apart.",
+            "Mean of the syncs that ended in each interval, by kind; of a single sync, its duration. A percentile of"
+            " so few would only show a bucket bound. Failed ones separately.",
             [
                 prom(_mean_duration(GOOD_OUTCOMES), "{{catalog_kind}}"),
                 prom(_mean_duration(FAILED_OUTCOMES), "{{catalog_kind}} failed"),
@@ -166,14 +166,14 @@ _FAILED: Final = Row(
     (
         event_table(
             "Failed syncs",
-            "Syncs that published nothing. Open the trace, then the red attempt span: it says which call failed,"
-            " at which attempt, with what.",
+            "Syncs that published nothing. Open the trace, then the red attempt span: it shows which call failed,"
+            " at which attempt, with which error.",
             FAILED_SYNCS,
             _COLUMNS,
         ),
         timeseries(
             "Failed attempts by call",
-            "Which operation of which dependency failed, and with what. Retries may have cured them.",
+            "Which operation of which dependency failed, and with which error. A retry may have succeeded.",
             [
                 prom(_ERRORS_OF_CALLS, "{{resilience_dependency}} {{resilience_operation}}: {{error_type}}"),
                 dots(*FAILED_ATTEMPTS),
@@ -183,7 +183,7 @@ _FAILED: Final = Row(
         ),
         trace_table(
             "Failed groups and publications",
-            "Groups that could not be fetched, and publications that were refused, each with what it failed with."
+            "Groups that could not be fetched, and publications that were refused, each with its error."
             " Tempo shows them half a minute late.",
             spans(f'name =~ "{contract.GROUP_SPAN}|{contract.PUBLISH_SPAN}"', FAILED)
             + f" | select(span.{contract.GROUP}, span.{resilience.ERROR_TYPE})",

@@ -180,8 +180,8 @@ _COLLECTOR: Final = Row(
         ),
         timeseries(
             "Requests under way",
-            "Requests that an exporter holds, those between two tries included. More than none for minutes: a store is"
-            " down, or refuses one of them again and again.",
+            "Requests that an exporter holds, those between two tries included. Above zero for minutes: a store is"
+            " down, or refuses one of them repeatedly.",
             [prom(_UNDER_WAY, "{{exporter}} {{data_type}}")],
             width=24,
             height=7,
@@ -210,7 +210,7 @@ _COLLECTOR: Final = Row(
         ),
         timeseries(
             "Failed exports",
-            "Lost: refused for good by a store, or given up after OTELCOL_RETRY_FOR.",
+            "Lost: permanently refused by a store, or given up after OTELCOL_RETRY_FOR.",
             _collector("otelcol_exporter_send_failed", "exporter", matchers=(WITH_QUEUE,)),
             bars=True,
             width=12,
@@ -233,7 +233,7 @@ _STORES: Final = Row(
         ),
         timeseries(
             "Spans by service",
-            "Spans that the Collector counted before sampling. A service that falls silent stops here first.",
+            "Spans that the Collector counted before sampling. A service that stops sending shows here first.",
             [
                 prom(
                     total(OF_JOB.named("traces_span_metrics_calls_total"), INTERVAL, "service.name"),
@@ -245,8 +245,8 @@ _STORES: Final = Row(
         ),
         timeseries(
             "Clocks ahead",
-            "By how much the clock of each service is ahead of the Collector's; below zero it is behind. Seen where it"
-            " is ahead by more than a minute or behind by more than five, of jobs in any case.",
+            "By how much the clock of each service is ahead of the Collector's; below zero it is behind. Shown if it"
+            " is ahead by more than a minute or behind by more than five; for jobs always.",
             [
                 prom(f"max by (job) ({_ahead(ON_DASHBOARD)}) > 0", "{{job}} ahead"),
                 prom(f"min by (job) ({_ahead(ON_DASHBOARD)}) < 0", "{{job}} behind"),

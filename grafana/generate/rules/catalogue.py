@@ -55,10 +55,10 @@ def _failed(settings: Settings) -> Rule:
         summary="The last {{ $labels.catalog_kind }} sync failed; readers keep the last good catalogue.",
         dashboard=_DASHBOARD,
         panel="Failed syncs",
-        meaning="The latest sync of this kind ended FAILED or LOCK_UNAVAILABLE after all retries, and none has worked"
-        " since. Nothing was published. The alert ends with the next COMPLETE or PARTIAL sync of the same kind, or"
-        " after a day. Silent while CircuitBreakerOpen, AuthenticationFailed, StoreFailing or PublicationRefused says"
-        " why; that alert then lasts until a sync works.",
+        meaning="The latest sync of this kind ended FAILED or LOCK_UNAVAILABLE after all retries, and none has"
+        " succeeded since. Nothing was published. The alert ends with the next COMPLETE or PARTIAL sync of the same"
+        " kind, or after a day. Silent while CircuitBreakerOpen, AuthenticationFailed, StoreFailing or PublicationRefused says"
+        " why; that alert then lasts until a sync succeeds.",
         look=(
             "The trace in the alert: the red `attempt` span names the call, the attempt and the error.",
             "Dashboard *Catalogue sync*, table *Failed syncs*: is it always the same error?",
@@ -66,7 +66,7 @@ def _failed(settings: Settings) -> Rule:
         ),
         act=(
             "Supplier down or slow: nothing to repair here; the next run or `catalog-sync run` tries again.",
-            "LOCK_UNAVAILABLE: Redis is not there; see StoreFailing.",
+            "LOCK_UNAVAILABLE: Redis cannot be reached; see StoreFailing.",
             "`catalog-sync doctor` checks every connection and says what to do.",
         ),
         wait=2 * EVALUATION_INTERVAL,
@@ -87,7 +87,7 @@ def _partial(settings: Settings) -> Rule:
         panel="Last syncs",
         meaning="Some groups could not be fetched. They keep their last good data, marked stale; the others are fresh.",
         look=("Table *Failed groups and publications*: which group, which call.",),
-        act=("`catalog-sync run --group NAME` repeats one group. If it stays away, ask the supplier.",),
+        act=("`catalog-sync run --group NAME` syncs one group again. If it keeps failing, ask the supplier.",),
         hold=settings.hold,
         trace=_sync_trace(
             where(contract.OUTCOME, "PARTIAL"),
@@ -107,13 +107,13 @@ def _of_an_error(settings: Settings) -> tuple[Rule, ...]:
             threshold=0,
             severity="critical",
             component="catalogue",
-            summary="A sync was read whole but refused to publish: the new catalogue looks wrong.",
+            summary="A sync fetched everything but refused to publish: the new catalogue looks wrong.",
             dashboard=_DASHBOARD,
             panel="Failed groups and publications",
             meaning="The staged version failed a check before the swap: too many bundles vanished"
             " (CATALOG_MAX_DROP_RATIO), too"
-            " many rows were unusable (CATALOG_MAX_BAD_ROW_RATIO), or the staging is not whole. Readers keep the old"
-            " version.",
+            " many rows were unusable (CATALOG_MAX_BAD_ROW_RATIO), or the staged version is incomplete. Readers keep"
+            " the old version.",
             look=(
                 "The trace: the `catalog.publish` span says which check failed.",
                 "Panels *Rows set aside* and *Bundles by group*: what is missing?",
@@ -134,14 +134,14 @@ def _of_an_error(settings: Settings) -> tuple[Rule, ...]:
             threshold=0,
             severity="warning",
             component="catalogue",
-            summary="A sync lost its lock and gave up; another run, or a pause of the process, took it.",
+            summary="A sync lost its lock and stopped: another run took it, or the process was suspended.",
             dashboard=_DASHBOARD,
             panel="Failed syncs",
-            meaning="The lease of the lock ran out while the sync was at work, so it published nothing: a fenced lock"
+            meaning="The lease of the lock ran out while the sync was running, so it published nothing: a fenced lock"
             " never lets"
             " two runs write.",
-            look=("The trace: where is the gap in which nothing renewed the lock?", "CPU and memory of the host."),
-            act=("One case heals with the next run. If it repeats, the host stalls or Redis is too slow.",),
+            look=("The trace: where is the gap in which the lock was not renewed?", "CPU and memory of the host."),
+            act=("Once: the next run succeeds. Repeatedly: the host stalls or Redis is too slow.",),
             hold=settings.hold,
             trace=_sync_trace(
                 where(ERROR_TYPE, "lock_lost"), traceql=(span_attribute(ERROR_TYPE, "lock_lost"), FAILED)
@@ -162,11 +162,10 @@ def _stale(settings: Settings) -> Rule:
         dashboard=_DASHBOARD,
         panel="Age of the catalogue",
         meaning="The published catalogue is older than CATALOG_STALE_AFTER_S. Readers get it marked `stale`. The age"
-        " is counted"
-        " on while no process reports it.",
+        " keeps growing while no process reports it.",
         look=("Panel *Age over time*: since when does the line only rise?", "Does NoSyncSeen fire too?"),
         act=(
-            "`catalog-sync run` by hand; its exit code and report say what is wrong.",
+            "Start `catalog-sync run` manually; its exit code and report say what is wrong.",
             "Check that cron or the beat service still starts it.",
         ),
         trace=_sync_trace(where(contract.OUTCOME, FAILED_OUTCOMES, "=~")),
@@ -211,14 +210,14 @@ def _not_taken(settings: Settings) -> Rule:
         summary="A sync has waited for {{ $value | humanizeDuration }}, and no worker takes it.",
         dashboard="catalog-load",
         panel="Wait for a worker",
-        meaning="A sync was asked for, its message lies in the queue, and no worker has begun it: there is none, or all"
-        " are busy or hang. Readers keep the last good catalogue; from CATALOG_STALE_AFTER_S on CatalogueStale calls.",
+        meaning="A sync was requested, its message is in the queue, and no worker has started it: there is none, or all"
+        " are busy or hang. Readers keep the last good catalogue; from CATALOG_STALE_AFTER_S on, CatalogueStale fires.",
         look=(
             "Panel *Workers and their queue*: are there workers, and are all of their slots busy?",
-            "`catalog-sync status`: workers seen lately, the job under way, dead letters.",
+            "`catalog-sync status`: workers seen recently, the running job, dead letters.",
         ),
         act=(
-            "No workers: start them; what waits is done then.",
+            "No workers: start some; they process what is queued.",
             "All busy: start more, or raise `--concurrency`. A step that hangs is ended at its time limit.",
         ),
         hold=settings.hold,
@@ -237,8 +236,8 @@ def heartbeat() -> Rule:
         summary="Alerting is alive.",
         dashboard="catalog-alerting",
         panel="Grafana's notifications",
-        meaning="Always fires. Its notification goes to GRAFANA_HEARTBEAT_URL every minute; a service there calls"
-        " when it stops for two.",
+        meaning="Always fires. Its notification goes to GRAFANA_HEARTBEAT_URL every minute; a service there raises an"
+        " alarm when it stops for two.",
         look=("Nothing, while it fires.",),
         act=("If it stopped: is Grafana up, does it evaluate rules, does it reach the network?",),
     )

@@ -63,9 +63,9 @@ def _breaker_open(settings: Settings) -> Rule:
         summary="The circuit to {{ $labels.resilience_dependency }} is open: calls are rejected.",
         dashboard="catalog-breakers",
         panel="State of the circuits",
-        meaning="So many calls failed that the breaker turns further ones away, which gives the dependency time and"
-        " keeps our own processes free. It tries a probe by itself when its open time ends. After a failed sync the"
-        " alert lasts until a sync works. Silent for Redis while StoreFailing fires.",
+        meaning="So many calls failed that the breaker rejects further ones, which gives the dependency time and"
+        " keeps our own processes free. It sends a probe when its open time ends. After a failed sync the"
+        " alert lasts until a sync succeeds. Silent for Redis while StoreFailing fires.",
         look=(
             "The newest trace of the search: its red `attempt` span is one of these failures.",
             "Dashboard *Errors*, *Which dependency is it?*: timeouts, 5xx, refused connections?",
@@ -73,7 +73,7 @@ def _breaker_open(settings: Settings) -> Rule:
         ),
         act=(
             "Dependency down: wait; the breaker closes by itself. Readers keep the last good catalogue.",
-            "Dependency well, circuit forced open: somebody opened it by hand and must close it.",
+            "Dependency healthy, circuit forced open: somebody opened it manually and must close it.",
         ),
         hold=settings.hold,
         trace=_attempt_trace(),
@@ -93,11 +93,11 @@ def _authentication(settings: Settings) -> Rule:
         panel="Permanent errors by type",
         meaning="The key was revoked, has expired, or may not do this (401, 403, or Redis NOAUTH, WRONGPASS, NOPERM)."
         " No retry"
-        " helps, and the breaker stays out of it.",
+        " helps, and the breaker does not count it.",
         look=("The trace: which call. All calls: the key; one call: its rights.",),
         act=(
-            "Set a valid ESIM_GO_API_KEY, or the password in REDIS_URL, and start the processes again.",
-            "`catalog-sync doctor` proves the new one.",
+            "Set a valid ESIM_GO_API_KEY, or the password in REDIS_URL, and restart the processes.",
+            "`catalog-sync doctor` checks the new one.",
         ),
         hold=settings.hold,
         trace=_attempt_trace(
@@ -124,7 +124,7 @@ def _store(settings: Settings) -> Rule:
         look=("The trace: which command.", "`redis-cli INFO memory persistence replication`."),
         act=(
             "Down: start it. The catalogue is read from the snapshot until then.",
-            "Full: raise maxmemory, or remove what is not ours; each sync removes old versions.",
+            "Full: raise maxmemory, or remove keys of other programs; each sync removes old versions.",
             "Read-only: REDIS_URL names a replica, or the disk is full.",
         ),
         hold=settings.hold,
@@ -140,14 +140,16 @@ def _drift(settings: Settings) -> Rule:
         threshold=0,
         severity="warning",
         component="catalogue",
-        summary="{{ $labels.resilience_dependency }} answers in a form that we do not know.",
+        summary="{{ $labels.resilience_dependency }} sends responses in an unexpected format.",
         dashboard="catalog-errors",
         panel="Permanent errors by type",
-        meaning="An answer with status 200 was no JSON, or its rows had not the fields that the sync needs: the"
+        meaning="A response with status 200 was not JSON, or its rows lacked fields that the sync needs: the"
         " supplier changed"
-        " its format, or something between us and it answers in its place.",
+        " its format, or a proxy in between responds in its place.",
         look=("The trace: the `attempt` span's event names the field or the content type.", "Panel *Rows set aside*."),
-        act=("Compare an answer with docs of the supplier; adapt the reader of rows, or write to the supplier.",),
+        act=(
+            "Compare a response with the supplier's documentation; adapt the parsing of rows, or contact the supplier.",
+        ),
         hold=settings.hold,
         trace=_attempt_trace(
             where(contract.ERROR_TYPE, _DRIFT_ERRORS, "=~"),
@@ -165,13 +167,13 @@ def _budget(settings: Settings) -> Rule:
         threshold=0,
         severity="warning",
         component="catalogue",
-        summary="The retry budget of {{ $labels.resilience_dependency }} ran dry: failed calls are not repeated.",
+        summary="The retry budget of {{ $labels.resilience_dependency }} ran dry: failed calls are not retried.",
         dashboard="catalog-retries",
         panel="Suppressed retries",
         meaning="Too large a share of calls needed retries, so further ones are not made: they would only add load to a"
-        " dependency that is in trouble.",
+        " dependency that already fails.",
         look=("Dashboard *Retries*, *What do they cost?*", "Dashboard *Errors*: what do the calls fail with?"),
-        act=("Treat the cause. Raise the budget only if the dependency can carry the load.",),
+        act=("Fix the cause. Raise the budget only if the dependency can take the load.",),
         hold=settings.hold,
         trace=Trace(
             logql=with_trace(contract.EVENT_BUDGET_EXHAUSTED, _OF_DEPENDENCY),
@@ -195,7 +197,7 @@ def _throttled(settings: Settings) -> Rule:
         summary="{{ $labels.resilience_dependency }} asks us to slow down.",
         dashboard="catalog-errors",
         panel="Errors by type",
-        meaning="Many answers were 429. The client waits as asked; syncs become slow and may run into their deadline.",
+        meaning="Many responses were 429. The client waits as asked; syncs become slow and may reach their deadline.",
         look=(
             "Dashboard *Retries*, *Waits before retries*: how long does it ask us to wait?",
             "Who else uses the key?",
@@ -252,7 +254,7 @@ def _slow(settings: Settings) -> Rule:
         meaning="A brownout: calls still succeed, but time limits cut attempts"
         f" ({settings.cut_share:.0%} of calls or more), or more calls than usual take longer than"
         f" {settings.slow_call:g} s ({settings.slow_share:.0%} or more, and four times the share of the last day). Both"
-        " are shares, so fast calls in between hide nothing. Silent while Throttled says why.",
+        " are shares, so many fast calls cannot hide the slow ones. Silent while Throttled says why.",
         look=("Dots on the panel open slow traces: is it one long attempt, or many with waits between them?",),
         act=("Slow attempts: the dependency or the network. Many attempts: see its errors.",),
         hold=settings.hold,
@@ -283,12 +285,12 @@ def _burn(settings: Settings, name: str, rate: float, long: int, short: int, eve
         return f"({share}) / {budget:g}"
 
     enough = f"({total(calls, duration(short), _BY)} >= {settings.least_calls})"
-    told_already = f"({total(syncs(FAILED_OUTCOMES), duration(short))} > 0)"
+    reported_already = f"({total(syncs(FAILED_OUTCOMES), duration(short))} > 0)"
     seen = IN_RULE.named(causes.CAUSE_SEEN_AT, f'{label(_BY)}!=""')
     caused = f"(max by ({label(_BY)}) ({seen}) > time() - {settings.remembered(short)})"
     return Rule(
         name=name,
-        expr=f"{burning(long)} and {by} ({burning(short)} > {rate:g}) and {by} {enough} unless on () {told_already}"
+        expr=f"{burning(long)} and {by} ({burning(short)} > {rate:g}) and {by} {enough} unless on () {reported_already}"
         f" unless {by} {caused}",
         operator=">",
         threshold=rate,
@@ -306,7 +308,7 @@ def _burn(settings: Settings, name: str, rate: float, long: int, short: int, eve
         " Silent while a failed sync, or a critical alert about the same dependency, of the shorter window says"
         " the same.",
         look=("Dashboard *Errors*, *What does one look like?*: the top fingerprint and its traces.",),
-        act=("Treat the top fingerprint: see the rule for its error, or ask the dependency's owner.",),
+        act=("Fix the top fingerprint: see the rule for its error, or ask the dependency's owner.",),
         hold=settings.hold,
         every=every,
         trace=_attempt_trace(),

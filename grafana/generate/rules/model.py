@@ -13,9 +13,9 @@ Component = Literal["catalogue", "alerting", "telemetry", "heartbeat"]
 Operator = Literal[">", "<"]
 
 SEVERITIES: Final[dict[Severity, str]] = {
-    "critical": "A person is called at any hour.",
-    "warning": "Somebody looks at it in working hours.",
-    "none": "A sign of life; no one is notified.",
+    "critical": "Pages the person on call, at any hour.",
+    "warning": "To be looked at in working hours.",
+    "none": "A heartbeat; nobody is notified.",
 }
 
 

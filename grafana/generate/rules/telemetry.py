@@ -48,10 +48,10 @@ def _delivery(settings: Settings) -> Rule:
         summary="Alerts do not reach the channel {{ $labels.resilience_channel }}.",
         dashboard="catalog-alerting",
         panel="Failed deliveries",
-        meaning="A notification of the services themselves was given up after retries. It lies in the dead letters"
+        meaning="A notification of the services themselves was given up after retries. It is a dead letter"
         " unless another"
         " channel took it.",
-        look=("Table *Failed deliveries*: what did the channel answer?", "`catalog-sync alerts`: the outbox."),
+        look=("Table *Failed deliveries*: how did the channel respond?", "`catalog-sync alerts`: the outbox."),
         act=("Correct the channel's ERROR_ALERT_* variable; `catalog-sync alerts test` tries it.",),
         hold=settings.hold,
         trace=Trace(
@@ -76,7 +76,7 @@ def _grafana_delivery(settings: Settings) -> Rule:
         meaning="Grafana could not deliver to a contact point. The other contact points of the route still get this"
         " alert.",
         look=("*Alerting*, *Contact points* in Grafana: the last error of each.",),
-        act=("Correct the GRAFANA_* variable of the contact point and start Grafana again.",),
+        act=("Correct the GRAFANA_* variable of the contact point and restart Grafana.",),
         hold=settings.hold,
     )
 
@@ -101,11 +101,11 @@ def _dropped(settings: Settings) -> Rule:
         summary="Our processes lose telemetry: {{ $value }} items in five minutes.",
         dashboard="catalog-telemetry",
         panel="Drops and failed exports",
-        meaning="A queue of the SDK was full, or an export was given up. Traces and counts of that time have holes."
+        meaning="A queue of the SDK was full, or an export was given up. Traces and counts of that time are incomplete."
         " The sync"
         " itself is not slowed down.",
         look=("Panels *Queues of the SDK* and *Duration of exports*.", "Is the Collector up, and does it refuse data?"),
-        act=("Collector down: start it. Collector well: raise OTEL_BSP_MAX_QUEUE_SIZE, or lower the volume.",),
+        act=("Collector down: start it. Collector healthy: raise OTEL_BSP_MAX_QUEUE_SIZE, or lower the volume.",),
         hold=settings.hold,
     )
 
@@ -129,15 +129,15 @@ def _collector_losing(settings: Settings) -> Rule:
         summary="The Collector refuses or throws away telemetry: {{ $value }} items in five minutes.",
         dashboard="catalog-telemetry",
         panel="Refused and thrown away",
-        meaning="A queue to a store was full, the memory limiter refused data, or a store refused a request for good"
-        " (400, 401, 413), or for a day.",
+        meaning="A queue to a store was full, the memory limiter refused data, or a store refused a request permanently"
+        " (400, 401, 413) or for a day.",
         look=(
-            "Panel *Failed exports*: which store refuses? The Collector's log has its answer.",
+            "Panel *Failed exports*: which store refuses? The Collector's log has its response.",
             "Panel *Queues to the stores*: which store is behind?",
             "Panel *Memory*.",
         ),
         act=(
-            "Refused: correct what the answer names: credentials, limits, the clock of a host.",
+            "Refused: correct what the response names: credentials, limits, the clock of a host.",
             "Full: bring the store back; raise the queue or the limit of memory in otel-collector/ if it recurs.",
         ),
         hold=settings.hold,
@@ -162,16 +162,16 @@ def _stuck(settings: Settings) -> Rule:
         " take.",
         dashboard="catalog-telemetry",
         panel="Requests under way",
-        meaning="A request to a store has been under way at every look for more than a minute. Either the store takes"
+        meaning="Requests to a store have been in flight without a break for more than a minute. Either the store takes"
         " nothing, and the queue grows; or it refuses one request again and again, and the others pass. Silent while"
         " StoreDown fires for the same store.",
         look=(
-            "Panel *Queues to the stores*: grows it, or does it stay small?",
-            "The Collector's log: `Exporting failed` names the answer of the store.",
+            "Panel *Queues to the stores*: does it grow, or stay small?",
+            "The Collector's log: `Exporting failed` has the response of the store.",
         ),
         act=(
             "Queue grows: bring the store back, or raise its limit.",
-            "Queue small: correct what the answer names. The request is given up after OTELCOL_RETRY_FOR.",
+            "Queue small: correct what the response names. The request is given up after OTELCOL_RETRY_FOR.",
         ),
         wait=75,
         hold=settings.hold,
@@ -189,9 +189,9 @@ def _clock(settings: Settings) -> Rule:
         summary="A clock of {{ $labels.job }} is off by {{ $value | humanizeDuration }}.",
         dashboard="catalog-telemetry",
         panel="Clocks ahead",
-        meaning="The host of a process and that of the Collector do not agree about the time. Metrics are right, since"
+        meaning="The host of a process and that of the Collector have different times. Metrics are right, since"
         " the Collector replaces such times. Traces and log records have the wrong ones: searches by time miss them,"
-        " and Loki refuses what is from the future. A catalogue that is published so has an age that is not known to"
+        " and Loki refuses records from the future. The age of a catalogue published this way is unknown to"
         " other hosts.",
         look=(
             "Panel *Clocks ahead*: by how much, and in which direction?",
@@ -215,8 +215,8 @@ def _queue(settings: Settings) -> Rule:
         summary="The Collector's queue to {{ $labels.exporter }} is {{ $value | humanizePercentage }} full.",
         dashboard="catalog-telemetry",
         panel="Queues to the stores",
-        meaning="The store takes less than comes in. Nothing is lost until the queue is full.",
-        look=("Is the store up, is its disk full, does it answer slowly?",),
+        meaning="The store accepts less than comes in. Nothing is lost until the queue is full.",
+        look=("Is the store up, is its disk full, is it slow?",),
         act=("Bring the store back: the queue drains by itself.",),
         wait=60,
         hold=settings.hold,
@@ -240,7 +240,7 @@ def _collector_down() -> Rule:
         panel="Targets that answer",
         meaning="Prometheus cannot scrape the Collector. Syncs go on; the services' own alerts still go out.",
         look=("`docker compose logs otel-collector`, or the journal of its host.",),
-        act=("Start it. Its queues on disk are sent then; what the SDKs dropped meanwhile is gone.",),
+        act=("Start it. It then sends its queues from disk; what the SDKs dropped meanwhile is lost.",),
         wait=EVALUATION_INTERVAL,
     )
 
@@ -278,10 +278,10 @@ def _prometheus_down() -> Rule:
         summary="Prometheus does not answer: no rule can be evaluated, each keeps its last state.",
         dashboard="catalog-telemetry",
         panel="Targets that answer",
-        meaning="Grafana gets no data from Prometheus. Alerts that fire go on, no other one can begin. The services'"
+        meaning="Grafana gets no data from Prometheus. Firing alerts continue; no other can start. The services'"
         " own alerts still go out. Where Prometheus evaluates the rules itself, Watchdog falls silent instead.",
         look=("`docker compose logs prometheus`: is the disk full, is it out of memory, does it replay its log?",),
-        act=("Start it. Samples of the time wait in the Collector's queue on disk.",),
+        act=("Start it. Samples taken meanwhile wait in the Collector's queue on disk.",),
         wait=2 * EVALUATION_INTERVAL,
         no_data="Alerting",
         not_evaluated="Alerting",
