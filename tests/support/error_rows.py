@@ -19,8 +19,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 RETRY_AFTER = 7
 _FURTHER = {
     "at once": ("immediate", True),
-    "may repeat": ("idempotent", True),
-    "must not repeat": ("idempotent", False),
+    "safe to retry": ("idempotent", True),
+    "not safe to retry": ("idempotent", False),
 }
 _DEFAULTS: dict[str, Any] = {"retry_after": None, "max_retries": None, "immediate": False, "idempotent": None}
 

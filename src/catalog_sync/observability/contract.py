@@ -39,7 +39,7 @@ GROUPS_FAILED: Final = "catalog.groups.failed"
 REASON: Final = "catalog.reason"
 """Why a row was set aside."""
 SOURCE: Final = "catalog.source"
-"""Where the answer to a read came from."""
+"""Where the data of a read came from."""
 ATTEMPTS: Final = "catalog.sync.attempts"
 """Requests that the sync sent to the supplier."""
 RETRIES: Final = "catalog.sync.retries"
@@ -72,7 +72,7 @@ SERVICE_API: Final = "catalog-api"
 SERVICE_WORKER: Final = "catalog-worker"
 """A worker of the queue."""
 SERVICE_SIMULATOR: Final = "esim-go-simulator"
-"""The stand-in of the supplier."""
+"""The simulator of the supplier."""
 SERVICES: Final = ("catalog-sync", "catalog-api", "catalog-worker", "esim-go-simulator")
 """Values of ``service.name``."""
 SYNC_DURATION: Final = Metric(
@@ -90,14 +90,10 @@ SYNC_QUARANTINED: Final = Metric(
     "catalog.sync.quarantined", "counter", "{bundle}", ("catalog.group", "catalog.reason"), "Rows that were set aside."
 )
 AGE: Final = Metric("catalog.age", "gauge", "s", (), "Age of the published catalogue.")
-READS: Final = Metric("catalog.reads", "counter", "{read}", ("catalog.source",), "Reads by where the answer came from.")
+READS: Final = Metric("catalog.reads", "counter", "{read}", ("catalog.source",), "Reads by where the data came from.")
 QUEUE_SIZE: Final = Metric("catalog.queue.size", "gauge", "{message}", (), "Messages that no worker has taken.")
 QUEUE_WAIT: Final = Metric(
-    "catalog.queue.wait",
-    "gauge",
-    "s",
-    (),
-    "How long the sync that was asked for waits for a worker; 0 where none waits.",
+    "catalog.queue.wait", "gauge", "s", (), "How long the requested sync has waited for a worker; 0 if none waits."
 )
 QUEUE_DEAD_LETTERS: Final = Metric(
     "catalog.queue.dead_letters",
@@ -106,19 +102,17 @@ QUEUE_DEAD_LETTERS: Final = Metric(
     (),
     "Messages that were put aside because no worker can handle them.",
 )
-WORKER_ALIVE: Final = Metric(
-    "catalog.worker.alive", "gauge", "{worker}", (), "Workers that have shown themselves lately."
-)
+WORKER_ALIVE: Final = Metric("catalog.worker.alive", "gauge", "{worker}", (), "Workers that reported recently.")
 WORKER_SLOTS: Final = Metric(
-    "catalog.worker.slots", "gauge", "{step}", (), "Steps that all workers together can do at a time."
+    "catalog.worker.slots", "gauge", "{step}", (), "Steps that all workers together can run at a time."
 )
-WORKER_BUSY: Final = Metric("catalog.worker.busy", "gauge", "{step}", (), "Steps that workers are doing.")
+WORKER_BUSY: Final = Metric("catalog.worker.busy", "gauge", "{step}", (), "Steps that workers are running.")
 CLOCK: Final = Metric(
     "catalog.clock",
     "gauge",
     "s",
     (),
-    "The clock of the process, in seconds since the epoch; beside the time of the sample it shows how far it is off.",
+    "The clock of the process, in seconds since the epoch; compared with the time of the sample it shows how far it is off.",
 )
 
 METRICS: Final = (

@@ -30,7 +30,7 @@ ALERT_OUTCOMES: Final = ("delivered", "failed")
 ATTEMPT_NUMBER: Final = "resilience.attempt.number"
 """Number of the attempt within its call, from 1."""
 ATTEMPT_HEDGED: Final = "resilience.attempt.hedged"
-"""Whether this is the second of two attempts at once."""
+"""Whether this is the hedge: the second of two concurrent attempts."""
 ATTEMPT_DURATION: Final = "resilience.attempt.duration"
 """Seconds from the beginning of the attempt until it failed."""
 RETRY_DELAY: Final = "resilience.retry.delay"
@@ -96,7 +96,7 @@ BREAKER_WINDOW_CALLS: Final = "resilience.circuit_breaker.window.calls"
 BREAKER_OPEN_FOR: Final = "resilience.circuit_breaker.open_for"
 """Seconds until a probe may pass."""
 BREAKER_PROBES: Final = "resilience.circuit_breaker.probes"
-"""Half-open probes that did not answer in time."""
+"""Half-open probes that did not end in time."""
 LIMIT: Final = "resilience.limit"
 """Which limit it is."""
 LIMITS: Final = ("rate", "concurrency")
@@ -156,7 +156,7 @@ ERRORS: Final = Metric(
         "resilience.error.class",
         "resilience.error.severity",
     ),
-    "Failed attempts by what they failed with.",
+    "Failed attempts by error.",
 )
 DELAY: Final = Metric(
     "resilience.retry.delay",
@@ -185,7 +185,7 @@ LIMIT_WAIT: Final = Metric(
     "histogram",
     "s",
     ("resilience.dependency", "resilience.limit"),
-    "Waits for a permit or a slot; what passed at once is not in it.",
+    "Waits for a permit or a slot; calls that passed at once are not included.",
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 LIMIT_REJECTIONS: Final = Metric(
@@ -193,7 +193,7 @@ LIMIT_REJECTIONS: Final = Metric(
     "counter",
     "{call}",
     ("resilience.dependency", "resilience.limit"),
-    "Calls that a limit could not let pass in time; nothing was sent.",
+    "Calls that a limit could not admit in time; nothing was sent.",
 )
 LIMIT_SHADOW_EXCEEDED: Final = Metric(
     "resilience.limit.shadow_exceeded",
@@ -207,7 +207,7 @@ CONCURRENCY_IN_FLIGHT: Final = Metric(
     "updowncounter",
     "{call}",
     ("resilience.dependency",),
-    "Calls under way to a dependency whose calls at a time are limited.",
+    "Calls in flight to a dependency with a concurrency limit.",
 )
 TIMEOUT_ABANDONED: Final = Metric(
     "resilience.timeout.abandoned",
@@ -335,7 +335,7 @@ METRICS: Final = (
 )
 
 ATTEMPT_SPAN: Final = "attempt"
-"""One attempt; current while it runs, so that client spans lie inside it. The second of two at once is hedged."""
+"""One attempt; current while it runs, so that client spans lie inside it. The second of two concurrent attempts is hedged."""
 DELIVERY_SPAN: Final = "alert.deliver"
 """One notification on its way to a channel; linked to the trace that caused it."""
 EVENT_ATTEMPT_FAILED: Final = "resilience.attempt.failed"
@@ -351,11 +351,11 @@ EVENT_BUDGET_EXHAUSTED: Final = "resilience.retry.budget_exhausted"
 EVENT_STATE_CHANGED: Final = "resilience.circuit_breaker.state_changed"
 """A circuit breaker changed its state."""
 EVENT_PROBE_EXPIRED: Final = "resilience.circuit_breaker.probe_expired"
-"""A half-open probe did not answer within its lease; its slot is free again."""
+"""A half-open probe did not end within its lease; its slot is free again."""
 EVENT_STORAGE_DEGRADED: Final = "resilience.storage.degraded"
 """Shared state cannot be reached, or not in time: processes fall back to local state. Emitted once per outage."""
 EVENT_STORAGE_RESTORED: Final = "resilience.storage.restored"
-"""Shared state answers again, and what was found out meanwhile was merged."""
+"""Shared state responds again, and what was learned meanwhile was merged."""
 EVENT_STORAGE_DAMAGED: Final = "resilience.storage.damaged"
 """A file of shared state cannot be used. It was set aside, and its state starts empty."""
 EVENT_ERROR_CLASSIFIED: Final = "resilience.error.classified"
