@@ -22,12 +22,12 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "alerting-channels.md"
 
 
 class NtfyChannel:
-    """Pushes alerts to phones by way of an ntfy server."""
+    """Pushes alerts to phones through an ntfy server."""
 
     name = "ntfy"
     min_interval = 1.0  # seconds between two messages
-    coalesce_from = 3  # from so many waiting messages on they are sent as one digest
-    keeps_incidents = False  # the receiver holds nothing open until it is notified of the end
+    coalesce_from = 3  # from this many waiting messages on they are sent as one digest
+    keeps_incidents = False  # the receiver keeps no incident open until it gets the resolution
 
     def __init__(self, url: str, topic: str) -> None:
         self._url, self._topic = url, topic
