@@ -1,4 +1,4 @@
-# Two commands are enough: `make demo` runs the main job, `make test` passes the tests. Both set up .venv first.
+# Two commands are enough: `make demo` shows what it does, `make test` runs the tests. Both set up .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,19 +7,19 @@ BENCH := .venv-bench
 OLDEST := .venv-oldest
 PIP_OPTIONS := --disable-pip-version-check --constraint constraints.txt
 DATA ?= .cache/drill
-# A file of tests is run by one process, in the order that tests/conftest.py gives; -n 0 runs all in one.
+# Each file of tests is run by one process, in the order of tests/conftest.py; -n 0 runs all in one.
 IN_PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
-# Of pip's five hundred lines: a count that grows, and what went wrong.
+# Instead of pip's five hundred lines: a growing count, and errors.
 SHOW_PROGRESS := /^Collecting/ && ++n % 20 == 0 { print "        " n " packages found"; fflush() } \
 	/^Installing collected/ { print "        installing " n " packages"; fflush() } \
 	/^(ERROR|WARNING|error)/ { print } /^FAILED/ { failed = 1 } END { exit failed }
 
-# Tests start hundreds of Python processes: what one has compiled serves the next.
+# Tests start hundreds of Python processes, which share the compiled bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo up test oldest pythons faults mutants lint lint-types lint-rest format docs site bench collector dashboards drill preview deploy deploy-tools image-info clean
 
-help: ## What there is to make
+help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml src/otel_resilience/pyproject.toml constraints.txt
@@ -35,17 +35,17 @@ $(STAMP): pyproject.toml src/otel_resilience/pyproject.toml constraints.txt
 install: $(STAMP) ## Set up .venv: both distributions from this tree, with all extras
 	@echo "Next: make demo, or $(BIN)/catalog-sync --help"
 
-demo: $(STAMP) ## Run the whole story on this machine: sync, faults, outage, recovery
+demo: $(STAMP) ## Play a sync, faults, an outage and the recovery on this machine
 	@$(BIN)/catalog-sync demo
 
-up: $(STAMP) ## Start API, workers, scheduler, and where none are set a simulator and a Redis; Ctrl-C stops all
+up: $(STAMP) ## Start API, workers, scheduler, and unless configured a simulator and a Redis; Ctrl-C stops all
 	@$(BIN)/python -m catalog_sync.up
 
-test: $(STAMP) ## Pass the tests
+test: $(STAMP) ## Run the tests
 	@sh .ci/tools
 	@$(BIN)/python -m pytest $(IN_PARALLEL) $(TEST_OPTIONS) || sh .ci/again $$? $(BIN)/python
 
-oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it allows
+oldest: ## Run the tests of the library with the oldest OpenTelemetry that it allows
 	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
 	@grep -vE '^(opentelemetry-|googleapis|importlib|packaging|protobuf|wrapt)' constraints.txt > $(OLDEST)/constraints.txt
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt \
@@ -57,7 +57,7 @@ oldest: ## Pass the tests of the library with the oldest OpenTelemetry that it a
 		pyyaml redis requests rich 'SQLAlchemy[asyncio]' stamina tenacity
 	@$(OLDEST)/bin/python -m pytest tests/otel_resilience $(TEST_OPTIONS)
 
-pythons: $(STAMP) ## Pass the tests with each other supported Python that is installed (ten minutes each)
+pythons: $(STAMP) ## Run the tests with each other supported Python that is installed (ten minutes each)
 	@set -e; PYTHONPATH=tests $(BIN)/python -m support.pythons | while read -r version python; do \
 		echo "Python $$version"; \
 		test -x .venv-$$version/bin/python || $$python -m venv .venv-$$version; \
@@ -69,11 +69,11 @@ faults: $(STAMP) ## Run the tests that prove the table of faults and print it wi
 	@sh .ci/tools
 	@$(BIN)/python -m pytest $(IN_PARALLEL) -m fault --fault-table=-
 
-mutants: $(STAMP) ## Change the core in small ways and print how many changes the tests notice (an hour; see docs/mutants.md)
+mutants: $(STAMP) ## Mutation testing of the core: print the score and the survivors (hours; see docs/mutants.md)
 	@sh .ci/tools
 	@nice -n 15 $(BIN)/python -m tools.mutants $(MUTANTS_OPTIONS)
 
-lint: $(STAMP) ## Check types, style and that generated files are current
+lint: $(STAMP) ## Check types, style and imports between folders
 	@$(MAKE) --no-print-directory --jobs 2 lint-types lint-rest
 
 lint-types: $(STAMP)
@@ -89,19 +89,19 @@ format: $(STAMP) ## Format the code
 	@$(BIN)/python -m ruff check --fix --quiet . || true
 	@$(BIN)/python -m ruff format .
 
-docs: $(STAMP) ## Write the generated references anew
+docs: $(STAMP) ## Regenerate the reference pages
 	@$(BIN)/python -m tools.telemetry
 	@$(BIN)/python docs/public_api.py
 	@PYTHONPATH=tests $(BIN)/python -m tools.site.references
 	@$(BIN)/python -m tools.settings
 	@PYTHONPATH=tests $(BIN)/python -m support.fault_table
 
-site: $(STAMP) ## Build the site of docs/ into site/, where every warning is an error
+site: $(STAMP) ## Build the site of docs/ into site/; every warning is an error
 	@PYTHONPATH=tests $(BIN)/python -m tools.site.diagrams
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
-	@echo "Built; to read it: $(BIN)/python -m http.server --directory site --bind 127.0.0.1 8000"
+	@echo "Built. To read it: $(BIN)/python -m http.server --directory site --bind 127.0.0.1 8000"
 
-bench: $(STAMP) ## Measure against peers and print the tables (ten minutes)
+bench: $(STAMP) ## Run the benchmarks against other libraries and print the tables (ten minutes)
 	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
 	@$(BENCH)/bin/python -m pip install --quiet $(PIP_OPTIONS) --editable src/otel_resilience --editable . \
 		-r benchmarks/requirements.txt
@@ -118,21 +118,21 @@ collector: ## Build the Collector with Go (minutes, once) and print where it is
 deploy-tools: ## Build helm with Go, for the chart's tests (minutes, once) and print where it is
 	@sh deploy/tools
 
-deploy: ## Write the plain manifests of deploy/kubernetes from the chart anew
+deploy: ## Regenerate the plain manifests of deploy/kubernetes from the chart
 	@sh deploy/render
 
-image-info: $(STAMP) ## List what the image has installed: .cache/image/sbom.cdx.json (CycloneDX), licences.txt
+image-info: $(STAMP) ## List what the image contains: .cache/image/sbom.cdx.json (CycloneDX), licences.txt
 	@$(BIN)/python deploy/image_info.py
 
 drill: $(STAMP) ## Play eighteen incidents against the real programs and print who was notified, and when (20 minutes)
 	@sh .ci/tools
 	@PYTHONPATH=tests $(BIN)/python -m drill $(DRILL_OPTIONS)
 
-dashboards: $(STAMP) ## Write dashboards, alert rules and their pages anew
+dashboards: $(STAMP) ## Regenerate dashboards, alert rules and their pages
 	@$(BIN)/python -m grafana.generate $(if $(RUNBOOK_BASE),--runbook-base $(RUNBOOK_BASE))
 
-preview: $(STAMP) ## Draw the dashboards from what a drill kept in DATA (Node, Chromium; 450 MB of packages, once)
+preview: $(STAMP) ## Draw the dashboards from the data that a drill kept in DATA (Node, Chromium; 450 MB of packages, once)
 	@$(BIN)/python -m grafana.preview --data $(DATA) $(PREVIEW_OPTIONS)
 
-clean: ## Remove what the other targets made
+clean: ## Remove what the other targets created
 	rm -rf $(VENV) .venv-3.* $(BENCH) $(OLDEST) .pytest_cache .mypy_cache .ruff_cache .hypothesis site
