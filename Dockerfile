@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# One image for every process of ours: catalog-sync, the API, workers, the simulator, the receiver of alerts.
+# One image for every process: catalog-sync, the API, workers, the simulator, the receiver of alerts.
 ARG BASE=python:3.13.9-slim-bookworm
 
 FROM ${BASE} AS build
