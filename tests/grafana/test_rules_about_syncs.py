@@ -129,7 +129,9 @@ def failed_spans(error_type: str, collector: str = "c1") -> str:
         ),
         (
             "lock_lost",
-            Reported("LockLost", "A sync lost its lock and stopped: another run took it, or the process was suspended."),
+            Reported(
+                "LockLost", "A sync lost its lock and stopped: another run took it, or the process was suspended."
+            ),
         ),
     ],
 )

@@ -57,8 +57,8 @@ def _failed(settings: Settings) -> Rule:
         panel="Failed syncs",
         meaning="The latest sync of this kind ended FAILED or LOCK_UNAVAILABLE after all retries, and none has"
         " succeeded since. Nothing was published. The alert ends with the next COMPLETE or PARTIAL sync of the same"
-        " kind, or after a day. Silent while CircuitBreakerOpen, AuthenticationFailed, StoreFailing or PublicationRefused"
-        " says why; that alert then lasts until a sync succeeds.",
+        " kind, or after a day. Silent while CircuitBreakerOpen, AuthenticationFailed, StoreFailing or"
+        " PublicationRefused says why; that alert then lasts until a sync succeeds.",
         look=(
             "The trace in the alert: the red `attempt` span names the call, the attempt and the error.",
             "Dashboard *Catalogue sync*, table *Failed syncs*: is it always the same error?",

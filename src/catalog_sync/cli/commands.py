@@ -53,7 +53,7 @@ def _count(description: str) -> Any:
     epilog=examples("catalog-sync demo", "catalog-sync run", "catalog-sync search --country PT --json"),
 )
 def catalog_sync(version: Version = False) -> None:
-    """Copies the eSIM Go catalogue into Redis, whole or not at all, and says what happened.
+    """Copies the eSIM Go catalogue into Redis, completely or not at all, and reports what happened.
 
     Every command takes --json: one JSON object on stdout and nothing else, also when it fails.
     """
@@ -64,7 +64,7 @@ def demo(
     fast: Annotated[bool, typer.Option("--fast", help="A smaller catalogue and a shorter outage.")] = False,
     as_json: AsJson = False,
 ) -> Action:
-    """Play the whole story on this machine: a sync, faults, an outage and the recovery."""
+    """Play a sync, faults, an outage and the recovery on this machine."""
     from catalog_sync.demo.command import demo
 
     return partial(demo, fast=fast)
@@ -72,9 +72,9 @@ def demo(
 
 @_command(app, "catalog-sync run", "catalog-sync run --country PT", "catalog-sync run --if-due --json")
 def run(
-    group: Annotated[str | None, _text("G", "Renew this group only.")] = None,
-    country: Annotated[str | None, _text("ISO", "Renew the bundles of this country only.")] = None,
-    bundle: Annotated[str | None, _text("NAME", "Renew this bundle only.")] = None,
+    group: Annotated[str | None, _text("G", "Sync this group only.")] = None,
+    country: Annotated[str | None, _text("ISO", "Sync the bundles of this country only.")] = None,
+    bundle: Annotated[str | None, _text("NAME", "Sync this bundle only.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Publish although a guard objects.")] = False,
     if_due: Annotated[
         bool,
@@ -158,7 +158,7 @@ def syncs(
     limit: Annotated[int, _count("At most N syncs; 0: all that are kept.")] = 20,
     outcome: Annotated[
         Literal["COMPLETE", "PARTIAL", "SKIPPED_LOCKED", "LOCK_UNAVAILABLE", "FAILED"] | None,
-        typer.Option(case_sensitive=False, help="Syncs that ended so."),
+        typer.Option(case_sensitive=False, help="Syncs with this outcome."),
     ] = None,
     as_json: AsJson = False,
 ) -> Action:
@@ -172,7 +172,9 @@ def syncs(
 def trace(
     identifier: Annotated[
         str | None,
-        typer.Argument(metavar="[CORRELATION_ID]", parser=arguments.text, help="Or its first eight digits, at least."),
+        typer.Argument(
+            metavar="[CORRELATION_ID]", parser=arguments.text, help="The ID, or at least its first eight digits."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> Action:
@@ -232,7 +234,7 @@ def alerts_test(
     channel: Annotated[list[str] | None, _text("C", "Test this channel only; may be repeated.")] = None,
     as_json: AsJson = False,
 ) -> Action:
-    """Send a test the way a real alert goes, and wait for the confirmations.
+    """Send a test through the real path of an alert, and wait for the confirmations.
 
     Exit codes: 0 every channel confirmed, 1 one did not.
     """
@@ -264,7 +266,7 @@ def alerts_close(identifier: Incident, reason: Reason = None, as_json: AsJson = 
 def alerts_silence(
     identifier: Incident,
     seconds: Annotated[
-        float, typer.Option("--for", parser=arguments.duration, metavar="T", help="As in 30m, 4h or 2d.")
+        float, typer.Option("--for", parser=arguments.duration, metavar="T", help="Duration, as 30m, 4h or 2d.")
     ] = "4h",  # type: ignore[assignment]  # parsed as what a user gives
     reason: Reason = None,
     as_json: AsJson = False,
@@ -275,7 +277,7 @@ def alerts_silence(
 
 @_command(_alerts, "catalog-sync alerts resend 3f2a9c51d08e7b64", name="resend")
 def alerts_resend(identifier: Incident, reason: Reason = None, as_json: AsJson = False) -> Action:
-    """Send the last message of an incident again, or a dead letter, whose ID is taken too."""
+    """Send the last message of an incident again, or a dead letter by its ID."""
     return _on_incident("resend", identifier, reason)
 
 

@@ -112,7 +112,7 @@ CLOCK: Final = Metric(
     "gauge",
     "s",
     (),
-    "The clock of the process, in seconds since the epoch; compared with the time of the sample it shows how far it is off.",
+    "The clock of the process, in seconds since the epoch; compared with the sample's time it shows its offset.",
 )
 
 METRICS: Final = (

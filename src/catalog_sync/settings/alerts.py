@@ -19,7 +19,7 @@ CHANNELS: Final = (
 )  # fmt: skip
 """The names of all channels that the settings can set up."""
 _STEPS: Final = (
-    "steps separated by semicolons, each with after= (seconds) or returns= (a number), and if wished severity= and"
+    "steps separated by semicolons, each with after= (seconds) or returns= (a number), and optionally severity= and"
     f" channels= joined by +, out of {', '.join(CHANNELS)}; or none"
 )
 _SILENCES: Final = (
@@ -102,7 +102,7 @@ class AlertSettings(VariableGroup):
     opsgenie_api_key: Secret | None = variable("ERROR_ALERT_OPSGENIE_API_KEY", values.secret)
     """Opsgenie or Jira Service Management: key of an API integration."""
     opsgenie_url: str = variable("ERROR_ALERT_OPSGENIE_URL", values.web_url, "https://api.opsgenie.com/v2/alerts")
-    """Where Opsgenie takes alerts; in the EU `https://api.eu.opsgenie.com/v2/alerts`."""
+    """Where Opsgenie receives alerts; in the EU `https://api.eu.opsgenie.com/v2/alerts`."""
     discord_webhook_url: Secret | None = variable("ERROR_ALERT_DISCORD_WEBHOOK_URL", values.secret_url)
     """Discord webhook for alerts."""
     teams_webhook_url: Secret | None = variable("ERROR_ALERT_TEAMS_WEBHOOK_URL", values.secret_url)
@@ -120,37 +120,37 @@ class AlertSettings(VariableGroup):
     min_severity: Severity = variable("ERROR_ALERT_MIN_SEVERITY", values.severity, "HIGH")
     """Minimum severity to notify: `LOW`, `MEDIUM`, `HIGH`, `CRITICAL`."""
     webhook_url_low: Secret | None = variable("ERROR_ALERT_WEBHOOK_URL_LOW", values.secret_url)
-    """A further webhook, for LOW alerts alone."""
+    """An additional webhook, for LOW alerts only."""
     webhook_url_medium: Secret | None = variable("ERROR_ALERT_WEBHOOK_URL_MEDIUM", values.secret_url)
-    """A further webhook, for MEDIUM alerts alone."""
+    """An additional webhook, for MEDIUM alerts only."""
     webhook_url_high: Secret | None = variable("ERROR_ALERT_WEBHOOK_URL_HIGH", values.secret_url)
-    """A further webhook, for HIGH alerts alone."""
+    """An additional webhook, for HIGH alerts only."""
     webhook_url_critical: Secret | None = variable("ERROR_ALERT_WEBHOOK_URL_CRITICAL", values.secret_url)
-    """A further webhook, for CRITICAL alerts alone."""
+    """An additional webhook, for CRITICAL alerts only."""
     fallback_webhook_url: Secret | None = variable("ERROR_ALERT_FALLBACK_WEBHOOK_URL", values.secret_url)
     """A webhook that is used when another channel fails; a Slack host gets Slack's format."""
     group_wait: float = variable("ERROR_ALERT_GROUP_WAIT_S", values.number(0, 3600, unit="seconds"), "5", "s")
     """How long the first message of an incident waits for more to report; CRITICAL ones do not wait."""
     keep_firing: float = variable("ERROR_ALERT_KEEP_FIRING_S", values.number(0, 86_400, unit="seconds"), "300", "s")
-    """How long an incident must be calm before it is over; a COMPLETE sync ends those of the supplier at once."""
+    """How long an incident must be quiet before it is resolved; a COMPLETE sync ends those of the supplier at once."""
     repeat: float = variable(
         "ERROR_ALERT_REPEAT_S", values.number(0, 604_800, exclusive=True, unit="seconds"), "14400", "s"
     )
-    """An incident that goes on is notified again this long after the last message."""
+    """An ongoing incident is notified again this long after its last message."""
     window: float = variable(
         "ERROR_ALERT_WINDOW_S", values.number(0, 86_400, exclusive=True, unit="seconds"), "60", "s"
     )
     """Window of the two thresholds that follow."""
     high_threshold: int = variable("ERROR_ALERT_HIGH_THRESHOLD", values.whole(0, 1_000_000), "5", "errors")
-    """HIGH errors within the window that are an alert; `0`: never. One CRITICAL error always is."""
+    """HIGH errors within the window that raise an alert; `0`: never. One CRITICAL error always does."""
     medium_threshold: int = variable("ERROR_ALERT_MEDIUM_THRESHOLD", values.whole(0, 1_000_000), "50", "errors")
     """The same for MEDIUM errors; needs `ERROR_ALERT_MIN_SEVERITY=MEDIUM` or lower."""
     partial_threshold: int = variable("ERROR_ALERT_PARTIAL_THRESHOLD", values.whole(1, 1000), "2", "syncs")
-    """PARTIAL syncs in a row that are an alert."""
+    """PARTIAL syncs in a row that raise an alert."""
     escalation: tuple[EscalationStep, ...] = variable("ERROR_ALERT_ESCALATION", escalation, "after=3600; returns=3")
-    """Escalation steps of an incident, separated by semicolons: `after=` seconds or `returns=` how often it came back;
-    then if wished `severity=` (else one step up) and `channels=`, their names joined by `+` (`pagerduty`, `opsgenie`,
-    `discord`, `teams`, `mattermost`, `email`, `slack`, `webhook`, `fallback`). `none`: no steps."""
+    """Escalation steps of an incident, separated by semicolons: `after=` seconds or `returns=` number of times it was
+    reopened; optionally `severity=` (else one step up) and `channels=`, their names joined by `+` (`pagerduty`,
+    `opsgenie`, `discord`, `teams`, `mattermost`, `email`, `slack`, `webhook`, `fallback`). `none`: no steps."""
     silences: tuple[Silence, ...] = variable("ERROR_ALERT_SILENCES", silences, "none")
     """Alerts without notifications, separated by semicolons: any of `kind=`, `dependency=`, `error_type=`,
     `severity=`, and `until=` a time as in RFC 3339. `none`: nothing is silenced."""

@@ -47,13 +47,13 @@ class RetrySettings(VariableGroup):
     max_attempts: int = variable("ERROR_RETRY_MAX_ATTEMPTS", values.whole(1, 100), "5", "attempts")
     """Attempts of a call, the first included."""
     base_delay: float = variable("ERROR_RETRY_BASE_DELAY", values.milliseconds(zero=True), "1000", "ms")
-    """Longest wait before the first retry."""
+    """Maximum wait before the first retry."""
     max_delay: float = variable("ERROR_RETRY_MAX_DELAY", values.milliseconds(zero=True), "30000", "ms")
-    """Longest wait before any retry; a server's Retry-After may be longer."""
+    """Maximum wait before any retry; a server's Retry-After may be longer."""
     exponential_base: float = variable("ERROR_RETRY_EXPONENTIAL_BASE", values.number(1, 100), "2")
-    """Growth of the longest wait from retry to retry."""
+    """Factor by which the maximum wait grows from retry to retry."""
     jitter: Jitter = variable("ERROR_RETRY_JITTER", values.jitter, "true")
-    """Whether waits are drawn at random: `true` (as `full`), `false` (as `none`), `full`, `equal`, `decorrelated`,
+    """Jitter of the waits: `true` (as `full`), `false` (as `none`), `full`, `equal`, `decorrelated`,
     `none`."""
 
     def config(self) -> RetryConfig:
@@ -101,17 +101,17 @@ class ApiSettings(VariableGroup):
     """Bearer token that starts and cancels syncs, 12 characters or more; `openssl rand -hex 16` makes one. Not set:
     writes are disabled."""
     open_reads: bool = variable("CATALOG_API_OPEN_READS", values.boolean, "true")
-    """Whether reading needs no token; health checks never do."""
+    """Whether reading needs no token; health checks never need one."""
     trace_from: str = variable("CATALOG_API_TRACE_FROM", values.one_of("any", "token"), "any")
     """Whose trace `catalog-api` continues: `any` caller's, or only that of a caller with the `token`."""
     max_concurrency: int = variable("CATALOG_API_MAX_CONCURRENCY", values.whole(1, 100_000), "256", "requests")
-    """Requests that `catalog-api` works on at once; further ones are asked to come again."""
+    """Requests that `catalog-api` processes at once; further ones get 503 with Retry-After."""
     max_streams: int = variable("CATALOG_API_MAX_STREAMS", values.whole(1, 100_000), "64", "streams")
-    """Open streams of events; further ones are asked to come again."""
+    """Open streams of events; further ones get 503 with Retry-After."""
     max_requests_per_client: int = variable(
         "CATALOG_API_MAX_REQUESTS_PER_CLIENT", values.whole(1, 100_000), "128", "requests"
     )
-    """Requests of one client that are worked on or being sent at once; further ones get 429."""
+    """Requests of one client that are processed or being sent at once; further ones get 429."""
     max_streams_per_client: int = variable(
         "CATALOG_API_MAX_STREAMS_PER_CLIENT", values.whole(1, 100_000), "16", "streams"
     )
@@ -122,7 +122,7 @@ class ApiSettings(VariableGroup):
     """Addresses or networks (`10.0.0.0/8`), separated by commas, of reverse proxies: the client of a request from there
     is the last address of `X-Forwarded-For` that is none of them. Not set: the address that connects."""
     max_body_bytes: int = variable("CATALOG_API_MAX_BODY_BYTES", values.whole(2, 2**24), "16384", "bytes")
-    """Body of a request to `catalog-api`."""
+    """Maximum body of a request to `catalog-api`."""
 
 
 class Settings(VariableGroup):
@@ -130,12 +130,12 @@ class Settings(VariableGroup):
 
     # Empty where none is set; see :meth:`require_api_key`.
     api_key: Secret = variable("ESIM_GO_API_KEY", values.secret, unset=Secret(""))
-    """API key of eSIM Go; needed by every command that asks the supplier."""
+    """API key of eSIM Go; needed by every command that calls the supplier."""
     # Without a slash at its end.
     base_url: str = variable("ESIM_GO_BASE_URL", values.base_url, "https://api.esim-go.com/v2.5")
     """Base URL of the eSIM Go API."""
     ca_file: Path | None = variable("ESIM_GO_CA_FILE", values.ca_file)
-    """File with the certificates (PEM) of the authorities that the supplier's certificate is checked against, in place
+    """File with the certificates (PEM) of the authorities that the supplier's certificate is verified against, instead
     of the usual ones: for a private authority."""
     # May hold a password.
     proxy: str | None = variable("ESIM_GO_PROXY", values.proxy_url, in_repr=False)
@@ -143,7 +143,7 @@ class Settings(VariableGroup):
     do not count for them."""
     # May hold a password.
     redis_url: str | None = variable("REDIS_URL", values.redis_url, in_repr=False)
-    """The store: `redis://`, `rediss://` or `unix://`. After a question mark only what every client of ours takes:
+    """The store: `redis://`, `rediss://` or `unix://`. After a question mark only parameters that every client accepts:
     `ssl_cert_reqs`, `ssl_check_hostname`, `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` with `rediss://`, `db`
     with `unix://`. Not set: a private `redis-server` where one is on the PATH, else an in-process store."""
     key_prefix: str = variable("CATALOG_KEY_PREFIX", values.key_prefix, unset="")
@@ -153,27 +153,27 @@ class Settings(VariableGroup):
     folder (`$XDG_STATE_HOME/catalog-sync`, `~/.local/state/catalog-sync`; on macOS `~/Library/Application
     Support/catalog-sync`)."""
     attempt_timeout: float = variable("CATALOG_ATTEMPT_TIMEOUT_MS", values.milliseconds(), "10000", "ms")
-    """One request to the supplier, body included."""
+    """Time limit of one request to the supplier, body included."""
     sync_deadline: float = variable("CATALOG_SYNC_DEADLINE_MS", values.milliseconds(), "900000", "ms")
-    """A whole sync."""
+    """Time limit of a whole sync."""
     page_size: int = variable("CATALOG_PAGE_SIZE", values.whole(1, 10_000), "50", "bundles")
-    """Bundles to ask for per page."""
+    """Bundles to request per page."""
     supplier_rate: float = variable("CATALOG_SUPPLIER_RATE_PER_S", values.number(0, 100_000), "10", "requests/s")
-    """Most requests in any second; 0: no limit."""
+    """Maximum number of requests in any second; 0: no limit."""
     max_bad_row_ratio: float = variable("CATALOG_MAX_BAD_ROW_RATIO", values.number(0, 1), "0.05")
     """Share of unusable rows above which a sync refuses to publish; a single one passes, unless this is 0."""
     max_drop_ratio: float = variable("CATALOG_MAX_DROP_RATIO", values.number(0, 1), "0.3")
-    """Share of vanished bundles above which a sync refuses to publish."""
+    """Share of missing bundles above which a sync refuses to publish."""
     stale_after: float = variable("CATALOG_STALE_AFTER_S", values.number(0, 1e9, unit="seconds"), "86400", "s")
-    """Age from which a catalogue is called stale."""
+    """Age above which a catalogue is stale."""
     sync_every: float = variable("CATALOG_SYNC_EVERY_S", values.number(0, 1e9, unit="seconds"), "3600", "s")
-    """Age from which a catalogue is due: what `run --if-due` and the scheduler go by; 0: the scheduler never asks."""
+    """Age from which a sync is due, for `run --if-due` and the scheduler; 0: the scheduler requests none."""
     max_body_bytes: int = variable("CATALOG_MAX_BODY_BYTES", values.whole(1024, 2**40), "16777216", "bytes")
-    """One decompressed answer of the supplier."""
+    """Maximum size of a decompressed response of the supplier."""
     job_lease: float = variable("CATALOG_JOB_LEASE_MS", values.milliseconds(), "15000", "ms")
     """Time without a heartbeat after which a step of a sync is given to another worker."""
     jobs: str = variable("CATALOG_JOBS", values.one_of("process", "workers"), "process")
-    """Who does the syncs that `catalog-api` is asked for: the `process` itself, or `workers`, which need
+    """Who runs the syncs that are requested from `catalog-api`: the `process` itself, or `workers`, which need
     `REDIS_URL`."""
     workers: int = variable("CATALOG_WORKERS", values.whole(1, 64), "2", "processes")
     """Workers that `make up` starts."""
@@ -184,10 +184,10 @@ class Settings(VariableGroup):
     """Hosts, separated by commas, that get `traceparent` and `baggage`; `*`: all. Not set: loopback and names without
     a dot. No other host gets them."""
     trace_redis_from: float = variable("CATALOG_TRACE_REDIS_FROM_MS", values.milliseconds(zero=True), "1000", "ms")
-    """Time from which a call to Redis that went well has spans; 0: every one has. A call that failed or was repeated
+    """Time from which a call to Redis that went well has spans; 0: every one has. A call that failed or was retried
     always has."""
     env_file: Path | None = variable("CATALOG_ENV_FILE", values.env_file, ".env")
-    """File with further variables; `none`: no file. Can be set in the environment alone."""
+    """File with further variables; `none`: no file. Can only be set in the environment."""
     retry: InstanceOf[RetryConfig]
     breaker: InstanceOf[CircuitBreakerConfig]
     alerts: InstanceOf[AlertSettings]

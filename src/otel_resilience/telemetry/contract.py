@@ -335,7 +335,7 @@ METRICS: Final = (
 )
 
 ATTEMPT_SPAN: Final = "attempt"
-"""One attempt; current while it runs, so that client spans lie inside it. The second of two concurrent attempts is hedged."""
+"""One attempt; current while it runs, so that client spans lie inside it. The second of two at once is hedged."""
 DELIVERY_SPAN: Final = "alert.deliver"
 """One notification on its way to a channel; linked to the trace that caused it."""
 EVENT_ATTEMPT_FAILED: Final = "resilience.attempt.failed"
