@@ -6,6 +6,7 @@ import pytest
 
 from catalog_sync.alerts.routes import routes
 from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.settings.alerts import CHANNELS
 from catalog_sync.settings.settings import Settings
 from otel_resilience import Severity
 from otel_resilience.alerting.channels import (
@@ -58,6 +59,7 @@ def test_a_slack_host_gets_slacks_format_any_other_the_generic_one(
     variables: dict[str, str], expected: dict[str, type]
 ) -> None:
     assert channels(**variables) == expected
+    assert expected.keys() - {"log"} <= set(CHANNELS), "an escalation step can name every channel"
 
 
 def test_a_url_for_one_severity_gets_that_one_alone() -> None:
