@@ -90,7 +90,7 @@ class SyncsParameters(PageParameters):
     outcome: models.Outcome | SkipJsonSchema[None] = Field(None, description="Syncs that ended so.")
     kind: models.SyncKind | SkipJsonSchema[None] = Field(None, description="Syncs of this kind.")
     trigger: Literal["cli", "schedule", "api", "demo"] | SkipJsonSchema[None] = Field(
-        None, description="Who asked for them."
+        None, description="What requested them."
     )
 
     @property
