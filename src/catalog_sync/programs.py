@@ -1,4 +1,4 @@
-"""How every program of ours ends: with an exit code, and with one line, without a secret, where it cannot go on."""
+"""How every program ends: with an exit code, and with one line, without a secret, where it cannot go on."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _NOTES = "__notes__"
 
 
 class ResilienceError(Exception):
-    """Base of the errors that this library itself decides on.
+    """Base of the errors that this library raises itself.
 
     Examples:
         >>> breaker = CircuitBreaker("supplier")
@@ -50,7 +50,7 @@ class CircuitOpenError(ResilienceError):
 
     @property
     def dependency(self) -> str:
-        """What was to be called."""
+        """The dependency that was called."""
         return self.args[0]
 
     @property
@@ -96,7 +96,7 @@ class LimitError(ResilienceError):
 
     @property
     def dependency(self) -> str:
-        """What was to be called."""
+        """The dependency that was called."""
         return self.args[0]
 
     @property
@@ -120,7 +120,7 @@ class RateLimitedError(LimitError):
 
     @property
     def classification(self) -> Classification:
-        """As an answer 429, but neutral and unsent."""
+        """As a response with status 429, but neutral and unsent."""
         return Classification(
             ErrorClass.THROTTLED,
             Severity.MEDIUM,
@@ -149,7 +149,7 @@ class ConcurrencyLimitError(LimitError):
 
     @property
     def classification(self) -> Classification:
-        """A shortage of our own: it says nothing about the dependency."""
+        """Our own resource is short: it says nothing about the dependency."""
         return Classification(
             ErrorClass.LOCAL,
             Severity.MEDIUM,
@@ -246,7 +246,7 @@ class AttemptThreadsExhaustedError(ResilienceError):
     def __init__(self, dependency: str, limit: int) -> None:
         super().__init__(dependency, limit)
         self.dependency = dependency
-        """What was to be called."""
+        """The dependency that was called."""
         self.limit = limit
         """Threads of the policy."""
 
@@ -255,7 +255,7 @@ class AttemptThreadsExhaustedError(ResilienceError):
 
     @property
     def classification(self) -> Classification:
-        """A shortage of our own: it says nothing about the dependency."""
+        """Our own resource is short: it says nothing about the dependency."""
         return Classification(ErrorClass.LOCAL, Severity.HIGH, error_types.POOL_EXHAUSTED, unsent=not self.attempts)
 
 

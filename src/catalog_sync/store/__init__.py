@@ -1,4 +1,4 @@
-"""The published catalogue: in Redis for everyone, on disk for bad days."""
+"""The published catalogue: in Redis for everyone, on disk for when Redis is unreachable."""
 
 from __future__ import annotations
 

@@ -74,8 +74,8 @@ LOOK_EVERY: Final = 10.0
 Step = Callable[["Record", Started, StepHeartbeat], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
-_AGAIN: Final = (CacheConnectionError, LockLostError)
-"""What ends an attempt at a step and not the step."""
+_STARTS_AGAIN_AFTER: Final = (CacheConnectionError, LockLostError)
+"""Errors that end an attempt at a step; the step is started again."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -198,7 +198,7 @@ class Worker:
                     await self.sender.publish(job_id, record.carrier)
             except JobNotFoundError:
                 await self._is_lost(record)
-            except _AGAIN as error:
+            except _STARTS_AGAIN_AFTER as error:
                 if await self._is_lost(record):
                     return
                 self._interrupted = record
@@ -291,7 +291,7 @@ class Worker:
             groups, failure = await discover(fetch, previous)
             if request is not asked and failure is None:
                 await confirm_asked(asked, groups, self.supplier, fetch.deadline)
-        except _AGAIN:
+        except _STARTS_AGAIN_AFTER:
             raise
         except CatalogSyncError as error:
             failed = self._counted(Part(error=error), before)
@@ -346,7 +346,7 @@ class Worker:
                 raise LockLostError("the sync has no lock")
             async with lease.hold(release=False), timeout:
                 return await self._part(record.request.kind, scope, fetch, staging)
-        except _AGAIN:
+        except _STARTS_AGAIN_AFTER:
             raise
         except TimeoutError as error:
             if not timeout.expired():
@@ -378,11 +378,11 @@ class Worker:
             await self.ledger.end(job.id, JobStatus.CANCELLED, None, None, finished_at=rfc3339(self.now()))
             _log.info("sync %s was cancelled", job.id)
         else:
-            await self._conclude(record, started, heartbeat)
+            await self._publish_result(record, started, heartbeat)
         self._ended_here = job.id
         await self._tidy_up(record)
 
-    async def _conclude(self, record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
+    async def _publish_result(self, record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
         job = record.job
         done = await self.ledger.parts(job.id)
         parts = {scope: part for number, scope in enumerate(record.scopes) if (part := done.get(step_of(number)))}

@@ -68,7 +68,7 @@ class Heartbeat:
         Endpoint(DEPENDENCY, self._url).reach(timeout=timeout)
 
     def close(self, timeout: float) -> bool:
-        """Wait at most ``timeout`` seconds for the last one. Whether it was done with."""
+        """Wait at most ``timeout`` seconds for the last one. Whether it was finished."""
         if self._thread is not None:
             self._thread.join(timeout)
         return self._thread is None or not self._thread.is_alive()

@@ -275,7 +275,7 @@ class AlertService:
         return forget
 
     def acknowledge(self, identifier: str, *, by: str | None = None, reason: str | None = None) -> Incident | None:
-        """A person takes an incident: it is neither escalated nor repeated until it gets worse.
+        """A person acknowledges an incident: it is neither escalated nor repeated until it gets worse.
 
         ``identifier``: its ID, or its fingerprint. ``by`` and ``reason`` are kept with it, in at most
         :data:`MAX_REASON` characters. Returns the incident, ``None`` where none of these is open. The same holds for
@@ -298,7 +298,7 @@ class AlertService:
         return self._on_request("close", identifier, by, reason, lambda incident: incident.close(self.now()))
 
     def resend(self, identifier: str, *, by: str | None = None, reason: str | None = None) -> Incident | None:
-        """Send how an incident stands, to all its channels, now."""
+        """Send the current state of an incident to all its channels now."""
 
         def once_more(incident: Incident) -> None:
             incident.resend = True
@@ -336,7 +336,7 @@ class AlertService:
         return incident
 
     def incidents(self) -> list[Incident]:
-        """Those that people are, or will be, notified of, and those that a cause inhibits."""
+        """Those that people are, or will be, notified about, and those that a cause inhibits."""
         with self._changed:
             return [each for each in self.book if each.phase in {Phase.PENDING, Phase.INHIBITED, Phase.OPEN}]
 

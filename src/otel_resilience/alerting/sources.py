@@ -205,7 +205,7 @@ class ResilienceSource:
         )
 
     def drift(self, dependency: str, operation: str, verdict: Classification, error: BaseException | str) -> Alert:
-        """The alert for answers that no longer have the shape that was agreed on: one per operation."""
+        """The alert for responses that no longer have the agreed format: one per operation."""
         return Alert(
             kind=CONTRACT_DRIFT,
             title=f"{self._name(dependency)}: unexpected response schema: {operation}",

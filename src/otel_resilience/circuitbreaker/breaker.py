@@ -85,7 +85,7 @@ _blocks: Final[ContextVar[tuple[_Block, ...]]] = ContextVar("breaker_blocks", de
 
 
 class CircuitBreaker(ProcessBound):
-    """Rejects calls to a dependency that is not well, and finds out when it has recovered.
+    """Rejects calls to a failing dependency, and finds out when it has recovered.
 
     Safe for threads and for several event loops. Which errors count is the classifier's decision
     (:attr:`~otel_resilience.Classification.counts`): timeouts, connection faults and 5xx do; a well-formed 4xx counts
@@ -157,7 +157,7 @@ class CircuitBreaker(ProcessBound):
 
     @property
     def state(self) -> BreakerState:
-        """What the next call would meet; an open time that has ended reads as half-open."""
+        """The state that the next call would see; an open time that has ended reads as half-open."""
         if self.config.shadow:
             return BreakerState.SHADOW
         return self._current_state()
@@ -321,7 +321,7 @@ class CircuitBreaker(ProcessBound):
             raise CircuitOpenError(self.dependency, left)
 
     def admit(self) -> int:
-        """A permit for one call, to be given back with exactly one of :meth:`record_success`, :meth:`record_error` and
+        """A permit for one call, to be returned with exactly one of :meth:`record_success`, :meth:`record_error` and
         :meth:`release`. Raises :class:`CircuitOpenError`."""
         if interventions.off:
             return UNRECORDED
@@ -389,7 +389,7 @@ class CircuitBreaker(ProcessBound):
         self._report_changes(transition, stale)
 
     def release(self, permit: int) -> None:
-        """The call says nothing about the dependency; a probe gives its slot back."""
+        """The call says nothing about the dependency; a probe releases its slot."""
         if permit in (self.fast_permit, UNRECORDED):
             return
         with self._lock:

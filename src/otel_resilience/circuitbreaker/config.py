@@ -107,7 +107,7 @@ class CircuitBreakerConfig:
 
     @property
     def open_time_cap(self) -> float:
-        """The longest open time of its own accord, in seconds."""
+        """The longest open time without a server's hint, in seconds."""
         return self.max_reset_timeout if self.max_reset_timeout is not None else max(60.0, self.reset_timeout)
 
 
@@ -144,7 +144,7 @@ class CircuitBreakerMetrics:
     opened: int
     """How often it opened."""
     retry_after: float | None
-    """Seconds until a call may pass; 0 where one may pass now, ``None`` where only a hand can open the way."""
+    """Seconds until a call may pass; 0 where one may pass now, ``None`` while it is forced open."""
     last_transition: Transition | None
     would_be_state: BreakerState
     """In shadow mode the state that it would have; else the state itself."""

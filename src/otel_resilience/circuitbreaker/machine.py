@@ -293,7 +293,7 @@ class BreakerMachine:
         return self._manual(FORCED_OPEN, now)
 
     def close(self, now: float) -> Transition | None:
-        """Closes by hand, with an empty window."""
+        """Closes manually, with an empty window."""
         return self._manual(CLOSED, now)
 
     def reset(self, now: float) -> Transition | None:

@@ -7,7 +7,7 @@ from enum import Enum, StrEnum
 
 
 class BreakerState(Enum):
-    """Where a breaker stands. The value is the attribute ``resilience.circuit_breaker.state``.
+    """The state of a breaker. The value is the attribute ``resilience.circuit_breaker.state``.
 
     Examples:
         >>> CircuitBreaker("supplier").state
@@ -21,7 +21,7 @@ class BreakerState(Enum):
     HALF_OPEN = "half_open"
     """A limited number of probes may pass; they decide."""
     FORCED_OPEN = "forced_open"
-    """Opened by hand: rejects until it is closed or reset by hand."""
+    """Opened manually: rejects until it is closed or reset manually."""
     SHADOW = "shadow"
     """Everything passes; what would have been rejected is only reported."""
 

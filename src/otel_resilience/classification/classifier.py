@@ -74,7 +74,7 @@ _MAX_NESTING: Final = 20
 
 
 class Classifier:
-    """Ordered rules; the first that answers decides.
+    """Ordered rules; the first that returns a verdict decides.
 
     An exception that no rule knows is judged by the first of these that it has: its own attribute ``classification``,
     the verdict on its explicit cause (``raise … from cause``), its being a programming error (``TypeError``,
@@ -110,7 +110,7 @@ class Classifier:
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """The rules in the order in which they are asked."""
+        """The rules in the order in which they are tried."""
         return (*self._first, *self._rules)
 
     def extended(self, *rules: Rule) -> Classifier:

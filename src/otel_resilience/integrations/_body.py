@@ -21,8 +21,8 @@ _INFLATED: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 
 class BodyError(Exception):
-    """The body of a successful answer cannot be used. Base of the two errors of ``max_body_bytes``, which count for the
-    breaker. They are raised to the caller of the client, where no attempt brings a better answer.
+    """The body of a successful response cannot be used. Base of the two errors of ``max_body_bytes``, which count for
+    the breaker. They are raised to the caller of the client if no attempt brings a better response.
 
     Examples:
         >>> from otel_resilience.integrations import BodyError, BodyTooLargeError

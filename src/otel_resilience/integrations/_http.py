@@ -47,7 +47,7 @@ class PolicyByHost(Protocol):
 
 
 class StatusError(Exception):
-    """An answer with a status from 400, as a policy sees it: in predicates, hooks, fallbacks and classification rules.
+    """A response with a status from 400, as a policy sees it: in predicates, hooks, fallbacks and classification rules.
 
     A client never raises it to its caller, who gets the answer.
 

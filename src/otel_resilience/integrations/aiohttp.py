@@ -31,7 +31,7 @@ def resilience_middleware(
     :class:`~otel_resilience.PolicyRegistry`; a host that a dictionary lacks is a ``KeyError``. ``name`` makes the
     operation's name on telemetry of a request, from a small set; by default it is the method.
 
-    An attempt ends with the headers of the answer. It is cut by the policy, beside the timeouts of the session, whose
+    An attempt ends with the headers of the response. It is cut by the policy, beside the timeouts of the session, whose
     ``total`` holds for all attempts together.
 
     With ``max_body_bytes`` an attempt includes the body: it is read at once, at most so many bytes of it as aiohttp

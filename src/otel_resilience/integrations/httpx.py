@@ -214,7 +214,7 @@ class ResilientTransport(_Transport, _BaseTransport):
     _default = "HTTPTransport"
 
     def handle_request(self, request: Any) -> Any:
-        """The last answer. Raises what the transport raised last, or an error of the policy."""
+        """The last response. Raises what the transport raised last, or an error of the policy."""
         if self._inside(request):
             return self._inner(request).handle_request(request)
         policy = self._protection.policy(request.url.host)
@@ -301,7 +301,7 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
     _default = "AsyncHTTPTransport"
 
     async def handle_async_request(self, request: Any) -> Any:
-        """The last answer. Raises what the transport raised last, or an error of the policy."""
+        """The last response. Raises what the transport raised last, or an error of the policy."""
         if self._inside(request):
             return await self._inner(request).handle_async_request(request)
         policy = self._protection.policy(request.url.host)

@@ -40,7 +40,7 @@ class ResilientAdapter(HTTPAdapter):
     operation's name on telemetry of a ``PreparedRequest``, from a small set; by default it is the method. The other
     parameters are those of ``HTTPAdapter``; leave ``max_retries`` at 0, else each attempt is several.
 
-    The body of an answer is read within the attempt, unless the request says ``stream=True``. ``attempt_timeout`` and
+    The body of a response is read within the attempt, unless the request says ``stream=True``. ``attempt_timeout`` and
     what is left of the deadline bound the timeouts of the request; no thread is needed.
 
     With ``max_body_bytes`` it is always read, at most so many bytes of it when decoded; ``attempt_timeout`` and the
@@ -79,7 +79,7 @@ class ResilientAdapter(HTTPAdapter):
         cert: Any = None,
         proxies: Any = None,
     ) -> Response:
-        """The last answer. Raises what requests raised last, or an error of the policy."""
+        """The last response. Raises what requests raised last, or an error of the policy."""
         send = super().send
 
         def attempt(request: PreparedRequest, timeout: Any, stream: bool) -> Response:
@@ -116,7 +116,7 @@ class ResilientSession(Session):
         self._protection = Protection(policy, name, max_body_bytes, judge, asynchronous=False)
 
     def send(self, request: PreparedRequest, **kwargs: Any) -> Response:
-        """The last answer. Raises what requests raised last, or an error of the policy."""
+        """The last response. Raises what requests raised last, or an error of the policy."""
         redirects = kwargs.pop("allow_redirects", True)
         timeout = kwargs.pop("timeout", None)
         stream = kwargs.pop("stream", self.stream)

@@ -120,7 +120,7 @@ class RateLimiter(ProcessBound):
             self._log.pause(self._clock() + seconds)
 
     def reset(self) -> None:
-        """Forgets the permits that were given, and a pause."""
+        """Forgets the given permits, and a pause."""
         with self._lock:
             self._log = SlidingLog(self.config.limit, self.config.window)
 

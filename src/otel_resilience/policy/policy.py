@@ -104,7 +104,7 @@ class Policy(ProcessBound):
     ``deadline`` bounds the waits and the beginning of attempts, and cuts an ``async def``; a ``def`` runs in the thread
     of its caller, and sees in :func:`~otel_resilience.remaining` what is left. ``attempt_timeout`` cuts an
     ``async def`` too; a ``def`` runs for it in one of at most ``max_attempt_threads`` threads (at least 1; 40 by
-    default, as many as anyio lends to synchronous code), which are reused, with a copy of the caller's context but not
+    default, as many as anyio uses for synchronous code), which are reused, with a copy of the caller's context but not
     with its thread-local state, and is left behind there when the time is up. A thread cannot be stopped, so it is
     counted (``resilience.timeout.abandoned``) until the operation returns; where all are left behind,
     :class:`~otel_resilience.AttemptThreadsExhaustedError` is raised. Within a running event loop a ``def`` is called as

@@ -72,11 +72,11 @@ class PolicyRegistry(ProcessBound):
         return self._made_elsewhere(key) or self._make_here(key)
 
     def get(self, key: str) -> Policy | None:
-        """The policy of ``key`` where there is one. Makes none, and does not count as a use."""
+        """The policy of ``key`` if there is one. Creates none, and does not count as a use."""
         return self._policies.get(key)
 
     def clear(self) -> None:
-        """Lets all policies go."""
+        """Evicts all policies."""
         with self._lock:
             gone, self._policies = self._policies, OrderedDict()
         gone.clear()  # outside the lock, since what belongs to a policy may run code of its own when it goes

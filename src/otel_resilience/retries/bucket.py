@@ -49,7 +49,7 @@ class RetryBudgetConfig:
         return self.throttle_cost if error_class is ErrorClass.THROTTLED else self.transient_cost
 
     def price(self, retries: int) -> float:
-        """The most that so many retries can cost."""
+        """The most that this many retries can cost."""
         return retries * max(self.transient_cost, self.throttle_cost)
 
 

@@ -186,7 +186,7 @@ class RetryBudget(ProcessBound):
 
     @property
     def tokens(self) -> float:
-        """Tokens at the last look; what has accrued since is not in it."""
+        """Tokens at the last access, without what has accrued since."""
         with self._lock:
             self._settle()
             return self._bucket.tokens

@@ -111,7 +111,7 @@ class SharedCircuitBreaker(CircuitBreaker):
             super().force_open()
 
     def close(self) -> None:
-        """Closes the circuit of all processes by hand, with an empty window."""
+        """Closes the circuit of all processes manually, with an empty window."""
         if self._request(Action.CLOSE) is None:
             super().close()
 

@@ -133,7 +133,7 @@ def storage_degraded(storage: str, error_type: str, reason: str) -> None:
 
 @never_raise
 def storage_restored(storage: str, seconds: float) -> None:
-    """Shared state answers again."""
+    """Shared state responds again."""
     emit(
         contract.EVENT_STORAGE_RESTORED,
         INFO,

@@ -139,7 +139,7 @@ class SupplierCalls:
     async def _judge(self, response: httpx.Response) -> bool:
         """Takes the result, or the address of a redirect within the host, from a complete answer; else raises."""
         call: _Call = response.request.extensions[_CALL]
-        self._heed(response, call.operation)
+        self._apply_rate_limit(response, call.operation)
         if response.status_code in call.answers:
             call.result, call.url = call.answers[response.status_code], None
         elif not is_redirect(response):
@@ -154,7 +154,7 @@ class SupplierCalls:
             call.redirects += 1
         return True
 
-    def _heed(self, response: httpx.Response, operation: str) -> None:
+    def _apply_rate_limit(self, response: httpx.Response, operation: str) -> None:
         """Let the supplier's own rate limit slow all callers down."""
         limiter = self._policy.rate_limiter
         pause = server_limits.pause(response.status_code, response.headers, self._wall_clock())

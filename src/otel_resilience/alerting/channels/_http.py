@@ -123,7 +123,7 @@ class Posting:
     _endpoint: Endpoint
 
     def close(self) -> None:
-        """Nothing is held between deliveries."""
+        """Nothing to close: no connection is kept between deliveries."""
 
     def reach(self, *, timeout: float) -> None:
         """A delivery in dry form: connects as for a message, within ``timeout`` seconds, and sends none.

@@ -9,7 +9,7 @@ from otel_resilience.alerting.model.alert import Notification
 
 @runtime_checkable
 class Channel(Protocol):
-    """Brings notifications to people. One thread calls it, one notification at a time.
+    """Delivers notifications to people. One thread calls it, one notification at a time.
 
     ``deliver`` returns once the receiver has confirmed, and raises whatever went wrong: the classifier decides about
     retries, ``Retry-After`` is honoured, and a status of 401, 403, 404 or 410 disables the channel.
@@ -31,22 +31,22 @@ class Channel(Protocol):
 
     @property
     def name(self) -> str:
-        """Of a small set: it stands on metrics."""
+        """From a small set: it is an attribute of metrics."""
         ...
 
     @property
     def min_interval(self) -> float:
-        """Least seconds between two messages; 0: none."""
+        """Minimum seconds between two messages; 0: no minimum."""
         ...
 
     @property
     def coalesce_from(self) -> int | None:
-        """From this many waiting notifications on they leave as one. ``None``: each on its own."""
+        """From this many waiting notifications on they are sent as one. ``None``: each separately."""
         ...
 
     @property
     def keeps_incidents(self) -> bool:
-        """Whether the receiver holds an incident open until it is notified of its end (PagerDuty)."""
+        """Whether the receiver keeps an incident open until it gets the resolution (PagerDuty)."""
         ...
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:

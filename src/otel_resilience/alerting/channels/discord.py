@@ -46,7 +46,7 @@ def build_message(notification: Notification) -> dict[str, Any]:
 class DiscordChannel(ChatWebhook, name="discord", min_interval=MIN_INTERVAL, message=build_message):
     """Posts each notification as an embed; from ``coalesce_from`` waiting ones on, as one.
 
-    Nothing in it becomes a mention. Where an answer is lost, a message can appear twice.
+    Nothing in it becomes a mention. If a response is lost, a message can appear twice.
 
     Examples:
         >>> from otel_resilience.alerting.channels import DiscordChannel

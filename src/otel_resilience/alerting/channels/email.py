@@ -159,7 +159,7 @@ class EmailChannel:
             raise self._error(_LATER, refused[put_off[0]], smtplib.SMTPRecipientsRefused.__name__)
 
     def reach(self, *, timeout: float) -> None:
-        """A delivery in dry form: connects, with TLS, and signs in, within ``timeout`` seconds; hands no mail over.
+        """A dry run of a delivery: connects, with TLS, and signs in, within ``timeout`` seconds; hands no mail over.
 
         Raises :class:`ChannelError`.
         """
@@ -172,7 +172,7 @@ class EmailChannel:
             raise self._error(*transfer.failure)
 
     def close(self) -> None:
-        """Nothing is held between deliveries."""
+        """Nothing to close: no connection is kept between deliveries."""
 
     def _error(self, verdict: Classification, status: int | None = None, reason: str | None = None) -> ChannelError:
         return ChannelError(self.name, verdict.replace(idempotent=True), status, reason)

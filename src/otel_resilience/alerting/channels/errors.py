@@ -12,7 +12,7 @@ REVOKED_STATUSES: Final = frozenset({401, 403, 404, 410})
 
 
 class ChannelError(ResilienceError):
-    """A channel could not bring a notification to its receiver. Describes itself to the classifier.
+    """A channel could not deliver a notification to its receiver. Describes itself to the classifier.
 
     It is made from scratch and has no cause: those of HTTP clients hold the request, and with it URL, key and body.
 

@@ -57,7 +57,7 @@ class LogChannel:
         self._log.log(level, "%s", _line(notification), extra={"otel.attributes": attributes(notification)})
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
 
 def _line(notification: Notification) -> str:

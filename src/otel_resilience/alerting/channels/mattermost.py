@@ -46,7 +46,7 @@ def _escape(text: str, limit: int) -> str:
 class MattermostChannel(ChatWebhook, name="mattermost", min_interval=MIN_INTERVAL, message=build_message):
     """Posts each notification as a message with an attachment; from ``coalesce_from`` waiting ones on, as one.
 
-    Nothing in it becomes a mention. Where an answer is lost, a message can appear twice.
+    Nothing in it becomes a mention. If a response is lost, a message can appear twice.
 
     Examples:
         >>> from otel_resilience.alerting.channels import MattermostChannel

@@ -129,7 +129,7 @@ def _escaped_width(char: str) -> int:
 class SlackChannel(ChatWebhook, name="slack", min_interval=MIN_INTERVAL, message=build_message, reasons=REASONS):
     """Posts each notification as a message of blocks; from ``coalesce_from`` waiting ones on, as one message.
 
-    Slack knows no key against repetitions: where an answer is lost, a message can appear twice.
+    Slack has no deduplication key: if a response is lost, a message can appear twice.
 
     Examples:
         >>> from otel_resilience.alerting.channels import SlackChannel

@@ -76,7 +76,7 @@ def build_message(notification: Notification) -> dict[str, Any]:
 class TeamsChannel(ChatWebhook, name="teams", min_interval=MIN_INTERVAL, message=build_message):
     """Posts each notification as a card; from ``coalesce_from`` waiting ones on, as one.
 
-    Where an answer is lost, a message can appear twice. The workflow is the one that posts to a channel or chat when a
+    If a response is lost, a message can appear twice. The workflow is the one that posts to a channel or chat when a
     webhook request is received; its URL holds the signature that authorises it.
 
     Examples:

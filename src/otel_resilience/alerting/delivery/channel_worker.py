@@ -89,7 +89,7 @@ class InterruptedDeliveryError(ResilienceError):
     classification = CANCELLED
 
 
-class Listener(Protocol):
+class DeliveryListener(Protocol):
     """Callbacks about every notification; called from the channel's thread."""
 
     def delivered(self, channel: str, notification: Notification) -> None:
@@ -130,7 +130,7 @@ class ChannelWorker:
     def __init__(
         self,
         channel: Channel,
-        listener: Listener,
+        listener: DeliveryListener,
         config: DeliveryConfig,
         *,
         lock: threading.RLock,

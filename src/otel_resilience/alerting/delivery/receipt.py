@@ -12,7 +12,7 @@ from otel_resilience.correlation import correlation_id
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of one notification at one channel.
+    """The result of one notification at one channel.
 
     Examples:
         >>> from otel_resilience.alerting import Alert, AlertConfig, AlertService, Receipt, Route

@@ -41,7 +41,7 @@ class Status(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """Something that may be worth notifying a person of. Secrets are taken out of every text when it is made.
+    """Something that may be worth notifying a person about. Secrets are taken out of every text when it is made.
 
     Two alerts with the same fingerprint belong to the same incident. It is ``kind``, ``dependency`` and
     ``fingerprint_by`` put together: add to the latter what should keep incidents apart. Raises ``TypeError`` or

@@ -232,7 +232,7 @@ class IncidentBook:
                 incident.end_with_process(self.config, now)
 
     def next_due(self) -> float:
-        """When :meth:`due` may have something to say; infinity where nothing is planned."""
+        """When :meth:`due` may return something; infinity if nothing is planned."""
         batches = self._batches()
         return min((self._wakes_at(incident, batches) for incident in self), default=math.inf)
 
@@ -300,7 +300,7 @@ class IncidentBook:
             incident.observed_here, incident.watched_since = False, now
 
     def clock_was_set(self, now: float) -> None:
-        """The clock was put right, and may have been ahead."""
+        """The clock was corrected, and may have been ahead."""
         for incident in self:
             incident.not_after(now, self.config)
 
@@ -309,7 +309,7 @@ class IncidentBook:
         self._release_consequences(cause_was_open=True, now=now)
 
     def to_save(self) -> list[Incident]:
-        """The incidents of which other processes are to learn something."""
+        """The incidents that have changes for other processes."""
         return [each for each in self if each.needs_saving and self.is_shared(each)]
 
     def is_shared(self, incident: Incident) -> bool:

@@ -61,7 +61,7 @@ _FORMER_NAMES: Final = {
 
 
 class Phase(StrEnum):
-    """Where an incident stands; see :mod:`otel_resilience.alerting.model.book`.
+    """The phase of an incident; see :mod:`otel_resilience.alerting.model.book`.
 
     Examples:
         >>> from otel_resilience.alerting import Phase
@@ -245,12 +245,12 @@ class Incident:
             self.fresh.calm_since = self.calm_since
 
     def acknowledge(self, at: float) -> None:
-        """A person takes it."""
+        """A person acknowledges it."""
         self.acknowledged_at = self.fresh.acknowledged_at = self.acknowledged_at or at
         self.unsaved = True
 
     def silence(self, until: float) -> None:
-        """A person wants no message but its end until then."""
+        """A person wants no message except the resolution until then."""
         self.silenced_until = self.fresh.silenced_until = max(self.silenced_until, until)
         self.unsaved = True
 

@@ -103,7 +103,7 @@ class Outbox:
         return sorted(taken, key=lambda each: (each.caused_at, each.id))
 
     def waiting(self) -> list[Notification]:
-        """Everything that lies here, whichever process handles it, oldest first."""
+        """Everything that is kept here, whichever process handles it, oldest first."""
         found = [self._read(path) for path in self._waiting.glob("*/*.json")]
         return sorted((each for each in found if each is not None), key=lambda each: (each.caused_at, each.id))
 
@@ -136,7 +136,7 @@ class Outbox:
         return None
 
     def close(self) -> None:
-        """Let go of what is still held: the next process takes it."""
+        """Release what is still held: the next process takes it."""
         if self._own is None or self._lock is None:
             return
         _remove_if_empty(self._own)

@@ -64,7 +64,7 @@ class RedisStore:
         return list(self._asked(self._all))
 
     def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
-        """One script."""
+        """Compared and replaced by one script."""
         revision = "" if expected is None else f"={expected}"
         ttl = max(1, int(self._max_age))
         arguments = (fingerprint, revision, json.dumps(record), ttl)

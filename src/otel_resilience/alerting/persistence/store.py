@@ -77,7 +77,7 @@ def revision_of(record: Record | None) -> str | None:
 
 
 class MemoryStore:
-    """A store for the services of one process; forgets with it.
+    """A store for the services of one process; its content ends with the process.
 
     Examples:
         >>> from otel_resilience.alerting import AlertConfig, AlertService, MemoryStore
@@ -95,7 +95,7 @@ class MemoryStore:
             return [dict(record) for record in self._records.values()]
 
     def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
-        """Under a lock."""
+        """Compared and replaced under a lock."""
         with self._lock:
             held = self._records.get(fingerprint)
             if revision_of(held) != expected:
