@@ -15,9 +15,9 @@ from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.domain.models import CatalogueMeta, Outcome, SyncReport, SyncRequest
 from catalog_sync.domain.reports import failed_report
 from catalog_sync.domain.times import rfc3339, utc_now
-from catalog_sync.jobs.port import GroupProgress, Job, JobConflictError, JobNotFoundError, JobStatus
+from catalog_sync.jobs.port import Job, JobConflictError, JobNotFoundError, JobStatus
 from catalog_sync.jobs.watching import Watchers
-from catalog_sync.sync.progress import OnProgress, Progress
+from catalog_sync.sync.progress import GroupProgress, OnProgress, Progress
 from catalog_sync.sync.reporting import error_info
 from otel_resilience import correlation_id
 
@@ -128,7 +128,7 @@ class LocalJobs:
         before: CatalogueMeta | None = None
 
         def listen(progress: Progress) -> None:
-            self._change(job_id, groups=_groups(progress))
+            self._change(job_id, groups=progress.scopes)
 
         try:
             before = await self._live()
@@ -208,7 +208,3 @@ class LocalJobs:
     def _put(self, job: Job) -> None:
         self._jobs[job.id] = job
         self._watchers.notify(job)
-
-
-def _groups(progress: Progress) -> tuple[GroupProgress, ...]:
-    return tuple(GroupProgress(scope.name, scope.status, scope.bundles) for scope in progress.scopes)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from catalog_sync.domain.errors import CatalogSyncError, permanent
-from catalog_sync.domain.models import GroupReport, Outcome, SyncKind, SyncRequest
+from catalog_sync.domain.models import Outcome, SyncKind, SyncRequest
+from catalog_sync.sync.progress import GroupProgress
 from otel_resilience import Severity
 
 
@@ -24,22 +25,6 @@ class JobStatus(StrEnum):
     def ended(self) -> bool:
         """Whether nothing will happen to the job any more."""
         return self in {JobStatus.FINISHED, JobStatus.CANCELLED}
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class GroupProgress:
-    """How far one group of a job is."""
-
-    name: str
-    status: Literal["pending", "running", "ok", "stale", "failed"]
-    bundles: int = 0
-    error: Mapping[str, Any] | None = None
-    """The ``error`` object of the command line."""
-
-    @classmethod
-    def of(cls, group: GroupReport) -> GroupProgress:
-        """Of a group that the report of its sync shows."""
-        return cls(group.name, group.status, group.bundles, group.error.to_json() if group.error else None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,7 +69,7 @@ class Job:
             "progress": {
                 "groups_done": done,
                 "groups_total": len(self.groups),
-                "groups": [dataclasses.asdict(group) for group in self.groups],
+                "groups": [group._asdict() for group in self.groups],
             },
             "report": dict(self.report) if self.report is not None else None,
         }

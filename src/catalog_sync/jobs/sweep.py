@@ -149,7 +149,7 @@ def _failed(record: Record, error: CatalogSyncError, now: datetime.datetime) -> 
         scope=job.scope,
         started_at=job.started_at or job.created_at,
         duration_s=record.distributed_sync().duration(now),
-        trigger=record.trigger,
+        trigger=record.request.trigger,
     )
 
 

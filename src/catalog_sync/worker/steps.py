@@ -26,7 +26,7 @@ from catalog_sync.domain.groups import GroupNames
 from catalog_sync.domain.models import LockHolder, SyncKind, SyncRequest
 from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.jobs.ledger import MAX_STARTS, Started
-from catalog_sync.jobs.port import GroupProgress, JobConflictError, JobNotFoundError, JobStatus, PoisonedStepError
+from catalog_sync.jobs.port import JobConflictError, JobNotFoundError, JobStatus, PoisonedStepError
 from catalog_sync.jobs.records import PLAN, PUBLISH, dead_letter, step_of
 from catalog_sync.jobs.redis import RedisJobs
 from catalog_sync.jobs.sweep import GRACE, end_lost, end_with_error, sweep
@@ -38,7 +38,7 @@ from catalog_sync.supplier.esim_go.policy import DEPENDENCY
 from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
 from catalog_sync.sync.fetch import discover
 from catalog_sync.sync.previous import Published
-from catalog_sync.sync.progress import Progress, ProgressTracker
+from catalog_sync.sync.progress import GroupProgress, Progress, ProgressTracker
 from catalog_sync.sync.reporting import error_info, first_leaf
 from catalog_sync.sync.run import Fetch
 from catalog_sync.sync.scopes import confirm_asked

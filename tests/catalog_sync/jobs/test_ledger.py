@@ -9,7 +9,7 @@ import pytest
 
 from catalog_sync.domain.errors import AuthenticationError, NotFoundError
 from catalog_sync.domain.models import Outcome, SyncKind
-from catalog_sync.jobs import GroupProgress, JobNotFoundError, JobStatus
+from catalog_sync.jobs import JobNotFoundError, JobStatus
 from catalog_sync.jobs.keys import DEAD, WORKER_PREFIX, JobKeys
 from catalog_sync.jobs.ledger import KEPT_JOBS, MAX_STARTS, JobLedger, Started
 from catalog_sync.jobs.overview import overview
@@ -17,6 +17,7 @@ from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.store.catalog_store import CatalogStore
 from catalog_sync.store.client import GuardedRedis
 from catalog_sync.store.lock import LockLease
+from catalog_sync.sync.progress import GroupProgress
 from catalog_sync.sync.shared.staged import Part
 from support.job_records import CORRELATION, LATER, NOW, fields, finish, job_id, planned, start
 from support.redis_server import RedisServer
