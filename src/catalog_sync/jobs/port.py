@@ -96,22 +96,13 @@ class PoisonedStepError(CatalogSyncError, default=permanent("job_poisoned")):
 
 
 class Sender(Protocol):
-    """Sends the steps of jobs to workers. A message that cannot be sent is no error: the sweep sends it later.
+    """Sends the steps of jobs to workers. A message that cannot be sent is no error: the sweep sends it later."""
 
-    ``carrier`` has the trace that the step belongs to, ``None`` for the current one. Nothing is sent where the same
-    step was sent within ``every`` seconds.
-    """
+    async def send(self, job_id: str, step: str, carrier: Mapping[str, str] | None = None, *, every: float = 0) -> None:
+        """Sends one step (see :mod:`catalog_sync.jobs.records`) unless it was sent within ``every`` seconds.
 
-    async def plan(self, job_id: str, carrier: Mapping[str, str] | None = None, *, every: float = 0) -> None:
-        """Sends the first step."""
-        ...
-
-    async def fetch(self, job_id: str, number: int, carrier: Mapping[str, str], *, every: float = 0) -> None:
-        """Sends the fetching of one scope."""
-        ...
-
-    async def publish(self, job_id: str, carrier: Mapping[str, str], *, every: float = 2.0) -> None:
-        """Sends the last step."""
+        ``carrier`` has the trace that it belongs to, ``None`` for the current one.
+        """
         ...
 
     async def waiting(self) -> int:

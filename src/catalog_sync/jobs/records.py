@@ -42,6 +42,12 @@ def step_of(number: int) -> str:
     return f"fetch-{number}"
 
 
+def number_of(step: str) -> int | None:
+    """The inverse of :func:`step_of`; ``None`` for the first and the last step."""
+    number = step.partition("-")[2]
+    return int(number) if number else None
+
+
 def progress_field(number: int) -> str:
     """The field of the record that holds the progress of scope ``number``."""
     return f"group:{number}"

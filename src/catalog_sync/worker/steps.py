@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync.domain import schedule
@@ -27,7 +27,7 @@ from catalog_sync.domain.models import LockHolder, SyncKind, SyncRequest
 from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.jobs.ledger import MAX_STARTS, Started
 from catalog_sync.jobs.port import JobConflictError, JobNotFoundError, JobStatus, PoisonedStepError
-from catalog_sync.jobs.records import PLAN, PUBLISH, dead_letter, step_of
+from catalog_sync.jobs.records import PLAN, PUBLISH, dead_letter, number_of, step_of
 from catalog_sync.jobs.redis import RedisJobs
 from catalog_sync.jobs.sweep import GRACE, end_lost, end_with_error, sweep
 from catalog_sync.last_run import write_last_run
@@ -71,8 +71,6 @@ LEAST_TO_PUBLISH: Final = 30.0
 LOOK_EVERY: Final = 10.0
 """Seconds between two looks of an idle worker at the supplier's shared breaker and budget."""
 
-Step = Callable[["Record", Started, StepHeartbeat], Awaitable[None]]
-
 _log = logging.getLogger(__name__)
 _AGAIN: Final = (CacheConnectionError, LockLostError)
 """What ends an attempt at a step and not the step."""
@@ -102,21 +100,13 @@ class Worker:
     def __post_init__(self) -> None:
         self._jobs = RedisJobs(self.ledger, self.sender, sync_deadline=self.settings.sync_deadline, now=self.now)
 
-    async def plan(self, job_id: str) -> None:
-        """The first step."""
-        await self._run(job_id, PLAN, self._plan)
-
-    async def fetch(self, job_id: str, number: int) -> None:
-        """One of the steps in the middle."""
-
-        async def step(record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
-            await self._fetch(record, number, started, heartbeat)
-
-        await self._run(job_id, step_of(number), step, number)
-
-    async def publish(self, job_id: str) -> None:
-        """The last step."""
-        await self._run(job_id, PUBLISH, self._publish)
+    async def do(self, job_id: str, step: str) -> None:
+        """Do a step, knowing what other workers know of the supplier; between two steps that is looked at less."""
+        self.shared.wake()
+        try:
+            await self._claim_and_do(job_id, step)
+        finally:
+            self.shared.rest(LOOK_EVERY)
 
     async def sweep(self) -> None:
         """See :mod:`catalog_sync.jobs.sweep`."""
@@ -159,15 +149,7 @@ class Worker:
         else:
             _log.info("a sync is due: job %s", job.id)
 
-    async def _run(self, job_id: str, step: str, work: Step, number: int | None = None) -> None:
-        """Do a step in step with what other workers know of the supplier; between two steps that is looked at less."""
-        self.shared.wake()
-        try:
-            await self._claim_and_do(job_id, step, work, number)
-        finally:
-            self.shared.rest(LOOK_EVERY)
-
-    async def _claim_and_do(self, job_id: str, step: str, work: Step, number: int | None) -> None:
+    async def _claim_and_do(self, job_id: str, step: str) -> None:
         """Claim a step and do it; what comes too late, too early or twice is dropped."""
         claim = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
         started = await self.ledger.start(
@@ -183,7 +165,7 @@ class Worker:
             if started == "gone":
                 await self._report_loss()
             if started == "dead":
-                await self._bury(job_id, step, number)
+                await self._bury(job_id, step)
             return
         record = await self.ledger.read(job_id)
         with correlation_scope(record.job.correlation_id):
@@ -191,11 +173,11 @@ class Worker:
                 async with StepHeartbeat(
                     self.ledger, job_id, step, claim, self.settings.job_lease, self.on_sign_of_life
                 ) as heartbeat:
-                    await work(record, started, heartbeat)
+                    await self._work(step, record, started, heartbeat)
             except StepStoppedError as stopped:
                 _log.info("%s of job %s stops: %s", step, job_id, stopped)
                 if not await self._is_lost(record) and not stopped.lost:
-                    await self.sender.publish(job_id, record.carrier)
+                    await self.sender.send(job_id, PUBLISH, record.carrier)
             except JobNotFoundError:
                 await self._is_lost(record)
             except _AGAIN as error:
@@ -241,6 +223,15 @@ class Worker:
         except CatalogSyncError as error:
             _log.warning("the claim of %s is left to expire: %s", step, error)
 
+    async def _work(self, step: str, record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
+        number = number_of(step)
+        if number is not None:
+            await self._fetch(record, number, started, heartbeat)
+        elif step == PLAN:
+            await self._plan(record, started, heartbeat)
+        else:
+            await self._publish(record, started, heartbeat)
+
     async def _plan(self, record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
         job_id = record.job.id
         lease = await adopt_lease(self.store, record.distributed_sync())
@@ -270,9 +261,9 @@ class Worker:
         stands = await self.ledger.read(job_id)  # another attempt may have been first
         _log.info("sync %s: %d scopes are fetched for %s", job_id, len(stands.scopes), request.kind.value)
         for number in range(len(stands.scopes)):
-            await self.sender.fetch(job_id, number, stands.carrier, every=self.settings.job_lease)
+            await self.sender.send(job_id, step_of(number), stands.carrier, every=self.settings.job_lease)
         if not stands.scopes:
-            await self.sender.publish(job_id, stands.carrier)
+            await self.sender.send(job_id, PUBLISH, stands.carrier)
 
     async def _scopes(
         self, asked: SyncRequest, request: SyncRequest, previous: Previous | None, started: Started
@@ -327,7 +318,7 @@ class Worker:
             if not kept:
                 await staging.discard()
         if ready:
-            await self.sender.publish(job_id, record.carrier)
+            await self.sender.send(job_id, PUBLISH, record.carrier)
 
     async def _fetched(
         self, record: Record, number: int, started: Started, heartbeat: StepHeartbeat, staging: Staging
@@ -421,11 +412,12 @@ class Worker:
         except CatalogSyncError as error:
             _log.warning("after sync %s: %s", record.job.id, error)
 
-    async def _bury(self, job_id: str, step: str, number: int | None) -> None:
+    async def _bury(self, job_id: str, step: str) -> None:
         """A step that never comes to an end is put aside, and its job goes on without it or ends."""
         record = await self.ledger.read(job_id)
         with correlation_scope(record.job.correlation_id):
             error = PoisonedStepError(f"{step} was started {MAX_STARTS} times without finishing")
+            number = number_of(step)
             scope = None if number is None else record.scopes[number]
             await self.ledger.add_dead_letter(
                 dead_letter(
@@ -446,7 +438,7 @@ class Worker:
             progress = GroupProgress(scope, "failed", 0, error_info(error).to_json())
             _, ready = await self.ledger.finish(job_id, number, Part(error=error), progress)
             if ready:
-                await self.sender.publish(job_id, record.carrier)
+                await self.sender.send(job_id, PUBLISH, record.carrier)
 
     def _new_fetch(self, started: Started, on_progress: Callable[[Progress], None] | None) -> Fetch:
         return Fetch(

@@ -15,7 +15,10 @@ from catalog_sync.jobs.keys import JobKeys
 from catalog_sync.jobs.port import Job, JobStatus
 from catalog_sync.jobs.records import (
     NO_CORRELATION_ID,
+    PLAN,
+    PUBLISH,
     dead_letter,
+    number_of,
     progress_field,
     read_record,
     record_fields,
@@ -128,6 +131,7 @@ class TestARecord:
 
     def test_names_its_steps_and_their_progress(self) -> None:
         assert (step_of(3), progress_field(3)) == ("fetch-3", "group:3")
+        assert [number_of(step) for step in (PLAN, step_of(0), step_of(12), PUBLISH)] == [None, 0, 12, None]
 
     def test_keeps_the_progress_of_a_group(self) -> None:
         assert json.loads(json.dumps(GroupProgress("a", "ok", 12))) == ["a", "ok", 12, None]

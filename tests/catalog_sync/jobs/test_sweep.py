@@ -38,14 +38,8 @@ class Sent:
     async def waiting(self) -> int:
         return self._waiting
 
-    async def plan(self, job: str, carrier: Any = None, *, every: float = 0) -> None:
-        self.steps.append(PLAN)
-
-    async def fetch(self, job: str, number: int, carrier: Any, *, every: float = 0) -> None:
-        self.steps.append(step_of(number))
-
-    async def publish(self, job: str, carrier: Any, *, every: float = 0) -> None:
-        self.steps.append(PUBLISH)
+    async def send(self, job_id: str, step: str, carrier: Any = None, *, every: float = 0) -> None:
+        self.steps.append(step)
 
 
 @pytest.fixture
