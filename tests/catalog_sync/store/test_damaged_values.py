@@ -38,7 +38,7 @@ from catalog_sync.store.reader import CatalogReader, Query
 from catalog_sync.store.traces import SharedTraces, push_failed
 from otel_resilience.alerting import RedisStore
 from support.job_records import fields, finish, job_id, planned
-from support.published import make_bundle, publish, quick_policy
+from support.published import lines_of, make_bundle, publish, quick_policy
 from support.redis_server import RedisServer
 from support.settings import make_settings
 from support.sync_reports import report
@@ -122,7 +122,7 @@ async def _fill(world: World) -> None:
     async with open_store(world.settings, quick_policy()) as store:
         await publish(store, "v0", EARLIER, as_of=rfc3339(NOW - 3000))
         meta = await publish(store, "v1", CATALOGUE.values(), as_of=rfc3339(NOW - 60))
-        await Snapshot(world.state_dir).write(meta, CATALOGUE.values())
+        await Snapshot(world.state_dir).write(meta, lines_of(CATALOGUE.values()))
         await store.acquire_lock("ab" * 16)
         ledger = JobLedger(store.redis)
         for number in (2, 3):
