@@ -99,6 +99,6 @@ async def lines_of(bundles: Iterable[Bundle]) -> AsyncIterator[tuple[int, bytes]
 
 async def lease_of(store: CatalogStore, holder: str = "a" * 32, **options: Any) -> LockLease:
     """The sync lock, which must be free."""
-    lease = await store.acquire_lock(holder, **options)
+    lease = await store.lock.acquire(holder, **options)
     assert isinstance(lease, LockLease)
     return lease

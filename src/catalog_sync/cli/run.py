@@ -194,7 +194,7 @@ class _OneRun:
     async def _lock_after_stop(self, store: CatalogStore) -> str:
         try:
             async with asyncio.timeout(CHECK_WITHIN):
-                holder = await store.lock_holder()
+                holder = await store.lock.holder()
         except (CatalogSyncError, OSError) as error:
             _log.warning("after the stop, the lock could not be read: %s", error)
             return "it is unknown whether the lock was released; it expires in any case"

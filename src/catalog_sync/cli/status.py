@@ -84,7 +84,7 @@ async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> 
         if meta is not None:
             catalogue = _catalogue(meta, settings, "fresh")
         try:
-            holder = await store.lock_holder()
+            holder = await store.lock.holder()
             lock = {"state": "free" if holder is None else "held", "holder": holder.to_json() if holder else None}
         except InvalidDataError as damage:
             reachable["error"] = error_info(damage).to_json()

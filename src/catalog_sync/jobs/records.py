@@ -184,10 +184,10 @@ def _read(job_id: str, fields: Mapping[str, str]) -> Record:
     if not is_correlation_id(fields["correlation_id"]):
         raise ValueError("no correlation ID")
     request = SyncRequest(
-        SyncKind(fields["kind"]),
-        _SCOPE.validate_json(fields["scope"], strict=True),
-        fields["force"] == "1",
-        fields["trigger"],
+        kind=SyncKind(fields["kind"]),
+        scope=_SCOPE.validate_json(fields["scope"], strict=True),
+        force=fields["force"] == "1",
+        trigger=fields["trigger"],
     )
     job = Job(
         id=job_id,

@@ -166,7 +166,7 @@ class SyncService:
 
     async def _acquire(self) -> LockLease | LockHolder:
         if self.distributed is None:
-            return await self.store.acquire_lock(correlation_id())
+            return await self.store.lock.acquire(correlation_id())
         return self.distributed.refused_by or await adopt_lease(self.store, self.distributed)
 
     async def _work(self, request: SyncRequest, lease: LockLease, result: _Result) -> None:

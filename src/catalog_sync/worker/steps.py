@@ -299,7 +299,7 @@ class Worker:
         job_id, scope = record.job.id, record.scopes[number]
         heartbeat.note(number, GroupProgress(scope, "running"))
         ttl = int(self.settings.sync_deadline) + PART_MARGIN
-        staging = self.store.part(f"part.{job_id}.{number}.{secrets.token_hex(4)}", ttl=ttl)
+        staging = self.store.begin(f"part.{job_id}.{number}.{secrets.token_hex(4)}", ttl=ttl)
         before = dataclasses.replace(self.supplier.counts)
         kept = False
         try:
@@ -408,7 +408,7 @@ class Worker:
         try:
             for part in (await self.ledger.parts(record.job.id)).values():
                 if part.version is not None:
-                    await self.store.part(part.version, ttl=PART_MARGIN).discard()
+                    await self.store.begin(part.version, ttl=PART_MARGIN).discard()
         except CatalogSyncError as error:
             _log.warning("after sync %s: %s", record.job.id, error)
 

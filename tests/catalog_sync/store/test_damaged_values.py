@@ -123,7 +123,7 @@ async def _fill(world: World) -> None:
         await publish(store, "v0", EARLIER, as_of=rfc3339(NOW - 3000))
         meta = await publish(store, "v1", CATALOGUE.values(), as_of=rfc3339(NOW - 60))
         await Snapshot(world.state_dir).write(meta, lines_of(CATALOGUE.values()))
-        await store.acquire_lock("ab" * 16)
+        await store.lock.acquire("ab" * 16)
         ledger = JobLedger(store.redis)
         for number in (2, 3):
             await ledger.submit(job_id(number), fields())
@@ -284,7 +284,7 @@ async def _readers(world: World, store: CatalogStore, key: bytes) -> None:
     typed: list[Callable[[], Awaitable[Any]]] = [
         store.current,
         store.has_published,
-        store.lock_holder,
+        store.lock.holder,
         lambda: store.load_index("v1"),
     ]
     typed += [lambda: store.values("v1", "countries"), lambda: store.receipt("x")]
