@@ -12,14 +12,7 @@ from catalog_sync.domain.errors import RateLimitError, SupplierUnavailableError
 from catalog_sync.domain.pieces import let_others_run
 from catalog_sync.domain.times import rfc3339
 from catalog_sync.supplier import server_limits
-from catalog_sync.supplier.esim_go.responses import (
-    MAX_REDIRECTS,
-    is_redirect,
-    parse_json,
-    raise_for_status,
-    redirect_target,
-    too_many_redirects,
-)
+from catalog_sync.supplier.esim_go.responses import is_redirect, parse_json, raise_for_status, redirect_target
 from catalog_sync.supplier.failures import translate
 from catalog_sync.supplier.port import Deadline, RequestCounts
 from otel_resilience import Classification, ErrorClass, Severity, current_attempt
@@ -153,10 +146,8 @@ class SupplierCalls:
             parsed = parse_json(response)
             await let_others_run()
             call.result, call.url = call.parse(parsed), None
-        elif call.redirects == MAX_REDIRECTS:
-            raise too_many_redirects(MAX_REDIRECTS)
         else:
-            call.url = redirect_target(response)
+            call.url = redirect_target(response, call.redirects)
             call.redirects += 1
         return True
 
