@@ -103,10 +103,15 @@ class JobLedger:
         """
         job_id = await self.redis.command("read active job", "GET", ACTIVE)
         identifier = "" if job_id is None else bytes(job_id).decode("utf-8", "replace")
-        if not is_job_id(identifier) or await self._readable(identifier):
+        [raw] = await self._raw([identifier]) if is_job_id(identifier) else [{}]
+        if raw == {}:
             return None
-        _log.error("job %s is ended: its record cannot be read", identifier)
-        [raw] = await self._raw([identifier])
+        try:
+            read_record(identifier, raw or {})
+        except CorruptEntryError:
+            _log.error("job %s is ended: its record cannot be read", identifier)
+        else:
+            return None
         report = unreadable_report(raw or {})
         try:
             ended = await self.end(
@@ -116,15 +121,6 @@ class JobLedger:
             ended = bool(await self.redis.command("drop what is no record", "UNLINK", JobKeys(identifier).record))
         await self.redis.command("forget active job", "UNLINK", ACTIVE)
         return report if ended else None
-
-    async def _readable(self, job_id: str) -> bool:
-        try:
-            await self.read(job_id)
-        except CorruptEntryError:
-            return False
-        except JobNotFoundError:
-            pass  # nothing that could be in the way
-        return True
 
     async def shown(self, job_id: str) -> Job:
         """One job, for people: also one whose record cannot be read. Raises :class:`JobNotFoundError`."""

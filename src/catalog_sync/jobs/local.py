@@ -138,7 +138,15 @@ class LocalJobs:
             raise
         except Exception as error:  # noqa: BLE001  a defect of the service must still end the job, classified
             _log.error("unexpected error during sync %s", job_id, exc_info=error)
-            report = self._failed(self._jobs[job_id], error)
+            job = self._jobs[job_id]
+            report = failed_report(
+                error_info(error),
+                kind=request.kind,
+                scope=request.scope,
+                correlation_id=job.correlation_id,
+                started_at=job.started_at or job.created_at,
+                trigger=request.trigger,
+            )
         try:
             if self.on_report is not None:
                 await asyncio.to_thread(self.on_report, report)
@@ -188,16 +196,6 @@ class LocalJobs:
             outcome=report.outcome,
             report=report.to_json(),
             groups=groups or self._jobs[job_id].groups,
-        )
-
-    def _failed(self, job: Job, error: BaseException) -> SyncReport:
-        return failed_report(
-            error_info(error),
-            kind=job.kind,
-            scope=job.scope,
-            correlation_id=job.correlation_id,
-            started_at=job.started_at or job.created_at,
-            trigger=job.trigger,
         )
 
     def _change(self, job_id: str, **fields: Any) -> Job:

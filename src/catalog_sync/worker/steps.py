@@ -19,7 +19,6 @@ from catalog_sync.domain.errors import (
     CatalogSyncError,
     InvalidDataError,
     LockLostError,
-    SyncDeadlineError,
     UnusableGroupsError,
 )
 from catalog_sync.domain.groups import GroupNames
@@ -40,7 +39,7 @@ from catalog_sync.sync.fetch import discover
 from catalog_sync.sync.previous import Published
 from catalog_sync.sync.progress import GroupProgress, Progress, ProgressTracker
 from catalog_sync.sync.reporting import error_info, first_leaf
-from catalog_sync.sync.run import Fetch
+from catalog_sync.sync.run import Fetch, within_deadline
 from catalog_sync.sync.scopes import confirm_asked
 from catalog_sync.sync.service import SyncService
 from catalog_sync.sync.shared.distributed import adopt_lease
@@ -330,21 +329,14 @@ class Worker:
             heartbeat.note(number, GroupProgress(scope, "running", progress.bundles))
 
         fetch = self._new_fetch(started, on_progress)
-        timeout = asyncio.timeout(max(0.0, started.left))
         try:
             lease = await adopt_lease(self.store, record.distributed_sync())
             if isinstance(lease, LockHolder):
                 raise LockLostError("the sync has no lock")
-            async with lease.hold(release=False), timeout:
+            async with lease.hold(release=False), within_deadline(started.left, self.settings.sync_deadline):
                 return await self._part(record.request.kind, scope, fetch, staging)
         except _AGAIN:
             raise
-        except TimeoutError as error:
-            if not timeout.expired():
-                raise
-            late = SyncDeadlineError(f"the sync did not end within {self.settings.sync_deadline:g} s")
-            late.__cause__ = error
-            return Part(error=late)
         except CatalogSyncError as error:
             _log.warning("%s failed: %s", scope, error)
             return Part(error=error)
