@@ -97,7 +97,13 @@ class Worker:
     """The job of the last step that Redis interrupted: where its record is lost, only its workers know of it."""
 
     def __post_init__(self) -> None:
-        self._jobs = RedisJobs(self.ledger, self.sender, sync_deadline=self.settings.sync_deadline, now=self.now)
+        self._jobs = RedisJobs(
+            self.ledger,
+            self.sender,
+            sync_deadline=self.settings.sync_deadline,
+            on_report=self.on_report,
+            now=self.now,
+        )
 
     async def do(self, job_id: str, step: str) -> None:
         """Do a step, knowing what other workers know of the supplier; between two steps that is looked at less."""
