@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Literal, NamedTuple
 
-from catalog_sync.domain.errors import CatalogSyncError
+from catalog_sync.domain.errors import CatalogSyncError, InvalidDataError
 from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex, Dimension, Filter
 from catalog_sync.domain.models import Bundle, CatalogueMeta
 from catalog_sync.domain.pieces import in_pieces
@@ -148,6 +148,14 @@ class CatalogStore:
         """
         version = await self.current_version()
         return None if version is None else await self.meta(version)
+
+    async def current_or_damaged(self) -> tuple[CatalogueMeta | None, bool]:
+        """As :meth:`current`, and whether it is damaged: then it is logged, and taken for none."""
+        try:
+            return await self.current(), False
+        except InvalidDataError as damage:
+            log.warning("the published catalogue is damaged: %s", damage)
+            return None, True
 
     async def meta(self, version: str) -> CatalogueMeta:
         """The meta of a version, after a check that all its parts are there. What is in them: :meth:`verify`."""

@@ -17,7 +17,6 @@ from catalog_sync.domain.countries import country_code
 from catalog_sync.domain.errors import (
     CacheConnectionError,
     CatalogSyncError,
-    InvalidDataError,
     LockLostError,
     UnusableGroupsError,
 )
@@ -131,14 +130,9 @@ class Worker:
         every = self.settings.sync_every
         if not every:
             return
-        damaged = False
         try:
             jobs = await self._jobs.latest(limit=20)
-            try:
-                meta = await self.store.current()
-            except InvalidDataError as damage:
-                _log.warning("the published catalogue is damaged: %s", damage)
-                meta, damaged = None, True
+            meta, damaged = await self.store.current_or_damaged()
         except CatalogSyncError as error:
             _log.warning("whether a sync is due cannot be seen: %s", error)
             return
