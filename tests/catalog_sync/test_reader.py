@@ -62,7 +62,7 @@ async def save(snapshot: Snapshot, version: str, bundles: list[Bundle]) -> Catal
     index = CatalogueIndex()
     stored = [index.add(bundle) for bundle in bundles]
     meta = make_meta(version, index)
-    await snapshot.write(meta, lines_of(stored))
+    await snapshot.write_version(meta, lines_of(stored))
     return meta
 
 

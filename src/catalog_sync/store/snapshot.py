@@ -68,7 +68,7 @@ class Snapshot:
         """The newest snapshot."""
         return self._directory / FILE_NAME
 
-    async def write(self, meta: CatalogueMeta, lines: AsyncIterable[tuple[int, bytes]]) -> None:
+    async def write_version(self, meta: CatalogueMeta, lines: AsyncIterable[tuple[int, bytes]]) -> None:
         """Replaces the snapshot by a version whose bundles come as blocks of ``lines`` and their number.
 
         Raises ``OSError`` (disk full), ``ValueError`` where the number of bundles is off, and what ``lines`` raise.

@@ -260,7 +260,7 @@ class SyncService:
     async def _save(self, meta: CatalogueMeta, result: _Result) -> None:
         """Write the last-good snapshot. Where it cannot be written, the publication stands if a server keeps it."""
         try:
-            await self.snapshot.write(meta, self.store.iter_lines(meta.version))
+            await self.snapshot.write_version(meta, self.store.iter_lines(meta.version))
         except (CatalogSyncError, OSError, ValueError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or error_info(error).message
             if await self.store.outlives_process():

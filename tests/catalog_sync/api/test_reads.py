@@ -191,7 +191,7 @@ async def test_the_snapshot_is_served_where_the_store_never_answered(tmp_path: P
         assert nothing.json()["type"] == "urn:catalog-sync:problem:catalog_unavailable"
         index = CatalogueIndex()
         stored = [index.add(bundle) for bundle in CATALOGUE]
-        await world.snapshot.write(make_meta("v7", index), lines_of(stored))
+        await world.snapshot.write_version(make_meta("v7", index), lines_of(stored))
         world.store.failing = True
         await world.refresh()
         answer = await world.http.get("/bundles/esim_1GB_7D_PT_V2")

@@ -93,7 +93,7 @@ async def test_one_that_is_damaged_meanwhile_is_not_hidden_by_the_copy(world: Ap
 async def test_what_a_snapshot_served_is_replaced_as_a_whole(tmp_path: Path, decoded: list[str]) -> None:
     async with api_world(tmp_path) as world:
         meta, bundles = world.store.versions["v1"]
-        await world.snapshot.write(meta, lines_of(bundles))
+        await world.snapshot.write_version(meta, lines_of(bundles))
     async with api_world(tmp_path, catalogue=False) as world:
         sources = [world.live.source]
         decoded.clear()

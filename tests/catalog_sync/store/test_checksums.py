@@ -47,7 +47,7 @@ async def _damaged(store: CatalogStore, tmp_path: Path) -> None:
 async def two(store: CatalogStore, tmp_path: Path) -> CatalogStore:
     await publish(store, "v1", CHEAPER)
     meta = await publish(store, "v2", BUNDLES)
-    await Snapshot(tmp_path / "state").write(meta, lines_of(BUNDLES))
+    await Snapshot(tmp_path / "state").write_version(meta, lines_of(BUNDLES))
     return store
 
 
@@ -139,7 +139,7 @@ async def test_a_snapshot_is_not_made_of_damaged_rows(two: CatalogStore, server:
     server.command("HSET", V2.bundles, "a", server.command("HGET", V1.bundles, "a"))
     snapshot = Snapshot(tmp_path / "state")
     with pytest.raises(CorruptEntryError):
-        await snapshot.write(await two.meta("v2"), two.iter_lines("v2"))
+        await snapshot.write_version(await two.meta("v2"), two.iter_lines("v2"))
     found = await snapshot.load()
     assert found is not None
     assert list(found.bundles()) == BUNDLES

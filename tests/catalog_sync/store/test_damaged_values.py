@@ -122,7 +122,7 @@ async def _fill(world: World) -> None:
     async with open_store(world.settings, quick_policy()) as store:
         await publish(store, "v0", EARLIER, as_of=rfc3339(NOW - 3000))
         meta = await publish(store, "v1", CATALOGUE.values(), as_of=rfc3339(NOW - 60))
-        await Snapshot(world.state_dir).write(meta, lines_of(CATALOGUE.values()))
+        await Snapshot(world.state_dir).write_version(meta, lines_of(CATALOGUE.values()))
         await store.lock.acquire("ab" * 16)
         ledger = JobLedger(store.redis)
         for number in (2, 3):

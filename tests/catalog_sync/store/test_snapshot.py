@@ -27,7 +27,7 @@ async def written(directory: Path, *versions: str, count: int = 2500) -> Snapsho
     snapshot = Snapshot(directory, wall_clock=lambda: 77.0)
     for version in versions:
         meta, bundles = catalogue(version, count)
-        await snapshot.write(meta, lines_of(bundles))
+        await snapshot.write_version(meta, lines_of(bundles))
     return snapshot
 
 
@@ -43,7 +43,7 @@ async def test_a_version_is_copied_from_the_store(tmp_path: Path, store: Catalog
     meta, bundles = catalogue("v1", 1200)
     await publish(store, "v1", bundles)
     snapshot = Snapshot(tmp_path)
-    await snapshot.write(meta, store.iter_lines("v1"))
+    await snapshot.write_version(meta, store.iter_lines("v1"))
     file = await snapshot.load()
     assert file is not None
     assert sorted(file.bundles(), key=str) == sorted(bundles, key=str)
@@ -135,7 +135,7 @@ async def test_a_writer_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path: 
     snapshot = await written(tmp_path, "v1", count=3)
     meta, bundles = catalogue("v2", 3)
     with pytest.raises(ValueError, match="3 bundles were announced"):
-        await snapshot.write(meta, lines_of(bundles[:2]))
+        await snapshot.write_version(meta, lines_of(bundles[:2]))
     assert [path.name for path in tmp_path.iterdir()] == [snapshot.path.name]
     file = await snapshot.load()
     assert file is not None
@@ -156,7 +156,7 @@ async def test_readers_beside_a_writer_see_one_version_or_the_other(tmp_path: Pa
     async def write() -> None:
         for number in range(1, 15):
             meta, bundles = catalogue(f"v{number}", 300)
-            await snapshot.write(meta, lines_of(bundles))
+            await snapshot.write_version(meta, lines_of(bundles))
         done.set()
 
     writing = asyncio.create_task(write())

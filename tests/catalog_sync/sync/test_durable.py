@@ -84,7 +84,7 @@ async def test_a_full_disk_fails_a_run_whose_snapshot_was_its_only_copy(
     async def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Snapshot, "write", full)
+    monkeypatch.setattr(Snapshot, "write_version", full)
     report, _ = await run_in(world, tmp_path / "state")
 
     assert report.outcome is Outcome.FAILED
@@ -133,7 +133,7 @@ async def test_a_snapshot_that_is_not_written_is_shown_wherever_a_run_is(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     assert (await world.sync()).warnings == ()
-    monkeypatch.setattr(Snapshot, "write", full)
+    monkeypatch.setattr(Snapshot, "write_version", full)
     report = await world.sync()
 
     assert (report.outcome, report.error) == (Outcome.COMPLETE, None)
