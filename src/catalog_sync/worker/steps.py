@@ -145,6 +145,8 @@ class Worker:
             job = await self._jobs.submit(SyncRequest(trigger="schedule"))
         except JobConflictError as conflict:
             _log.info("a sync is due, and one is under way: %s", conflict)
+        except CatalogSyncError as error:
+            _log.warning("a sync is due and cannot be asked for: %s", error)
         else:
             _log.info("a sync is due: job %s", job.id)
 

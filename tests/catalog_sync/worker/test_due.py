@@ -63,3 +63,22 @@ async def test_a_job_that_is_given_up_for_the_sync_that_is_due_is_reported(
         ("cli", JobStatus.FINISHED),
     ]
     assert [report.error and report.error.type for report in reported] == ["job_abandoned"]
+
+
+async def test_a_redis_that_takes_no_writes_is_asked_again_later(
+    make_world: Callable[..., WorkerWorld], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world()
+    async with world.opened(), open_worker(world.settings) as (worker, _):
+        world.redis.command("CONFIG", "SET", "maxmemory", "1")
+        try:
+            await worker.ask_if_due()
+        finally:
+            world.redis.command("CONFIG", "SET", "maxmemory", "0")
+        assert await world.jobs.latest() == []
+
+        await worker.ask_if_due()
+
+        assert [job.trigger for job in await world.jobs.latest()] == ["schedule"]
+    [line] = [record for record in caplog.records if "cannot be asked for" in record.message]
+    assert "Redis takes no writes" in line.message
