@@ -11,13 +11,16 @@ from typing import Any, Final, Literal
 from starlette.responses import JSONResponse, Response
 
 from catalog_sync.api.catalogue import LiveCatalogue
-from catalog_sync.api.ports import Alerts, Overview, Protection
+from catalog_sync.api.ports import Alerts, Overview, Protection, answering_within
+from catalog_sync.domain.errors import CacheConnectionError
 from catalog_sync.domain.freshness import Freshness
 from catalog_sync.domain.times import rfc3339
 from catalog_sync.sync.reporting import error_info
 
 WAIT: Final = 0.02
 """Seconds that a check waits for alerts and breakers, which may be in another system; then it shows the last answer."""
+FIRST_WAIT: Final = 1.0
+"""Seconds that it waits where there is no answer yet that could be shown."""
 RECENT: Final = 0.2
 """Seconds for which their answer is shown to further checks without waiting for the next one."""
 TRUSTED_FOR: Final = 30.0
@@ -33,6 +36,7 @@ _ORDER: Final[tuple[Status, ...]] = ("healthy", "degraded", "unhealthy")
 class _LastAnswer:
     """What a port answered last. It is asked beside the requests, once at a time, so that none waits for it."""
 
+    what: str
     ask: Callable[[], Awaitable[Overview]]
     clock: Callable[[], float] = time.monotonic
     _asking: asyncio.Task[None] | None = None
@@ -45,20 +49,20 @@ class _LastAnswer:
             self._asking = asyncio.create_task(self._refresh())
         return self._asking
 
-    @property
-    def is_recent(self) -> bool:
-        """Whether there is an answer from the last :data:`RECENT` seconds."""
-        return self._answer is not None and self.clock() - self._at < RECENT
+    def is_from_the_last(self, seconds: float) -> bool:
+        """Whether there is an answer, and none that is older."""
+        return self._answer is not None and self.clock() - self._at < seconds
 
-    def last(self, asked: asyncio.Task[None]) -> Overview:
-        """The answer to ``asked`` where it has come, else the last one; ``{"error": ...}`` where neither can be had."""
-        if self._answer is not None and (asked.done() or self.clock() - self._at < TRUSTED_FOR):
+    def last(self) -> Overview:
+        """The last answer that may be shown; ``{"error": ...}`` where there is none."""
+        if self._answer is not None and self.is_from_the_last(TRUSTED_FOR):
             return self._answer
-        return {"error": error_info(TimeoutError(f"no answer within {WAIT:g} s")).to_json()}
+        late = CacheConnectionError(f"{self.what} did not answer within {FIRST_WAIT:g} s")
+        return {"error": error_info(late).to_json()}
 
     async def _refresh(self) -> None:
         try:
-            async with asyncio.timeout(PORT_TIMEOUT):
+            async with answering_within(PORT_TIMEOUT, self.what):
                 self._answer = await self.ask()
         except Exception as error:  # noqa: BLE001  an explicit degraded result, classified and shown
             self._answer = {"error": error_info(error).to_json()}
@@ -77,8 +81,8 @@ class Health:
     """Set when the process is about to end: it is not ready any more."""
 
     def __post_init__(self) -> None:
-        self._alerts = _LastAnswer(lambda: self.alerts.overview())
-        self._protection = _LastAnswer(lambda: self.protection.overview())
+        self._alerts = _LastAnswer("the records of incidents", lambda: self.alerts.overview())
+        self._protection = _LastAnswer("the breakers", lambda: self.protection.overview())
 
     async def health(self) -> Response:
         """All checks."""
@@ -101,11 +105,13 @@ class Health:
 
     async def _ask(self) -> tuple[Overview, Overview]:
         """What alerts and breakers say: one wait for both, since each costs a round of a busy event loop."""
-        alerts, protection = self._alerts.asking(), self._protection.asking()
+        asked = self._alerts, self._protection
+        asking = [each.asking() for each in asked]
         # Where others have the event loop each round counts: what is known from a moment ago is shown without one.
-        if not (self._alerts.is_recent and self._protection.is_recent):
-            await asyncio.wait([alerts, protection], timeout=WAIT)
-        return self._alerts.last(alerts), self._protection.last(protection)
+        if not all(each.is_from_the_last(RECENT) for each in asked):
+            something = all(each.is_from_the_last(TRUSTED_FOR) for each in asked)
+            await asyncio.wait(asking, timeout=WAIT if something else FIRST_WAIT)
+        return self._alerts.last(), self._protection.last()
 
     def _judged(self, alerts: Overview, protection: Overview) -> dict[str, Any]:
         checks = {
