@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from catalog_sync.observability.traces.deferred import DeferredSpans
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
+    from catalog_sync.store.client import GuardedRedis
     from catalog_sync.store.reader import CatalogReader
     from catalog_sync.store.snapshot import Snapshot
     from catalog_sync.supplier.esim_go.client import EsimGoClient
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 FIRST_CONTACT: Final = 1.0
 """Seconds to wait at the start for the Redis that shares breaker and budget."""
+FIRST_ANSWER: Final = 2.0
+"""Seconds that a command waits for the first answer of the store: someone may sit in front of it. One that has answered
+once gets the time of its policy."""
 TELEMETRY_END: Final = 2.0
 """Seconds that the end of telemetry may take, so that a stopped command is gone within its limit."""
 
@@ -76,12 +80,12 @@ def observed(*, quiet: bool = False, silent: bool = False, keep: DeferredSpans |
         telemetry.shutdown(timeout=TELEMETRY_END)
 
 
-def read_settings(*, strict: bool = False) -> Settings:
+def read_settings(*, strict: bool = False, ask_redis: bool = True) -> Settings:
     """The settings of this process, those of OpenTelemetry checked too. Raises ``ConfigurationError``.
 
     They come from the environment and, below it, from the file ``.env``. ``strict``: a variable with a prefix of ours
-    that is not known is refused. So is a Redis that cannot be used here. To be called before anything of
-    OpenTelemetry's SDK or its propagators is imported.
+    that is not known is refused. So is a Redis that cannot be used here, unless :func:`check_redis` is called later
+    (``ask_redis``). To be called before anything of OpenTelemetry's SDK or its propagators is imported.
     """
     from catalog_sync.settings.env_file import load_env_file
     from catalog_sync.settings.otel import tidy_otel
@@ -91,18 +95,20 @@ def read_settings(*, strict: bool = False) -> Settings:
     load_env_file(os.environ)
     tidy_otel(os.environ)
     settings = Settings.from_env(os.environ)
-    check_redis(settings)
+    if ask_redis:
+        check_redis(settings)
     if strict and (unknown := list(unknown_variables(os.environ))):
         raise UnknownVariableError("; ".join(unknown))
     return settings
 
 
-def check_redis(settings: Settings, *, publishes: bool = False) -> None:
+def check_redis(settings: Settings, *, publishes: bool = False) -> bool:
     """See :func:`catalog_sync.store.server.check_server`. ``publishes``: for a program that does."""
-    if settings.redis_url is not None:
-        from catalog_sync.store.server import check_server
+    if settings.redis_url is None:
+        return False
+    from catalog_sync.store.server import check_server
 
-        check_server(settings, publishes=publishes)
+    return check_server(settings, publishes=publishes)
 
 
 def warn_of_unknown_variables() -> None:
@@ -137,11 +143,11 @@ class Policies:
     """Whether :meth:`close` closes it."""
 
     @classmethod
-    def of(cls, settings: Settings, shared: SharedState | None = None) -> Policies:
+    def of(cls, settings: Settings, shared: SharedState | None = None, *, wait: float = FIRST_CONTACT) -> Policies:
         """The supplier's circuit and budget as earlier runs and other processes left them, those of the store as new.
 
-        Without ``shared`` it opens that state itself, waits a little for a Redis that shares it, and closes it at the
-        end. Raises ``ConfigurationError``.
+        Without ``shared`` it opens that state itself, waits ``wait`` seconds at most for a Redis that shares it, and
+        closes it at the end. Raises ``ConfigurationError``.
         """
         from catalog_sync.store.backend import redis_policy
         from catalog_sync.supplier.esim_go.policy import supplier_policy
@@ -149,8 +155,8 @@ class Policies:
 
         state = open_shared_state(settings) if shared is None else shared
         policies = cls(supplier_policy(settings, state), redis_policy(settings), state, owned=shared is None)
-        if shared is None:
-            state.ready(FIRST_CONTACT)
+        if shared is None and wait:
+            state.ready(wait)
         return policies
 
     def close(self) -> None:
@@ -160,18 +166,25 @@ class Policies:
 
 
 @contextlib.asynccontextmanager
-async def open_catalogue(settings: Settings, policy: Policy) -> AsyncIterator[tuple[CatalogStore, Snapshot]]:
-    """The store and the snapshot beside it. Raises ``CatalogSyncError`` or ``OSError`` where there can be no store."""
+async def open_catalogue(
+    settings: Settings, policy: Policy, *, first_answer: float | None = None
+) -> AsyncIterator[tuple[CatalogStore, Snapshot]]:
+    """The store, see :func:`catalog_sync.store.open_store`, and the snapshot beside it.
+
+    Raises ``CatalogSyncError`` or ``OSError`` where there can be no store.
+    """
     from catalog_sync.observability.sdk import instrument_redis
     from catalog_sync.store.backend import open_store
     from catalog_sync.store.snapshot import Snapshot
 
-    async with open_store(settings, policy, instrument=instrument_redis) as store:
+    async with open_store(settings, policy, instrument=instrument_redis, first_answer=first_answer) as store:
         yield store, Snapshot(settings.state_dir)
 
 
 @contextlib.asynccontextmanager
-async def open_what_is_there(settings: Settings, policy: Policy) -> AsyncIterator[tuple[CatalogStore | None, Snapshot]]:
+async def open_what_is_there(
+    settings: Settings, policy: Policy, *, first_answer: float | None = None
+) -> AsyncIterator[tuple[CatalogStore | None, Snapshot]]:
     """As :func:`open_catalogue`; where there can be no store the snapshot alone. Raises ``ConfigurationError``."""
     from catalog_sync.domain.errors import CatalogSyncError
     from catalog_sync.store.snapshot import Snapshot
@@ -179,7 +192,7 @@ async def open_what_is_there(settings: Settings, policy: Policy) -> AsyncIterato
     async with contextlib.AsyncExitStack() as stack:
         found: tuple[CatalogStore | None, Snapshot]
         try:
-            found = await stack.enter_async_context(open_catalogue(settings, policy))
+            found = await stack.enter_async_context(open_catalogue(settings, policy, first_answer=first_answer))
         except ConfigurationError:
             raise
         except (CatalogSyncError, OSError) as error:
@@ -207,11 +220,11 @@ async def open_client(
 async def open_sync(
     settings: Settings, policies: Policies, on_progress: OnProgress, on_report: OnReport
 ) -> AsyncIterator[SyncService]:
-    """A sync service with its connections. Raises what :func:`open_catalogue` raises."""
+    """A sync service of a command with its connections. Raises what :func:`open_catalogue` raises."""
     from catalog_sync.sync.service import SyncService
 
     async with (
-        open_catalogue(settings, policies.store) as (store, snapshot),
+        open_catalogue(settings, policies.store, first_answer=FIRST_ANSWER) as (store, snapshot),
         open_client(settings, policies.supplier) as supplier,
     ):
         yield SyncService(settings, supplier, store, snapshot, on_progress=on_progress, on_report=on_report)
@@ -224,22 +237,35 @@ async def open_kept_traces(settings: Settings, files: TraceFiles) -> AsyncIterat
         yield files
         return
     from catalog_sync.observability.traces import MergedTraces
-    from catalog_sync.store.backend import redis_policy
-    from catalog_sync.store.client import GuardedRedis, connect_url
     from catalog_sync.store.traces import SharedTraces
 
-    redis = GuardedRedis(connect_url(settings.redis_url), redis_policy(settings), prefix=settings.key_prefix)
-    try:
+    async with open_redis(settings) as redis:
         yield MergedTraces(files, SharedTraces(redis))
+
+
+@contextlib.asynccontextmanager
+async def open_redis(settings: Settings) -> AsyncIterator[GuardedRedis]:
+    """The Redis of ``REDIS_URL`` for a command, without the catalogue and without spans."""
+    from catalog_sync.store.backend import redis_policy
+    from catalog_sync.store.client import GuardedRedis, connect_url
+
+    client, policy = connect_url(settings.redis_url or ""), redis_policy(settings)
+    redis = GuardedRedis(client, policy, prefix=settings.key_prefix, first_answer=FIRST_ANSWER)
+    try:
+        yield redis
     finally:
         await redis.aclose()
 
 
 @contextlib.asynccontextmanager
 async def open_reader(settings: Settings) -> AsyncIterator[CatalogReader]:
-    """A reader of the store, or of the snapshot alone where there can be no store. Raises ``ConfigurationError``."""
+    """A reader for a command: of the store, or of the snapshot alone where there can be no store.
+
+    Raises ``ConfigurationError``.
+    """
     from catalog_sync.store.backend import redis_policy
     from catalog_sync.store.reader import CatalogReader
 
-    async with open_what_is_there(settings, redis_policy(settings)) as (store, snapshot):
+    opened = open_what_is_there(settings, redis_policy(settings), first_answer=FIRST_ANSWER)
+    async with opened as (store, snapshot):
         yield CatalogReader(store, snapshot, stale_after=settings.stale_after, clock=time.time)

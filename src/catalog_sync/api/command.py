@@ -62,7 +62,7 @@ def _run(*, as_json: bool) -> int:
     from catalog_sync.history import History
     from catalog_sync.observability.contract import SERVICE_API
 
-    settings = read_settings()
+    settings = read_settings(ask_redis=False)
     from catalog_sync.api.server import listening  # FastAPI reads OTEL_PROPAGATORS, which is checked now
 
     check_redis(settings, publishes=settings.api.token is not None)

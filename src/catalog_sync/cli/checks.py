@@ -166,19 +166,16 @@ class StoreFindings(NamedTuple):
 
 async def store(settings: Settings) -> StoreFindings:
     """Which Redis is used, whether it takes a write, whether it may evict the catalogue, and whether that is whole."""
-    from catalog_sync.store import open_store, redis_policy
-    from catalog_sync.store.client import GuardedRedis
+    from catalog_sync.store import open_store
 
-    policy = redis_policy(settings)
-    clients: list[Any] = []
     try:
-        async with open_store(settings, policy, instrument=clients.append) as opened:
+        async with open_store(settings, first_answer=app.FIRST_ANSWER) as opened:
             if opened.backend == "in-process":
                 found = warn(
                     "store", "in-process: the catalogue ends with the process", "install redis-server, or set REDIS_URL"
                 )
                 return StoreFindings(found)
-            redis = GuardedRedis(clients[0], policy, prefix=settings.key_prefix)
+            redis = opened.redis
             info = await redis.call("info", lambda client: client.info())
             found = _judge_redis(opened.backend, info)
             skew = await _skew(redis)

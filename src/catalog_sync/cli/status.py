@@ -36,27 +36,12 @@ def status(answer: Answer, signals: StopSignals) -> int:
 
 async def _collect(settings: Settings) -> dict[str, Any]:
     from catalog_sync.alerts.overview import overview
-    from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
-    from catalog_sync.store.backend import redis_policy
-    from catalog_sync.store.snapshot import Snapshot
-    from catalog_sync.sync.reporting import error_info
 
     last = read_last_run(settings.state_dir) or {}
-    protection = with_shared_state(settings, last)
-    seen: dict[str, Any]
-    try:
-        async with app.open_catalogue(settings, redis_policy(settings)) as (store, snapshot):
-            seen = await _look(settings, store, snapshot)
-    except ConfigurationError:
-        raise
-    except (CatalogSyncError, OSError) as error:
-        failure = error_info(error).to_json()
-        seen = {
-            "catalogue": await _from_snapshot(settings, Snapshot(settings.state_dir)),
-            "store": {"backend": None, "reachable": False, "error": failure},
-            "lock": {"state": "unknown", "holder": None},
-            "jobs": None,
-        }
+    # At once: where Redis does not answer, each of them waits for it.
+    seen, protection, alerts = await asyncio.gather(
+        _store(settings), asyncio.to_thread(with_shared_state, settings, last), asyncio.to_thread(overview, settings)
+    )
     return {
         "catalogue": seen["catalogue"],
         "store": seen["store"],
@@ -64,8 +49,31 @@ async def _collect(settings: Settings) -> dict[str, Any]:
         "lock": seen["lock"],
         "jobs": seen["jobs"],
         **protection,
-        "alerts": await asyncio.to_thread(overview, settings),
+        "alerts": alerts,
     }
+
+
+async def _store(settings: Settings) -> dict[str, Any]:
+    """``catalogue``, ``store``, ``lock`` and ``jobs``."""
+    from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
+    from catalog_sync.store.backend import redis_policy
+    from catalog_sync.store.snapshot import Snapshot
+    from catalog_sync.sync.reporting import error_info
+
+    opened = app.open_catalogue(settings, redis_policy(settings), first_answer=app.FIRST_ANSWER)
+    try:
+        async with opened as (store, snapshot):
+            return await _look(settings, store, snapshot)
+    except ConfigurationError:
+        raise
+    except (CatalogSyncError, OSError) as error:
+        failure = error_info(error).to_json()
+        return {
+            "catalogue": await _from_snapshot(settings, Snapshot(settings.state_dir)),
+            "store": {"backend": None, "reachable": False, "error": failure},
+            "lock": {"state": "unknown", "holder": None},
+            "jobs": None,
+        }
 
 
 async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> dict[str, Any]:

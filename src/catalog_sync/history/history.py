@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 from catalog_sync.history.days import DayFile, DaySummary, is_kept, read_days, summed
 from catalog_sync.history.files import DatedFiles
@@ -29,6 +30,8 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 """Of all records in the state folder."""
 REDIS_TIMEOUT: Final = 0.5
 """Seconds for connecting and for one answer."""
+REDIS_PAUSE: Final = 5.0
+"""Seconds for which a Redis that did not answer is not asked again: someone may wait for each of several questions."""
 
 SYNCS: Final = Key(f"{TAG}:syncs")
 """Sorted set of records as JSON, by their end in seconds since the epoch."""
@@ -36,6 +39,8 @@ SYNC_DAYS: Final = Key(f"{TAG}:sync-days")
 """Hash of the summaries of days as JSON, by their dates."""
 REPORTED_TWICE: Final = 50
 """Records among which one is looked for that is reported once more."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -63,12 +68,21 @@ class History:
     is the ``service.name`` of this process. Safe for threads.
     """
 
-    def __init__(self, settings: Settings, process: str, *, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        process: str,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.traces = TraceFiles(settings.state_dir)
         self._files = DatedFiles(settings.state_dir / "syncs", most=KEPT, age=MAX_AGE, total=MAX_BYTES)
         self._days = DayFile(settings.state_dir)
         self._process = process
         self._wall_clock = wall_clock
+        self._clock = clock
+        self._away_until = -math.inf
         self._prefix = settings.key_prefix
         self._key = SYNCS.under(self._prefix)
         self._days_key = SYNC_DAYS.under(self._prefix)
@@ -117,13 +131,9 @@ class History:
             complete = False
             _log.warning("the days in the state folder cannot be read: %s", error.strerror)
         if self._redis is not None:
-            from redis.exceptions import RedisError
-
-            try:
-                counted += read_days(self._redis.hgetall(self._days_key).items()).values()
-            except (RedisError, OSError) as error:
-                complete = False
-                _log.warning("the days in Redis cannot be read: %s", type(error).__name__)
+            kept = self._asked("the days in Redis cannot be read", lambda redis: redis.hgetall(self._days_key))
+            complete = complete and kept is not None
+            counted += read_days((kept or {}).items()).values()
         known = summed(counted)
         for date, day in summed(map(DaySummary.of, reversed(found.syncs))).items():
             if date not in known or day.count > known[date].count:
@@ -140,13 +150,11 @@ class History:
             complete = False
             _log.warning("the syncs in the state folder cannot be read: %s", error.strerror)
         if self._redis is not None:
-            from redis.exceptions import RedisError
-
-            try:
-                texts += self._redis.zrevrange(self._key, 0, limit - 1)
-            except (RedisError, OSError) as error:
-                complete = False
-                _log.warning("the syncs in Redis cannot be read: %s", type(error).__name__)
+            kept = self._asked(
+                "the syncs in Redis cannot be read", lambda redis: redis.zrevrange(self._key, 0, limit - 1)
+            )
+            complete = complete and kept is not None
+            texts += kept or ()
         return texts, complete
 
     def _keep(self, report: SyncReport) -> None:
@@ -170,14 +178,27 @@ class History:
         """Whether Redis keeps it."""
         if self._redis is None:
             return False
-        from redis.exceptions import RedisError
 
+        def done(redis: Any) -> bool:
+            write(redis)
+            return True
+
+        return bool(self._asked(f"{what} is kept in the state folder: Redis does not take it", done))
+
+    def _asked(self, failure: str, ask: Callable[[Any], T]) -> T | None:
+        """What Redis answers; ``None`` where it does not, which is logged as ``failure``."""
+        from redis.exceptions import RedisError, ResponseError
+
+        if self._clock() < self._away_until:
+            _log.warning("%s: it did not answer a moment ago", failure)
+            return None
         try:
-            write(self._redis)
+            return ask(self._redis)
         except (RedisError, OSError) as error:
-            _log.warning("%s is kept in the state folder: Redis does not take it (%s)", what, type(error).__name__)
-            return False
-        return True
+            if not isinstance(error, ResponseError):
+                self._away_until = self._clock() + REDIS_PAUSE
+            _log.warning("%s: %s", failure, type(error).__name__)
+            return None
 
     def _add_to_files(self, record: SyncRecord) -> None:
         before = (self._files.read(name) for name in self._files.names(record.correlation_id))

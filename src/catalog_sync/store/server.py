@@ -31,15 +31,17 @@ _REFUSALS: Final = ("db index is out of range", "invalid db index", "select is n
 _log = logging.getLogger(__name__)
 
 
-def check_server(settings: Settings, *, publishes: bool = False) -> None:
-    """Raises ``ConfigurationError``, in one line, where the server is a node of a cluster or a Sentinel, has no such
+def check_server(settings: Settings, *, publishes: bool = False) -> bool:
+    """Whether it answers.
+
+    Raises ``ConfigurationError``, in one line, where the server is a node of a cluster or a Sentinel, has no such
     database, or belongs to another installation: for one that ``publishes`` as for one that reads.
 
     A server that does not answer, or not that, is no error here: what uses it says so.
     """
     url = settings.redis_url
     if url is None:
-        return
+        return False
     try:
         # It is asked before telemetry is set up: under an agent its spans would not bear the name of the program.
         with suppressed_instrumentation(), connect_blocking(url, timeout=WITHIN) as client:
@@ -50,9 +52,10 @@ def check_server(settings: Settings, *, publishes: bool = False) -> None:
         if any(reason in str(error).lower() for reason in _REFUSALS):
             raise ConfigurationError(f"REDIS_URL={shown_address(url)} is not usable: {redact(str(error))}") from error
         _log.debug("what Redis is cannot be seen: %s", redact(str(error)))
-        return
+        return False
     except (ValueError, TypeError, LookupError) as error:
         raise ConfigurationError(f"REDIS_URL={shown_address(url)} is not usable: {redact(str(error))}") from error
     if mode in _UNUSABLE:
         raise ConfigurationError(f"REDIS_URL={shown_address(url)} is not usable: it is {_UNUSABLE[mode]}")
     Owner.of(settings).check(read_mark(mark), publishes=publishes)
+    return True
