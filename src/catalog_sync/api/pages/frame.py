@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Final
 
 from starlette.responses import Response
@@ -34,15 +33,17 @@ _TOKEN: Final = Html(
 
 def page(title: str, *main: Child, place: str | None = None, status: int = 200) -> Response:
     """A whole page; ``place`` is the entry of the navigation that leads to it."""
-    now = rfc3339(time.time())
+    now = moment(rfc3339(time.time()))
+    seen = h("p", h("span", id="line", role="status"), " as of ", now, id="seen", class_="line")
     body = h(
         "body",
         h("a", "Skip to the content", class_="skip", href="#main"),
-        h("header", h("a", "catalog-api", class_="brand", href="/"), navigation(place), _find(), _TOKEN, _seen(now)),
+        h("header", h("a", "catalog-api", class_="brand", href="/"), navigation(place), _find(), _TOKEN, seen),
         h("main", h("h1", title), main, id="main", tabindex="-1"),
     )
     text = join((_HEAD, h("title", f"{title} · catalog-api"), Html("</head>"), body, Html("</html>")))
-    return _response(text, status, {})
+    headers = {"Cache-Control": "no-store", "Content-Security-Policy": POLICY, "Vary": "Accept"}
+    return Response(text.encode(), status, headers, "text/html")
 
 
 def navigation(place: str | None) -> Html:
@@ -63,13 +64,8 @@ def problem_page(problem: ProblemError) -> Response:
         h("p", "Correlation ID of this request: ", h("span", correlation_id(), class_="id"), class_="hint"),
         status=problem.status_code,
     )
-    for name, value in (problem.headers or {}).items():
-        found.headers[name] = value
+    found.headers.update(problem.headers or {})
     return found
-
-
-def _seen(now: str) -> Html:
-    return h("p", h("span", id="line", role="status"), " as of ", moment(now), id="seen", class_="line")
 
 
 def _find() -> Html:
@@ -82,8 +78,3 @@ def _find() -> Html:
         role="search",
         class_="find",
     )
-
-
-def _response(text: str, status: int, headers: Mapping[str, str]) -> Response:
-    common = {"Cache-Control": "no-store", "Content-Security-Policy": POLICY, "Vary": "Accept"}
-    return Response(text.encode(), status, {**common, **headers}, "text/html")
