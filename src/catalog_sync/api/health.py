@@ -8,10 +8,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from catalog_sync.api.catalogue import LiveCatalogue
 from catalog_sync.api.ports import Alerts, Overview, Protection, answering_within
+from catalog_sync.api.sending import UncachedJson
 from catalog_sync.domain.errors import CacheConnectionError
 from catalog_sync.domain.freshness import Freshness
 from catalog_sync.domain.times import rfc3339
@@ -94,10 +95,7 @@ class Health:
 
     async def is_ready(self) -> Response:
         """Whether requests may be sent here."""
-        checks: dict[str, dict[str, Any]] = {"freshness": self._freshness(), "store": self._store()}
-        if self.draining:
-            checks["process"] = {"status": "unhealthy", "detail": "stopping"}
-        return _response(_report_of(checks))
+        return _response(self._report_of(freshness=self._freshness(), store=self._store()))
 
     async def report(self) -> dict[str, Any]:
         """The object of ``GET /health``."""
@@ -114,15 +112,17 @@ class Health:
         return self._alerts.last(), self._protection.last()
 
     def _judged(self, alerts: Overview, protection: Overview) -> dict[str, Any]:
-        checks = {
-            "freshness": self._freshness(),
-            "store": self._store(),
-            "supplier": _supplier(protection),
-            "alerts": _alerts_check(alerts),
-        }
+        return self._report_of(
+            freshness=self._freshness(),
+            store=self._store(),
+            supplier=_supplier(protection),
+            alerts=_alerts_check(alerts),
+        )
+
+    def _report_of(self, **checks: dict[str, Any]) -> dict[str, Any]:
         if self.draining:
             checks["process"] = {"status": "unhealthy", "detail": "stopping"}
-        return _report_of(checks)
+        return {"status": max((check["status"] for check in checks.values()), key=_ORDER.index), "checks": checks}
 
     async def overview(self) -> Response:
         """Catalogue, health, breakers, budgets, alerts."""
@@ -135,7 +135,7 @@ class Health:
             "budgets": protection.get("budgets", []),
             "alerts": alerts,
         }
-        return JSONResponse(document, headers={"Cache-Control": "no-store"})
+        return UncachedJson(document)
 
     def _catalogue(self) -> dict[str, Any] | None:
         meta = self.live.meta
@@ -212,11 +212,5 @@ def _alerts_check(alerts: Overview) -> dict[str, Any]:
     }
 
 
-def _report_of(checks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    worst = max((_ORDER.index(check["status"]) for check in checks.values()), default=0)
-    return {"status": _ORDER[worst], "checks": dict(checks)}
-
-
 def _response(report: Mapping[str, Any]) -> Response:
-    status = 503 if report["status"] == "unhealthy" else 200
-    return JSONResponse(report, status, headers={"Cache-Control": "no-store"})
+    return UncachedJson(report, 503 if report["status"] == "unhealthy" else 200)

@@ -9,7 +9,10 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from redis.exceptions import NoPermissionError
+
 from catalog_sync import composition as app
+from catalog_sync.alerts.overview import overview
 from catalog_sync.domain.errors import (
     AccessDeniedError,
     AuthenticationError,
@@ -22,7 +25,12 @@ from catalog_sync.domain.errors import (
 from catalog_sync.domain.freshness import Freshness
 from catalog_sync.domain.times import http_date
 from catalog_sync.settings.folders import make_private
+from catalog_sync.store import open_store
+from catalog_sync.store.client import named
 from catalog_sync.store.keys import TAG, Key
+from catalog_sync.store.snapshot import Snapshot
+from catalog_sync.supplier.esim_go.policy import supplier_policy
+from catalog_sync.supplier.port import Deadline
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.terminal.output import error_line
 from otel_resilience import classify
@@ -82,17 +90,14 @@ class Check(NamedTuple):
 
 
 def ok(name: str, message: str) -> Check:
-    """It works."""
     return Check(name, "ok", message)
 
 
 def warn(name: str, message: str, advice: str) -> Check:
-    """It works, but not as it should."""
     return Check(name, "warn", message, advice)
 
 
 def fail(name: str, message: str, advice: str) -> Check:
-    """It does not work."""
     return Check(name, "fail", message, advice)
 
 
@@ -136,8 +141,6 @@ def disk(path: Path) -> Check:
 
 def alerts(settings: Settings) -> Check:
     """Whether alerts reach a person, and whether all of them were delivered."""
-    from catalog_sync.alerts.overview import overview
-
     try:
         seen = overview(settings)
     except (ConfigurationError, OSError) as error:
@@ -166,8 +169,6 @@ class StoreFindings(NamedTuple):
 
 async def store(settings: Settings) -> StoreFindings:
     """Which Redis is used, whether it takes a write, whether it may evict the catalogue, and whether that is whole."""
-    from catalog_sync.store import open_store
-
     try:
         async with open_store(settings, first_answer=app.FIRST_ANSWER) as opened:
             if opened.backend == "in-process":
@@ -229,10 +230,6 @@ async def _writes(redis: GuardedRedis) -> bool:
 
 async def _forbidden(redis: GuardedRedis) -> list[str]:
     """Commands that a program needs and the access list of our user does not allow; tried on a key of our own."""
-    from redis.exceptions import NoPermissionError
-
-    from catalog_sync.store.client import named
-
     key = Key(f"{TAG}:doctor:{secrets.token_hex(8)}")
     commands = [tuple(key if part == "KEY" else part for part in line.split()) for line in NEEDED]
 
@@ -272,13 +269,9 @@ def _judge_redis(backend: str, info: Mapping[str, Any]) -> Check:
 
 async def supplier(settings: Settings) -> tuple[Check, str | None]:
     """Whether the supplier answers and accepts the key; with it the ``Date`` that it sent."""
-    from catalog_sync.supplier.esim_go.policy import supplier_policy
-    from catalog_sync.supplier.port import Deadline
-
     if not settings.api_key:
         return fail("supplier", "ESIM_GO_API_KEY is not set", "set ESIM_GO_API_KEY to your API key of eSIM Go"), None
     answers: list[httpx.Response] = []
-
     started = time.monotonic()
     where = redact_url(settings.base_url)
     try:
@@ -320,8 +313,6 @@ def clock(date: str | None, store_skew: float | None = None, now: float | None =
 
 async def snapshot(directory: Path) -> Check:
     """Whether there is a complete snapshot, which is read while Redis is unavailable."""
-    from catalog_sync.store.snapshot import Snapshot
-
     file = Snapshot(directory)
     existed = await asyncio.to_thread(file.path.exists)
     found = await file.load()

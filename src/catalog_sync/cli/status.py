@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from catalog_sync import composition as app
 from catalog_sync import exit_codes
+from catalog_sync.alerts.overview import overview as alerts_overview
 from catalog_sync.cli.alerts import dead_letter_lines, incident_lines
 from catalog_sync.cli.protection import with_shared_state
 from catalog_sync.cli.tables import print_sections
+from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError, InvalidDataError
 from catalog_sync.domain.freshness import Freshness
+from catalog_sync.domain.times import roughly
+from catalog_sync.jobs.overview import overview as jobs_overview
 from catalog_sync.last_run import read_last_run
+from catalog_sync.store import redis_policy
+from catalog_sync.store.snapshot import Snapshot
+from catalog_sync.sync.reporting import error_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +27,6 @@ if TYPE_CHECKING:
     from catalog_sync.domain.models import CatalogueMeta, Source
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
-    from catalog_sync.store.snapshot import Snapshot
     from catalog_sync.terminal.output import Answer
     from catalog_sync.terminal.signals import StopSignals
 
@@ -35,31 +41,18 @@ def status(answer: Answer, signals: StopSignals) -> int:
 
 
 async def _collect(settings: Settings) -> dict[str, Any]:
-    from catalog_sync.alerts.overview import overview
-
     last = read_last_run(settings.state_dir) or {}
     # At once: where Redis does not answer, each of them waits for it.
     seen, protection, alerts = await asyncio.gather(
-        _store(settings), asyncio.to_thread(with_shared_state, settings, last), asyncio.to_thread(overview, settings)
+        _store(settings),
+        asyncio.to_thread(with_shared_state, settings, last),
+        asyncio.to_thread(alerts_overview, settings),
     )
-    return {
-        "catalogue": seen["catalogue"],
-        "store": seen["store"],
-        "last_sync": last.get("report"),
-        "lock": seen["lock"],
-        "jobs": seen["jobs"],
-        **protection,
-        "alerts": alerts,
-    }
+    return {**seen, "last_sync": last.get("report"), **protection, "alerts": alerts}
 
 
 async def _store(settings: Settings) -> dict[str, Any]:
     """``catalogue``, ``store``, ``lock`` and ``jobs``."""
-    from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
-    from catalog_sync.store.backend import redis_policy
-    from catalog_sync.store.snapshot import Snapshot
-    from catalog_sync.sync.reporting import error_info
-
     opened = app.open_catalogue(settings, redis_policy(settings), first_answer=app.FIRST_ANSWER)
     try:
         async with opened as (store, snapshot):
@@ -77,10 +70,6 @@ async def _store(settings: Settings) -> dict[str, Any]:
 
 
 async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> dict[str, Any]:
-    from catalog_sync.domain.errors import CatalogSyncError, InvalidDataError
-    from catalog_sync.jobs.overview import overview
-    from catalog_sync.sync.reporting import error_info
-
     reachable: dict[str, Any] = {"backend": store.backend, "reachable": True, "error": None}
     catalogue = jobs = None
     lock: dict[str, Any] = {"state": "unknown", "holder": None}
@@ -96,7 +85,7 @@ async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> 
             lock = {"state": "free" if holder is None else "held", "holder": holder.to_json() if holder else None}
         except InvalidDataError as damage:
             reachable["error"] = error_info(damage).to_json()
-        jobs = await overview(store.redis)
+        jobs = await jobs_overview(store.redis)
     except InvalidDataError as damage:
         reachable["error"] = error_info(damage).to_json()
     except CatalogSyncError as error:
@@ -157,7 +146,7 @@ def _catalogue_lines(catalogue: dict[str, Any] | None) -> list[str]:
         return ["none: nothing was published yet, or it cannot be read"]
     lines = [
         f"{catalogue['bundles']:,} bundles, version {catalogue['version']}, source {catalogue['source']}",
-        f"as of {catalogue['as_of']}, {_age(catalogue['age_s'])} old",
+        f"as of {catalogue['as_of']}, {roughly(catalogue['age_s'])} old",
         f"last full sync {catalogue['last_full_sync'] or 'never'}",
     ]
     if catalogue["problem"]:
@@ -214,10 +203,3 @@ def _alert_lines(alerts: dict[str, Any]) -> Iterator[str]:
     if alerts["dead_letters"]:
         yield f"{len(alerts['dead_letters'])} DEAD LETTERS: no channel delivered them"
         yield from dead_letter_lines(alerts)
-
-
-def _age(seconds: float) -> str:
-    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -12,7 +12,6 @@ from catalog_sync.api.pages.html import Child, Html, h, join
 from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.domain.times import rfc3339
 from catalog_sync.jobs import Job
-from catalog_sync.observability.traces import tree
 from catalog_sync.sync.reporting import error_info
 
 TIMEOUT: Final = 3.0
@@ -58,17 +57,6 @@ def moment(at: str | float) -> Html:
     """A point in time: RFC 3339, or seconds since the epoch. The script adds how long ago it was."""
     text = at if isinstance(at, str) else rfc3339(at)
     return h("time", f"{text[:19].replace('T', ' ')} UTC", datetime=text)
-
-
-def took(seconds: float) -> str:
-    """A duration."""
-    if seconds < 10:
-        return tree.duration(seconds)
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
 
 
 def number(value: object) -> str | None:

@@ -18,9 +18,9 @@ from catalog_sync.api.pages.parts import (
     rows,
     section,
     section_of,
-    took,
     what,
 )
+from catalog_sync.domain.times import roughly
 
 if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
@@ -95,9 +95,9 @@ def _circuit(each: Entry, threshold: int, period: float) -> Child:
         h(
             "small",
             dots(
-                f"{said}, {rate} in {took(period)}",
+                f"{said}, {rate} in {roughly(period)}",
                 many(each["rejected"], "call") + " refused" if each.get("rejected") else None,
-                f"a probe in {took(wait)}" if wait else None,
+                f"a probe in {roughly(wait)}" if wait else None,
                 ("as of ", moment(each["at"])) if each.get("at") else None,
             ),
         ),
