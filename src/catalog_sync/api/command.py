@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
 
 PROGRAM: Final = "catalog-api"
-TELEMETRY_END: Final = 2.0
-"""Seconds that the end of telemetry may take."""
 SWITCH_EVERY: Final = 0.0005
 """Seconds after which a thread that makes an answer lets the event loop run; by default 0.005."""
 
@@ -91,6 +89,7 @@ def _with_address(settings: Settings, url: str) -> Settings:
 @contextlib.contextmanager
 def _observed() -> Iterator[TraceRing]:
     """Logs on stderr, telemetry to where ``OTEL_*`` says, and the last traces kept here."""
+    from catalog_sync.composition import TELEMETRY_END
     from catalog_sync.observability.contract import SERVICE_API
     from catalog_sync.observability.logs import setup_logging
     from catalog_sync.observability.sdk import keep_spans, setup_telemetry

@@ -181,28 +181,25 @@ async def store(settings: Settings) -> StoreFindings:
             found = _judge_redis(opened.backend, info)
             skew = await _skew(redis)
             if found.status != "fail" and (forbidden := await _forbidden(redis)):
-                return StoreFindings(
-                    fail(
-                        "store", f"the ACL of this user forbids {', '.join(forbidden)}", "allow all commands in its ACL"
-                    )
-                )
+                message = f"the ACL of this user forbids {', '.join(forbidden)}"
+                return StoreFindings(fail("store", message, "allow all commands in its ACL"))
             if found.status != "fail" and not await _writes(redis):
                 found = fail("store", f"{found.message}, does not read back what was written", "check that server")
             whole = await catalogue(opened)
-    except CacheAuthenticationError as error:
-        return StoreFindings(
-            fail("store", error_line(error_info(error)), "correct user, password and rights in REDIS_URL")
-        )
-    except CacheWritesPausedError as error:
-        refusal = error_info(error)
-        advice = _ROOM.get(refusal.type, "see the log of Redis for what it lacks")
-        return StoreFindings(fail("store", error_line(refusal), f"{advice}; reads go on"))
     except (CatalogSyncError, OSError) as error:
-        where = redact_url(settings.redis_url) if settings.redis_url else "the private redis-server"
-        return StoreFindings(
-            fail("store", f"{where}: {error_line(error_info(error))}", "start Redis, or correct REDIS_URL")
-        )
+        return StoreFindings(_unusable(settings, error))
     return StoreFindings(found, whole, skew)
+
+
+def _unusable(settings: Settings, error: Exception) -> Check:
+    info = error_info(error)
+    if isinstance(error, CacheAuthenticationError):
+        return fail("store", error_line(info), "correct user, password and rights in REDIS_URL")
+    if isinstance(error, CacheWritesPausedError):
+        advice = _ROOM.get(info.type, "see the log of Redis for what it lacks")
+        return fail("store", error_line(info), f"{advice}; reads go on")
+    where = redact_url(settings.redis_url) if settings.redis_url else "the private redis-server"
+    return fail("store", f"{where}: {error_line(info)}", "start Redis, or correct REDIS_URL")
 
 
 async def catalogue(opened: CatalogStore) -> Check:

@@ -31,6 +31,7 @@ def away(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.fault("F40")
 def test_a_command_says_soon_which_redis_does_not_answer(cli: Cli, away: int, command: tuple[str, ...]) -> None:
     with takes_at_most(WITHIN):
         result = cli(*command, REDIS_URL=f"redis://127.0.0.1:{away}/0")

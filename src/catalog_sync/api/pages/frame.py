@@ -7,7 +7,6 @@ from typing import Final
 
 from starlette.responses import Response
 
-from catalog_sync.api.page import POLICY
 from catalog_sync.api.pages.html import Child, Html, h, join
 from catalog_sync.api.pages.parts import moment
 from catalog_sync.api.problems import TITLES, ProblemError
@@ -15,6 +14,12 @@ from catalog_sync.domain.times import rfc3339
 from otel_resilience import correlation_id
 
 PLACES: Final = {"/": "Now", "/syncs": "Syncs", "/traces": "Failures", "/incidents": "Incidents", "/system": "System"}
+
+POLICY: Final = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self';"
+    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+"""The Content-Security-Policy of pages: nothing from elsewhere, nothing inline."""
 
 _HEAD: Final = Html(
     '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -27,7 +32,13 @@ _TOKEN: Final = Html(
     '<details id="token" class="menu script"><summary>Token</summary><form>'
     '<label for="token-value">Bearer token, <code>CATALOG_API_TOKEN</code></label>'
     '<input id="token-value" type="password" autocomplete="off" spellcheck="false">'
-    '<button type="submit">Use it</button><p class="hint">Kept in this tab only.</p></form></details>'
+    '<button type="submit">Use it</button>'
+    '<p class="hint">Kept in this tab only. Syncs and decisions need it.</p></form></details>'
+)
+_FIND: Final = Html(
+    '<form action="/find" role="search" class="find"><label for="find" class="hidden">Correlation ID</label>'
+    '<input id="find" name="id" type="search" placeholder="correlation ID" required maxlength="200">'
+    "<button>Find</button></form>"
 )
 
 
@@ -38,7 +49,7 @@ def page(title: str, *main: Child, place: str | None = None, status: int = 200) 
     body = h(
         "body",
         h("a", "Skip to the content", class_="skip", href="#main"),
-        h("header", h("a", "catalog-api", class_="brand", href="/"), navigation(place), _find(), _TOKEN, seen),
+        h("header", h("a", "catalog-api", class_="brand", href="/"), controls(place), seen),
         h("main", h("h1", title), main, id="main", tabindex="-1"),
     )
     text = join((_HEAD, h("title", f"{title} · catalog-api"), Html("</head>"), body, Html("</html>")))
@@ -46,13 +57,13 @@ def page(title: str, *main: Child, place: str | None = None, status: int = 200) 
     return Response(text.encode(), status, headers, "text/html")
 
 
-def navigation(place: str | None) -> Html:
-    """The places, with the one that is shown."""
+def controls(place: str | None) -> Html:
+    """What every page has at its top: the places, with the one that is shown, the box that finds an ID, the token."""
     links = (
         h("li", h("a", name, href=address, aria_current="page" if address == place else None))
         for address, name in PLACES.items()
     )
-    return h("nav", h("ul", links), aria_label="Pages")
+    return join((h("nav", h("ul", links), aria_label="Pages"), _FIND, _TOKEN))
 
 
 def problem_page(problem: ProblemError) -> Response:
@@ -66,15 +77,3 @@ def problem_page(problem: ProblemError) -> Response:
     )
     found.headers.update(problem.headers or {})
     return found
-
-
-def _find() -> Html:
-    return h(
-        "form",
-        h("label", "Correlation ID", for_="find", class_="hidden"),
-        h("input", id="find", name="id", type="search", placeholder="correlation ID", required=True, maxlength=200),
-        h("button", "Find"),
-        action="/find",
-        role="search",
-        class_="find",
-    )
