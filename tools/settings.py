@@ -108,7 +108,7 @@ def render_markdown() -> str:
         "keys `*{cat}*`, `*catalog:alerts*`, `*catalog-sync:*`, `*resilience:*` and all commands on them, `INFO` too.",
         "A node of a Redis Cluster and a Sentinel are refused by every program, in one line, with exit code 2.",
         "",
-        f"A command waits {FIRST_ANSWER:g} s at most for the first answer of a Redis that is away, and names it:",
+        f"A Redis that is silent when a command starts gets {FIRST_ANSWER:g} s more, and is named:",
         "`search`, `show` and `status` then read the snapshot, `run` ends with 5. A Redis that has answered once gets",
         "the time of its policy: three attempts of 5 s, or of `CATALOG_ATTEMPT_TIMEOUT_MS` where that is less.",
         "",

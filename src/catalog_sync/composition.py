@@ -35,13 +35,16 @@ if TYPE_CHECKING:
 
 FIRST_CONTACT: Final = 1.0
 """Seconds to wait at the start for the Redis that shares breaker and budget."""
-FIRST_ANSWER: Final = 2.0
-"""Seconds that a command waits for the first answer of the store: someone may sit in front of it. One that has answered
-once gets the time of its policy."""
+FIRST_ANSWER: Final = 1.5
+"""Seconds for the first answer of a store that was silent when this process started: someone may sit in front of it.
+One that has answered once gets the time of its policy."""
 TELEMETRY_END: Final = 2.0
 """Seconds that the end of telemetry may take, so that a stopped command is gone within its limit."""
 
 _log = logging.getLogger(__name__)
+
+_silent = False
+"""Whether :func:`check_redis` got no answer."""
 
 IN_PROCESS_BANNER: Final = (
     "No Redis: the catalogue is kept inside this process and in its snapshot on disk; other processes read that one."
@@ -84,8 +87,8 @@ def read_settings(*, strict: bool = False, ask_redis: bool = True) -> Settings:
     """The settings of this process, those of OpenTelemetry checked too. Raises ``ConfigurationError``.
 
     They come from the environment and, below it, from the file ``.env``. ``strict``: a variable with a prefix of ours
-    that is not known is refused. So is a Redis that cannot be used here, unless :func:`check_redis` is called later
-    (``ask_redis``). To be called before anything of OpenTelemetry's SDK or its propagators is imported.
+    that is not known is refused. So is a Redis that cannot be used here, unless the caller asks it (``ask_redis``). To
+    be called before anything of OpenTelemetry's SDK or its propagators is imported.
     """
     from catalog_sync.settings.env_file import load_env_file
     from catalog_sync.settings.otel import tidy_otel
@@ -102,13 +105,21 @@ def read_settings(*, strict: bool = False, ask_redis: bool = True) -> Settings:
     return settings
 
 
-def check_redis(settings: Settings, *, publishes: bool = False) -> bool:
-    """See :func:`catalog_sync.store.server.check_server`. ``publishes``: for a program that does."""
-    if settings.redis_url is None:
-        return False
-    from catalog_sync.store.server import check_server
+def check_redis(settings: Settings, *, publishes: bool = False) -> None:
+    """See :func:`catalog_sync.store.server.check_server`. ``publishes``: for a program that does.
 
-    return check_server(settings, publishes=publishes)
+    A Redis that is silent now is waited for no longer than :data:`FIRST_ANSWER` by what this process opens later.
+    """
+    global _silent
+    if settings.redis_url is not None:
+        from catalog_sync.store.server import check_server
+
+        _silent = not check_server(settings, publishes=publishes)
+
+
+def first_answer() -> float | None:
+    """Seconds for the first answer of the store; ``None``: as the policy says."""
+    return FIRST_ANSWER if _silent else None
 
 
 def warn_of_unknown_variables() -> None:
@@ -143,11 +154,11 @@ class Policies:
     """Whether :meth:`close` closes it."""
 
     @classmethod
-    def of(cls, settings: Settings, shared: SharedState | None = None, *, wait: float = FIRST_CONTACT) -> Policies:
+    def of(cls, settings: Settings, shared: SharedState | None = None) -> Policies:
         """The supplier's circuit and budget as earlier runs and other processes left them, those of the store as new.
 
-        Without ``shared`` it opens that state itself, waits ``wait`` seconds at most for a Redis that shares it, and
-        closes it at the end. Raises ``ConfigurationError``.
+        Without ``shared`` it opens that state itself, waits a little for a Redis that shares it, and closes it at the
+        end. Raises ``ConfigurationError``.
         """
         from catalog_sync.store.backend import redis_policy
         from catalog_sync.supplier.esim_go.policy import supplier_policy
@@ -155,8 +166,8 @@ class Policies:
 
         state = open_shared_state(settings) if shared is None else shared
         policies = cls(supplier_policy(settings, state), redis_policy(settings), state, owned=shared is None)
-        if shared is None and wait:
-            state.ready(wait)
+        if shared is None:
+            state.ready(FIRST_CONTACT)
         return policies
 
     def close(self) -> None:
@@ -166,25 +177,18 @@ class Policies:
 
 
 @contextlib.asynccontextmanager
-async def open_catalogue(
-    settings: Settings, policy: Policy, *, first_answer: float | None = None
-) -> AsyncIterator[tuple[CatalogStore, Snapshot]]:
-    """The store, see :func:`catalog_sync.store.open_store`, and the snapshot beside it.
-
-    Raises ``CatalogSyncError`` or ``OSError`` where there can be no store.
-    """
+async def open_catalogue(settings: Settings, policy: Policy) -> AsyncIterator[tuple[CatalogStore, Snapshot]]:
+    """The store and the snapshot beside it. Raises ``CatalogSyncError`` or ``OSError`` where there can be no store."""
     from catalog_sync.observability.sdk import instrument_redis
     from catalog_sync.store.backend import open_store
     from catalog_sync.store.snapshot import Snapshot
 
-    async with open_store(settings, policy, instrument=instrument_redis, first_answer=first_answer) as store:
+    async with open_store(settings, policy, instrument=instrument_redis, first_answer=first_answer()) as store:
         yield store, Snapshot(settings.state_dir)
 
 
 @contextlib.asynccontextmanager
-async def open_what_is_there(
-    settings: Settings, policy: Policy, *, first_answer: float | None = None
-) -> AsyncIterator[tuple[CatalogStore | None, Snapshot]]:
+async def open_what_is_there(settings: Settings, policy: Policy) -> AsyncIterator[tuple[CatalogStore | None, Snapshot]]:
     """As :func:`open_catalogue`; where there can be no store the snapshot alone. Raises ``ConfigurationError``."""
     from catalog_sync.domain.errors import CatalogSyncError
     from catalog_sync.store.snapshot import Snapshot
@@ -192,7 +196,7 @@ async def open_what_is_there(
     async with contextlib.AsyncExitStack() as stack:
         found: tuple[CatalogStore | None, Snapshot]
         try:
-            found = await stack.enter_async_context(open_catalogue(settings, policy, first_answer=first_answer))
+            found = await stack.enter_async_context(open_catalogue(settings, policy))
         except ConfigurationError:
             raise
         except (CatalogSyncError, OSError) as error:
@@ -220,11 +224,11 @@ async def open_client(
 async def open_sync(
     settings: Settings, policies: Policies, on_progress: OnProgress, on_report: OnReport
 ) -> AsyncIterator[SyncService]:
-    """A sync service of a command with its connections. Raises what :func:`open_catalogue` raises."""
+    """A sync service with its connections. Raises what :func:`open_catalogue` raises."""
     from catalog_sync.sync.service import SyncService
 
     async with (
-        open_catalogue(settings, policies.store, first_answer=FIRST_ANSWER) as (store, snapshot),
+        open_catalogue(settings, policies.store) as (store, snapshot),
         open_client(settings, policies.supplier) as supplier,
     ):
         yield SyncService(settings, supplier, store, snapshot, on_progress=on_progress, on_report=on_report)
@@ -245,12 +249,12 @@ async def open_kept_traces(settings: Settings, files: TraceFiles) -> AsyncIterat
 
 @contextlib.asynccontextmanager
 async def open_redis(settings: Settings) -> AsyncIterator[GuardedRedis]:
-    """The Redis of ``REDIS_URL`` for a command, without the catalogue and without spans."""
+    """The Redis of ``REDIS_URL`` without the catalogue, and without spans."""
     from catalog_sync.store.backend import redis_policy
     from catalog_sync.store.client import GuardedRedis, connect_url
 
     client, policy = connect_url(settings.redis_url or ""), redis_policy(settings)
-    redis = GuardedRedis(client, policy, prefix=settings.key_prefix, first_answer=FIRST_ANSWER)
+    redis = GuardedRedis(client, policy, prefix=settings.key_prefix, first_answer=first_answer())
     try:
         yield redis
     finally:
@@ -259,13 +263,9 @@ async def open_redis(settings: Settings) -> AsyncIterator[GuardedRedis]:
 
 @contextlib.asynccontextmanager
 async def open_reader(settings: Settings) -> AsyncIterator[CatalogReader]:
-    """A reader for a command: of the store, or of the snapshot alone where there can be no store.
-
-    Raises ``ConfigurationError``.
-    """
+    """A reader of the store, or of the snapshot alone where there can be no store. Raises ``ConfigurationError``."""
     from catalog_sync.store.backend import redis_policy
     from catalog_sync.store.reader import CatalogReader
 
-    opened = open_what_is_there(settings, redis_policy(settings), first_answer=FIRST_ANSWER)
-    async with opened as (store, snapshot):
+    async with open_what_is_there(settings, redis_policy(settings)) as (store, snapshot):
         yield CatalogReader(store, snapshot, stale_after=settings.stale_after, clock=time.time)

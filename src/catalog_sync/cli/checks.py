@@ -170,7 +170,7 @@ class StoreFindings(NamedTuple):
 async def store(settings: Settings) -> StoreFindings:
     """Which Redis is used, whether it takes a write, whether it may evict the catalogue, and whether that is whole."""
     try:
-        async with open_store(settings, first_answer=app.FIRST_ANSWER) as opened:
+        async with open_store(settings, first_answer=app.first_answer()) as opened:
             if opened.backend == "in-process":
                 found = warn(
                     "store", "in-process: the catalogue ends with the process", "install redis-server, or set REDIS_URL"

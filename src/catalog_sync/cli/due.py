@@ -77,7 +77,7 @@ async def _look(settings: Settings, policies: app.Policies) -> tuple[Due, ErrorI
 async def _published(settings: Settings, policies: app.Policies) -> tuple[CatalogueMeta | None, bool]:
     """What is published, in the store, or where that lives in this process alone, in the snapshot; and whether it is
     damaged."""
-    async with app.open_catalogue(settings, policies.store, first_answer=app.FIRST_ANSWER) as (store, snapshot):
+    async with app.open_catalogue(settings, policies.store) as (store, snapshot):
         try:
             meta = await store.current()
         except InvalidDataError as damage:

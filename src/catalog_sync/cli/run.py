@@ -62,13 +62,13 @@ def run(request: SyncRequest, answer: Answer, signals: StopSignals, *, if_due: b
     settings = app.read_settings(ask_redis=False)
     settings.require_api_key()
     check_shape(request)
-    redis_answers = app.check_redis(settings, publishes=not request.force)
+    app.check_redis(settings, publishes=not request.force)
     spans = DeferredSpans()
     with contextlib.ExitStack() as stack:
         stack.enter_context(app.observed(keep=spans))
         alerts = stack.enter_context(app.alerting(settings))
         history = stack.enter_context(History(settings, SERVICE_SYNC))
-        policies = app.Policies.of(settings, wait=app.FIRST_CONTACT if redis_answers else 0.0)
+        policies = app.Policies.of(settings)
         stack.callback(policies.close)
         one = _OneRun(settings, policies, request, signals, alerts.sync_ended)
         if if_due:

@@ -53,9 +53,8 @@ async def _collect(settings: Settings) -> dict[str, Any]:
 
 async def _store(settings: Settings) -> dict[str, Any]:
     """``catalogue``, ``store``, ``lock`` and ``jobs``."""
-    opened = app.open_catalogue(settings, redis_policy(settings), first_answer=app.FIRST_ANSWER)
     try:
-        async with opened as (store, snapshot):
+        async with app.open_catalogue(settings, redis_policy(settings)) as (store, snapshot):
             return await _look(settings, store, snapshot)
     except ConfigurationError:
         raise
