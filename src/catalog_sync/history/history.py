@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 from catalog_sync.history.days import DayFile, DaySummary, is_kept, read_days, summed
 from catalog_sync.history.files import DatedFiles
@@ -30,6 +32,8 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 """Of all records in the state folder."""
 REDIS_TIMEOUT: Final = 0.5
 """Seconds for connecting and for one answer."""
+REDIS_PAUSE: Final = 5.0
+"""Seconds for which a Redis that did not answer is not asked again: someone may wait for each of several questions."""
 
 SYNCS: Final = Key(f"{TAG}:syncs")
 """Sorted set of records as JSON, by their end in seconds since the epoch."""
@@ -37,6 +41,8 @@ SYNC_DAYS: Final = Key(f"{TAG}:sync-days")
 """Hash of the summaries of days as JSON, by their dates."""
 REPORTED_TWICE: Final = 50
 """Records among which one is looked for that is reported once more."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -64,12 +70,21 @@ class History:
     is the ``service.name`` of this process. Safe for threads.
     """
 
-    def __init__(self, settings: Settings, process: str, *, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        process: str,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.traces = TraceFiles(settings.state_dir)
         self._files = DatedFiles(settings.state_dir / "syncs", most=KEPT, age=MAX_AGE, total=MAX_BYTES)
         self._days = DayFile(settings.state_dir)
         self._process = process
         self._wall_clock = wall_clock
+        self._clock = clock
+        self._away_until = -math.inf
         self._prefix = settings.key_prefix
         self._key = SYNCS.under(self._prefix)
         self._days_key = SYNC_DAYS.under(self._prefix)
@@ -106,7 +121,7 @@ class History:
         texts, complete = self._read_both(
             "syncs",
             lambda: islice(self._files.documents(), limit),
-            lambda: self._redis.zrevrange(self._key, 0, limit - 1),
+            lambda: self._ask(lambda redis: redis.zrevrange(self._key, 0, limit - 1)),
         )
         found = {record.identity: record for record in sorted(_records(texts), key=lambda each: each.ended_at)}
         newest = sorted(found.values(), key=lambda record: record.ended_at, reverse=True)
@@ -121,7 +136,7 @@ class History:
         counted, complete = self._read_both(
             "days",
             lambda: self._days.read().values(),
-            lambda: read_days(self._redis.hgetall(self._days_key).items()).values(),
+            lambda: read_days(self._ask(lambda redis: redis.hgetall(self._days_key)).items()).values(),
         )
         known = summed(counted)
         for date, day in summed(map(DaySummary.of, reversed(found.syncs))).items():
@@ -166,11 +181,24 @@ class History:
         if self._redis is None:
             return False
         try:
-            write(self._redis)
+            self._ask(write)
         except self._errors as error:
             _log.warning("%s is kept in the state folder: Redis does not take it (%s)", what, type(error).__name__)
             return False
         return True
+
+    def _ask(self, question: Callable[[Any], T]) -> T:
+        """What Redis answers. One that did not is not asked again for :data:`REDIS_PAUSE`; that raises as well."""
+        from redis.exceptions import ResponseError
+
+        if self._clock() < self._away_until:
+            raise TimeoutError(errno.ETIMEDOUT, "it did not answer a moment ago")
+        try:
+            return question(self._redis)
+        except self._errors as error:
+            if not isinstance(error, ResponseError):
+                self._away_until = self._clock() + REDIS_PAUSE
+            raise
 
     def _add_to_files(self, record: SyncRecord) -> None:
         known = record.identity in {each.identity for each in _records(self._files.documents(record.correlation_id))}

@@ -34,8 +34,10 @@ _REFUSALS: Final = ("db index is out of range", "invalid db index", "select is n
 _log = logging.getLogger(__name__)
 
 
-def check_server(settings: Settings, *, publishes: bool = False, needed: bool = False) -> None:
-    """Raises ``ConfigurationError``, in one line, where the server is a node of a cluster or a Sentinel, has no such
+def check_server(settings: Settings, *, publishes: bool = False, needed: bool = False) -> bool:
+    """Whether it answers.
+
+    Raises ``ConfigurationError``, in one line, where the server is a node of a cluster or a Sentinel, has no such
     database, or belongs to another installation: for one that ``publishes`` as for one that reads.
 
     ``needed``: for a program that cannot do without it, also where the server refuses the credentials. One that does
@@ -43,7 +45,7 @@ def check_server(settings: Settings, *, publishes: bool = False, needed: bool = 
     """
     url = settings.redis_url
     if url is None:
-        return
+        return False
     timeout, level = (WITHIN_WHERE_NEEDED, logging.WARNING) if needed else (WITHIN, logging.DEBUG)
     try:
         # It is asked before telemetry is set up: under an agent its spans would not bear the name of the program.
@@ -56,12 +58,13 @@ def check_server(settings: Settings, *, publishes: bool = False, needed: bool = 
         if refused or any(reason in str(error).lower() for reason in _REFUSALS):
             raise _unusable(url, redact(str(error))) from error
         _log.log(level, "Redis does not answer yet: %s", redact(str(error)))
-        return
+        return False
     except (ValueError, TypeError, LookupError) as error:
         raise _unusable(url, redact(str(error))) from error
     if mode in _UNUSABLE:
         raise _unusable(url, f"it is {_UNUSABLE[mode]}")
     Owner.of(settings).check(read_mark(mark), publishes=publishes)
+    return True
 
 
 def _unusable(url: str, reason: str) -> ConfigurationError:
