@@ -11,6 +11,7 @@ import itertools
 from pathlib import Path
 from typing import Final
 
+from catalog_sync.composition import FIRST_ANSWER
 from catalog_sync.settings import alerts, settings
 from catalog_sync.settings.settings import VARIABLES, Variable
 
@@ -106,6 +107,10 @@ def render_markdown() -> str:
         "`rediss://user:password@host:6379/0?ssl_ca_certs=/etc/ca.pem`; a user of an access control list needs the",
         "keys `*{cat}*`, `*catalog:alerts*`, `*catalog-sync:*`, `*resilience:*` and all commands on them, `INFO` too.",
         "A node of a Redis Cluster and a Sentinel are refused by every program, in one line, with exit code 2.",
+        "",
+        f"A Redis that is silent when a command starts gets {FIRST_ANSWER:g} s more, and is named:",
+        "`search`, `show` and `status` then read the snapshot, `run` ends with 5. A Redis that has answered once gets",
+        "the time of its policy: three attempts of 5 s, or of `CATALOG_ATTEMPT_TIMEOUT_MS` where that is less.",
         "",
         "The installation that publishes marks its Redis. Another one, which has another `CATALOG_ENVIRONMENT`, or",
         "another supplier and another state folder, is refused with exit code 2: give each a `CATALOG_KEY_PREFIX`,",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from catalog_sync.observability.traces.deferred import DeferredSpans
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
+    from catalog_sync.store.client import GuardedRedis
     from catalog_sync.store.reader import CatalogReader
     from catalog_sync.store.snapshot import Snapshot
     from catalog_sync.supplier.esim_go.client import EsimGoClient
@@ -34,10 +35,16 @@ if TYPE_CHECKING:
 
 FIRST_CONTACT: Final = 1.0
 """Seconds to wait at the start for the Redis that shares breaker and budget."""
+FIRST_ANSWER: Final = 1.5
+"""Seconds for the first answer of a store that was silent when this process started: someone may sit in front of it.
+One that has answered once gets the time of its policy."""
 TELEMETRY_END: Final = 2.0
 """Seconds that the end of telemetry may take, so that a stopped command is gone within its limit."""
 
 _log = logging.getLogger(__name__)
+
+_silent = False
+"""Whether :func:`check_redis` got no answer."""
 
 IN_PROCESS_BANNER: Final = (
     "No Redis: the catalogue is kept inside this process and in its snapshot on disk; other processes read that one."
@@ -76,12 +83,12 @@ def observed(*, quiet: bool = False, silent: bool = False, keep: DeferredSpans |
         telemetry.shutdown(timeout=TELEMETRY_END)
 
 
-def read_settings(*, strict: bool = False) -> Settings:
+def read_settings(*, strict: bool = False, ask_redis: bool = True) -> Settings:
     """The settings of this process, those of OpenTelemetry checked too. Raises ``ConfigurationError``.
 
     They come from the environment and, below it, from the file ``.env``. ``strict``: a variable with a prefix of ours
-    that is not known is refused. So is a Redis that cannot be used here. To be called before anything of
-    OpenTelemetry's SDK or its propagators is imported.
+    that is not known is refused. So is a Redis that cannot be used here, unless the caller asks it (``ask_redis``). To
+    be called before anything of OpenTelemetry's SDK or its propagators is imported.
     """
     from catalog_sync.settings.env_file import load_env_file
     from catalog_sync.settings.otel import tidy_otel
@@ -91,18 +98,28 @@ def read_settings(*, strict: bool = False) -> Settings:
     load_env_file(os.environ)
     tidy_otel(os.environ)
     settings = Settings.from_env(os.environ)
-    check_redis(settings)
+    if ask_redis:
+        check_redis(settings)
     if strict and (unknown := list(unknown_variables(os.environ))):
         raise UnknownVariableError("; ".join(unknown))
     return settings
 
 
 def check_redis(settings: Settings, *, publishes: bool = False) -> None:
-    """See :func:`catalog_sync.store.server.check_server`. ``publishes``: for a program that does."""
+    """See :func:`catalog_sync.store.server.check_server`. ``publishes``: for a program that does.
+
+    A Redis that is silent now is waited for no longer than :data:`FIRST_ANSWER` by what this process opens later.
+    """
+    global _silent
     if settings.redis_url is not None:
         from catalog_sync.store.server import check_server
 
-        check_server(settings, publishes=publishes)
+        _silent = not check_server(settings, publishes=publishes)
+
+
+def first_answer() -> float | None:
+    """Seconds for the first answer of the store; ``None``: as the policy says."""
+    return FIRST_ANSWER if _silent else None
 
 
 def warn_of_unknown_variables() -> None:
@@ -166,7 +183,7 @@ async def open_catalogue(settings: Settings, policy: Policy) -> AsyncIterator[tu
     from catalog_sync.store.backend import open_store
     from catalog_sync.store.snapshot import Snapshot
 
-    async with open_store(settings, policy, instrument=instrument_redis) as store:
+    async with open_store(settings, policy, instrument=instrument_redis, first_answer=first_answer()) as store:
         yield store, Snapshot(settings.state_dir)
 
 
@@ -224,13 +241,22 @@ async def open_kept_traces(settings: Settings, files: TraceFiles) -> AsyncIterat
         yield files
         return
     from catalog_sync.observability.traces import MergedTraces
-    from catalog_sync.store.backend import redis_policy
-    from catalog_sync.store.client import GuardedRedis, connect_url
     from catalog_sync.store.traces import SharedTraces
 
-    redis = GuardedRedis(connect_url(settings.redis_url), redis_policy(settings), prefix=settings.key_prefix)
-    try:
+    async with open_redis(settings) as redis:
         yield MergedTraces(files, SharedTraces(redis))
+
+
+@contextlib.asynccontextmanager
+async def open_redis(settings: Settings) -> AsyncIterator[GuardedRedis]:
+    """The Redis of ``REDIS_URL`` without the catalogue, and without spans."""
+    from catalog_sync.store.backend import redis_policy
+    from catalog_sync.store.client import GuardedRedis, connect_url
+
+    client, policy = connect_url(settings.redis_url or ""), redis_policy(settings)
+    redis = GuardedRedis(client, policy, prefix=settings.key_prefix, first_answer=first_answer())
+    try:
+        yield redis
     finally:
         await redis.aclose()
 

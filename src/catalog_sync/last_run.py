@@ -11,7 +11,7 @@ from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.store.files import write_json_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
     from pathlib import Path
 
     from catalog_sync.domain.models import SyncReport
@@ -22,16 +22,10 @@ FILE_NAME: Final = "last_run.json"
 _log = logging.getLogger(__name__)
 
 
-def write_last_run(state_dir: Path, report: SyncReport, policies: Iterable[Policy]) -> None:
+def write_last_run(state_dir: Path, report: SyncReport, policies: Sequence[Policy]) -> None:
     """Replace the file at one stroke. A disk that takes nothing is logged; the sync stands without it."""
     now = rfc3339(utc_now())
-    policies = list(policies)
-    data = {
-        "at": now,
-        "report": report.to_json(),
-        "breakers": [breaker_json(policy, now) for policy in policies if policy.breaker is not None],
-        "budgets": [budget_json(policy, now) for policy in policies if policy.budget is not None],
-    }
+    data = {"at": now, "report": report.to_json(), **protection_json(policies, now)}
     try:
         write_json_atomically(state_dir / FILE_NAME, data)
     except OSError as error:
@@ -57,6 +51,14 @@ def _expected(data: Any) -> bool:
     if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in ("breakers", "budgets")):
         return False
     return is_report(data.get("report"))
+
+
+def protection_json(policies: Sequence[Policy], at: str) -> dict[str, list[dict[str, Any]]]:
+    """``breakers`` and ``budgets`` of the policies, at the moment ``at``."""
+    return {
+        "breakers": [breaker_json(policy, at) for policy in policies if policy.breaker is not None],
+        "budgets": [budget_json(policy, at) for policy in policies if policy.budget is not None],
+    }
 
 
 def breaker_json(policy: Policy, at: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from catalog_sync import exit_codes
 from catalog_sync.domain.errors import ConfigurationError
+from catalog_sync.domain.text import printable
 from catalog_sync.settings.secrets import register_secrets
 from otel_resilience.redaction import redact
 
@@ -86,8 +87,9 @@ def log_uncaught() -> None:
 
 
 def complain(name: str, message: str) -> None:
-    """One redacted line on stderr."""
-    sys.stderr.write(f"{name}: {' '.join(redact(message).split())}\n")
+    """One redacted line on stderr that names the program."""
+    line = printable(" ".join(redact(message).split()))
+    sys.stderr.write(f"{name}: {line.removeprefix(f'{name}: ')}\n")
     sys.stderr.flush()
 
 

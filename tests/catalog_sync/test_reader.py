@@ -13,7 +13,7 @@ from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import Bundle, CatalogueMeta
 from catalog_sync.store import CatalogStore, Snapshot, open_store
 from catalog_sync.store.reader import CatalogReader, CatalogTooOldError, Query
-from support.published import AS_OF, make_bundle, make_meta, publish, quick_policy, store_settings
+from support.published import AS_OF, lines_of, make_bundle, make_meta, publish, quick_policy, store_settings
 from support.redis_server import RedisServer
 
 FETCHED = dt.datetime.fromisoformat(AS_OF).timestamp()
@@ -62,7 +62,7 @@ async def save(snapshot: Snapshot, version: str, bundles: list[Bundle]) -> Catal
     index = CatalogueIndex()
     stored = [index.add(bundle) for bundle in bundles]
     meta = make_meta(version, index)
-    await snapshot.write(meta, stored)
+    await snapshot.write_version(meta, lines_of(stored))
     return meta
 
 

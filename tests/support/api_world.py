@@ -28,7 +28,7 @@ from catalog_sync.store.checksums import checksum
 from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.store.staging import encode
-from catalog_sync.sync.progress import OnProgress, Progress, ScopeProgress
+from catalog_sync.sync.progress import GroupProgress, OnProgress, Progress
 from otel_resilience import correlation_id
 from support.published import AS_OF, make_bundle, make_meta
 
@@ -131,7 +131,7 @@ class ScriptedSync:
         return self.ending or report_of(request)
 
     def progress(self, **groups: str) -> None:
-        scopes = tuple(ScopeProgress(name, status, 7) for name, status in groups.items())  # type: ignore[arg-type]
+        scopes = tuple(GroupProgress(name, status, 7) for name, status in groups.items())  # type: ignore[arg-type]
         done = sum(scope.status in {"ok", "failed"} for scope in scopes)
         assert self.listener is not None
         self.listener(Progress(done, len(scopes), 0, 0, 0, None, scopes))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from catalog_sync.domain.models import SyncRequest
-from catalog_sync.jobs import GroupProgress
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.records import PLAN, record_fields
+from catalog_sync.sync.progress import GroupProgress
 from catalog_sync.sync.shared.staged import Part
 
 NOW = "2026-11-24T02:00:00.000Z"

@@ -30,7 +30,7 @@ LEASE = 0.1
 async def publish_for_ever(url: str, directory: Path, size: int, sign: Callable[[], object]) -> None:
     async with open_store(store_settings(directory, url), quick_policy(), lock_ttl=LEASE) as store:
         for number in itertools.count():
-            lease = await store.acquire_lock("c" * 32)
+            lease = await store.lock.acquire("c" * 32)
             if isinstance(lease, LockHolder):
                 await asyncio.sleep(0.002)
                 continue

@@ -52,7 +52,7 @@ PRELOADED = {
     ),
     WORKER: (
         "catalog_sync.terminal.arguments",
-        "catalog_sync.worker.broker_check",
+        "catalog_sync.store.server",
         "catalog_sync.worker.celery_app",
         "catalog_sync.worker.dead_letters",
         "catalog_sync.worker.presence",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import Bundle, CatalogueMeta, GroupMeta, SyncKind
 from catalog_sync.settings.settings import Settings
 from catalog_sync.store import CatalogStore, LockLease
+from catalog_sync.store.staging import chunks, encode
 from otel_resilience import Policy
 
 AS_OF = "2026-11-24T02:00:00Z"
@@ -90,8 +91,14 @@ async def publish(
     return meta
 
 
+async def lines_of(bundles: Iterable[Bundle]) -> AsyncIterator[tuple[int, bytes]]:
+    """What a snapshot is written from, as a store gives it."""
+    for chunk in chunks(bundles, 1000):
+        yield len(chunk), b"".join(encode(bundle) + b"\n" for bundle in chunk)
+
+
 async def lease_of(store: CatalogStore, holder: str = "a" * 32, **options: Any) -> LockLease:
     """The sync lock, which must be free."""
-    lease = await store.acquire_lock(holder, **options)
+    lease = await store.lock.acquire(holder, **options)
     assert isinstance(lease, LockLease)
     return lease

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync.alerts.routes import routes
 from catalog_sync.alerts.service import config, folder, open_store, usable
@@ -16,6 +16,9 @@ from otel_resilience.alerting.persistence.recovery import Archive
 if TYPE_CHECKING:
     from catalog_sync.alerts.service import CatalogAlerts
     from catalog_sync.settings.settings import Settings
+
+DONE: Final = {"ack": "acknowledged", "close": "closed", "silence": "silenced", "resend": "sent again"}
+"""What people decide about an incident, and what it then is."""
 
 
 def overview(settings: Settings) -> dict[str, Any]:

@@ -82,10 +82,13 @@ class Api:
             wall_clock=wall_clock,
         )
         self.hub = Hub(
-            parts.jobs, syncs.document, max_streams=api.max_streams, max_per_client=api.max_streams_per_client
+            parts.jobs,
+            syncs.document,
+            # A version that was published here is served at once, not with the next poll.
+            lambda job: parts.live.refresh() if job.status.ended else None,
+            max_streams=api.max_streams,
+            max_per_client=api.max_streams_per_client,
         )
-        # A version that was published here is served at once, not with the next poll.
-        self.hub.on_change(lambda job: parts.live.refresh() if job.status.ended else None)
         self.fastapi = FastAPI(
             title="catalog-api",
             version=version("catalog-sync"),
@@ -126,7 +129,6 @@ class Api:
         self.making.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
         scope["app"] = self.fastapi
         negotiate(scope)
         await self._app(scope, receive, send)

@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from catalog_sync.api.making import encode
@@ -25,7 +25,7 @@ from catalog_sync.observability.sdk import trace_of
 from catalog_sync.store.client import text_of
 from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.store.reader import Query, SnapshotReads, mentions
-from catalog_sync.store.snapshot import SnapshotCorruptError, StoredVersions
+from catalog_sync.store.snapshot import SnapshotCorruptError
 from catalog_sync.store.staging import decode
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import KnownScopes
@@ -60,7 +60,7 @@ QUICK: Final = 10_000
 _log = logging.getLogger(__name__)
 
 
-class Store(StoredVersions, Protocol):
+class Store(Protocol):
     """The part of the store that is copied."""
 
     async def current_version(self) -> str | None:
@@ -68,6 +68,9 @@ class Store(StoredVersions, Protocol):
 
     async def meta(self, version: str) -> CatalogueMeta:
         """What it says about itself."""
+
+    def iter_stored(self, version: str) -> AsyncIterator[Sequence[tuple[bytes, bytes, bytes]]]:
+        """All its bundles as stored, each once, in pieces: name, text and the checksum of both."""
 
 
 class InMemoryCatalogue:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
 
 PROGRAM: Final = "catalog-api"
-TELEMETRY_END: Final = 2.0
-"""Seconds that the end of telemetry may take."""
 SWITCH_EVERY: Final = 0.0005
 """Seconds after which a thread that makes an answer lets the event loop run; by default 0.005."""
 
@@ -62,7 +60,7 @@ def _run(*, as_json: bool) -> int:
     from catalog_sync.history import History
     from catalog_sync.observability.contract import SERVICE_API
 
-    settings = read_settings()
+    settings = read_settings(ask_redis=False)
     from catalog_sync.api.server import listening  # FastAPI reads OTEL_PROPAGATORS, which is checked now
 
     check_redis(settings, publishes=settings.api.token is not None)
@@ -91,6 +89,7 @@ def _with_address(settings: Settings, url: str) -> Settings:
 @contextlib.contextmanager
 def _observed() -> Iterator[TraceRing]:
     """Logs on stderr, telemetry to where ``OTEL_*`` says, and the last traces kept here."""
+    from catalog_sync.composition import TELEMETRY_END
     from catalog_sync.observability.contract import SERVICE_API
     from catalog_sync.observability.logs import setup_logging
     from catalog_sync.observability.sdk import keep_spans, setup_telemetry

@@ -82,7 +82,6 @@ class RequestContext:
         self._duration = meter.create_histogram(HTTP_SERVER_REQUEST_DURATION, "s", "Duration of HTTP server requests.")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -165,7 +164,7 @@ class RequestContext:
         return context if with_baggage else foreign(baggage.clear(context))
 
     def _start(self, scope: Scope, parent: otel_context.Context, *, start_time: int | None = None) -> Span:
-        method = scope["method"] if scope["method"] in METHODS else "_OTHER"
+        method = _method(scope)
         path = redact(scope["path"])[:MAX_PATH]
         attributes = {HTTP_REQUEST_METHOD: method, URL_PATH: path, URL_SCHEME: scope["scheme"]}
         if scope["query_string"]:

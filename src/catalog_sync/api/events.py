@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import json
 import logging
-from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from catalog_sync.api.guards import client_of
+from catalog_sync.api.guards import PerClient, client_of
 from catalog_sync.api.parameters import JobId
 from catalog_sync.api.problems import RETRY_AFTER, overloaded, too_many
 from catalog_sync.domain.errors import CatalogSyncError
@@ -40,16 +39,13 @@ class Hub:
 
     jobs: Jobs
     document: Callable[[Job], Mapping[str, Any]]
+    on_change: Callable[[Job], object]
+    """Called with every change, in the event loop."""
     _: dataclasses.KW_ONLY
     max_streams: int
     max_per_client: int = 16
     _clients: Watchers = dataclasses.field(default_factory=Watchers)
-    _of_client: Counter[str] = dataclasses.field(default_factory=Counter)
-    _on_change: list[Callable[[Job], object]] = dataclasses.field(default_factory=list)
-
-    def on_change(self, listener: Callable[[Job], object]) -> None:
-        """Call ``listener`` with every change, in the event loop."""
-        self._on_change.append(listener)
+    _of_client: PerClient = dataclasses.field(default_factory=PerClient)
 
     async def listen(self) -> None:
         """Hand on the changes of jobs, until cancelled; again where that fails."""
@@ -57,8 +53,7 @@ class Hub:
             try:
                 async for job in self.jobs.changes():
                     self._clients.notify(job)
-                    for listener in self._on_change:
-                        listener(job)
+                    self.on_change(job)
             except CatalogSyncError as error:
                 _log.warning("cannot subscribe to job changes: %s", error_info(error).message)
             else:
@@ -86,13 +81,8 @@ class Hub:
             raise overloaded("Too many streams are open.", wait=5 * RETRY_AFTER)
         self._of_client[client] += 1
         return _EventStream(
-            self._clients, functools.partial(self._events, job_id), functools.partial(self._ended, client)
+            self._clients, functools.partial(self._events, job_id), functools.partial(self._of_client.leave, client)
         )
-
-    def _ended(self, client: str) -> None:
-        self._of_client[client] -= 1
-        if not self._of_client[client]:
-            del self._of_client[client]
 
     async def _events(self, job_id: str | None, watcher: Watcher) -> AsyncGenerator[ServerSentEvent, None]:
         yield ServerSentEvent(retry=RECONNECT_MS, sep="\n")

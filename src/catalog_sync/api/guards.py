@@ -7,6 +7,7 @@ import functools
 import hashlib
 import hmac
 import ipaddress
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -93,6 +94,16 @@ class Clients:
         return parsed is not None and any(parsed in network for network in self._proxies)
 
 
+class PerClient(Counter[str]):
+    """How many of something each client has; those that have none are forgotten."""
+
+    def leave(self, client: str) -> None:
+        """One fewer."""
+        self[client] -= 1
+        if not self[client]:
+            del self[client]
+
+
 def client_of(scope: Scope) -> str:
     """The client of a request that the :class:`Gate` has let pass."""
     name: str = scope.get(_CLIENT, "")
@@ -133,7 +144,7 @@ class Gate:
     max_concurrency: int
     max_per_client: int
     active: int = 0
-    _of_client: dict[str, int] = dataclasses.field(default_factory=dict)
+    _of_client: PerClient = dataclasses.field(default_factory=PerClient)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request pass, or raise the problem."""
@@ -147,19 +158,14 @@ class Gate:
         if scope["path"].endswith("/events"):
             await self._counted(scope, receive, send)
             return
-        open_now = self._of_client.get(client, 0)
-        if open_now >= self.max_per_client:
+        if self._of_client[client] >= self.max_per_client:
             raise too_many(f"{self.max_per_client} requests of this client are open.")
-        self._of_client[client] = open_now + 1
+        self._of_client[client] += 1
         try:
             # A response that is there already takes no place: it starts at once.
             await (scope.get(HIT) or self._counted)(scope, receive, send)
         finally:
-            left = self._of_client[client] - 1
-            if left:
-                self._of_client[client] = left
-            else:
-                del self._of_client[client]
+            self._of_client.leave(client)
 
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.active >= self.max_concurrency:

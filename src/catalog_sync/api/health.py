@@ -8,16 +8,20 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Literal
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from catalog_sync.api.catalogue import LiveCatalogue
-from catalog_sync.api.ports import Alerts, Overview, Protection
+from catalog_sync.api.ports import Alerts, Overview, Protection, answering_within
+from catalog_sync.api.sending import UncachedJson
+from catalog_sync.domain.errors import CacheConnectionError
 from catalog_sync.domain.freshness import Freshness
 from catalog_sync.domain.times import rfc3339
 from catalog_sync.sync.reporting import error_info
 
 WAIT: Final = 0.02
 """Seconds that a check waits for alerts and breakers, which may be in another system; then it shows the last answer."""
+FIRST_WAIT: Final = 1.0
+"""Seconds that it waits where there is no answer yet that could be shown."""
 RECENT: Final = 0.2
 """Seconds for which their answer is shown to further checks without waiting for the next one."""
 TRUSTED_FOR: Final = 30.0
@@ -33,6 +37,7 @@ _ORDER: Final[tuple[Status, ...]] = ("healthy", "degraded", "unhealthy")
 class _LastAnswer:
     """What a port answered last. It is asked beside the requests, once at a time, so that none waits for it."""
 
+    what: str
     ask: Callable[[], Awaitable[Overview]]
     clock: Callable[[], float] = time.monotonic
     _asking: asyncio.Task[None] | None = None
@@ -45,20 +50,20 @@ class _LastAnswer:
             self._asking = asyncio.create_task(self._refresh())
         return self._asking
 
-    @property
-    def is_recent(self) -> bool:
-        """Whether there is an answer from the last :data:`RECENT` seconds."""
-        return self._answer is not None and self.clock() - self._at < RECENT
+    def is_from_the_last(self, seconds: float) -> bool:
+        """Whether there is an answer, and none that is older."""
+        return self._answer is not None and self.clock() - self._at < seconds
 
-    def last(self, asked: asyncio.Task[None]) -> Overview:
-        """The answer to ``asked`` where it has come, else the last one; ``{"error": ...}`` where neither can be had."""
-        if self._answer is not None and (asked.done() or self.clock() - self._at < TRUSTED_FOR):
+    def last(self) -> Overview:
+        """The last answer that may be shown; ``{"error": ...}`` where there is none."""
+        if self._answer is not None and self.is_from_the_last(TRUSTED_FOR):
             return self._answer
-        return {"error": error_info(TimeoutError(f"no answer within {WAIT:g} s")).to_json()}
+        late = CacheConnectionError(f"{self.what} did not answer within {FIRST_WAIT:g} s")
+        return {"error": error_info(late).to_json()}
 
     async def _refresh(self) -> None:
         try:
-            async with asyncio.timeout(PORT_TIMEOUT):
+            async with answering_within(PORT_TIMEOUT, self.what):
                 self._answer = await self.ask()
         except Exception as error:  # noqa: BLE001  an explicit degraded result, classified and shown
             self._answer = {"error": error_info(error).to_json()}
@@ -77,8 +82,8 @@ class Health:
     """Set when the process is about to end: it is not ready any more."""
 
     def __post_init__(self) -> None:
-        self._alerts = _LastAnswer(lambda: self.alerts.overview())
-        self._protection = _LastAnswer(lambda: self.protection.overview())
+        self._alerts = _LastAnswer("the records of incidents", lambda: self.alerts.overview())
+        self._protection = _LastAnswer("the breakers", lambda: self.protection.overview())
 
     async def health(self) -> Response:
         """All checks."""
@@ -90,10 +95,7 @@ class Health:
 
     async def is_ready(self) -> Response:
         """Whether requests may be sent here."""
-        checks: dict[str, dict[str, Any]] = {"freshness": self._freshness(), "store": self._store()}
-        if self.draining:
-            checks["process"] = {"status": "unhealthy", "detail": "stopping"}
-        return _response(_report_of(checks))
+        return _response(self._report_of(freshness=self._freshness(), store=self._store()))
 
     async def report(self) -> dict[str, Any]:
         """The object of ``GET /health``."""
@@ -101,22 +103,26 @@ class Health:
 
     async def _ask(self) -> tuple[Overview, Overview]:
         """What alerts and breakers say: one wait for both, since each costs a round of a busy event loop."""
-        alerts, protection = self._alerts.asking(), self._protection.asking()
+        asked = self._alerts, self._protection
+        asking = [each.asking() for each in asked]
         # Where others have the event loop each round counts: what is known from a moment ago is shown without one.
-        if not (self._alerts.is_recent and self._protection.is_recent):
-            await asyncio.wait([alerts, protection], timeout=WAIT)
-        return self._alerts.last(alerts), self._protection.last(protection)
+        if not all(each.is_from_the_last(RECENT) for each in asked):
+            something = all(each.is_from_the_last(TRUSTED_FOR) for each in asked)
+            await asyncio.wait(asking, timeout=WAIT if something else FIRST_WAIT)
+        return self._alerts.last(), self._protection.last()
 
     def _judged(self, alerts: Overview, protection: Overview) -> dict[str, Any]:
-        checks = {
-            "freshness": self._freshness(),
-            "store": self._store(),
-            "supplier": _supplier(protection),
-            "alerts": _alerts_check(alerts),
-        }
+        return self._report_of(
+            freshness=self._freshness(),
+            store=self._store(),
+            supplier=_supplier(protection),
+            alerts=_alerts_check(alerts),
+        )
+
+    def _report_of(self, **checks: dict[str, Any]) -> dict[str, Any]:
         if self.draining:
             checks["process"] = {"status": "unhealthy", "detail": "stopping"}
-        return _report_of(checks)
+        return {"status": max((check["status"] for check in checks.values()), key=_ORDER.index), "checks": checks}
 
     async def overview(self) -> Response:
         """Catalogue, health, breakers, budgets, alerts."""
@@ -129,7 +135,7 @@ class Health:
             "budgets": protection.get("budgets", []),
             "alerts": alerts,
         }
-        return JSONResponse(document, headers={"Cache-Control": "no-store"})
+        return UncachedJson(document)
 
     def _catalogue(self) -> dict[str, Any] | None:
         meta = self.live.meta
@@ -206,11 +212,5 @@ def _alerts_check(alerts: Overview) -> dict[str, Any]:
     }
 
 
-def _report_of(checks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    worst = max((_ORDER.index(check["status"]) for check in checks.values()), default=0)
-    return {"status": _ORDER[worst], "checks": dict(checks)}
-
-
 def _response(report: Mapping[str, Any]) -> Response:
-    status = 503 if report["status"] == "unhealthy" else 200
-    return JSONResponse(report, status, headers={"Cache-Control": "no-store"})
+    return UncachedJson(report, 503 if report["status"] == "unhealthy" else 200)

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Final
 
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from catalog_sync.api.parameters import MAX_TEXT, SCOPE
 from catalog_sync.api.ports import Alerts, answering_within
+from catalog_sync.api.sending import UncachedJson
 from catalog_sync.domain.errors import IncidentNotFoundError
 
 TIMEOUT: Final = 5.0
@@ -44,13 +45,13 @@ class Incidents:
 
     async def listing(self) -> Response:
         """Open incidents, oldest first."""
-        return _answer({"incidents": await self._open()})
+        return UncachedJson({"incidents": await self._open()})
 
     async def one(self, incident_id: IncidentId) -> Response:
         """One open incident."""
         for incident in await self._open():
             if incident_id in (incident["id"], incident["fingerprint"]):
-                return _answer(incident)
+                return UncachedJson(incident)
         raise IncidentNotFoundError(f"there is no open incident {incident_id!r}")
 
     async def ack(self, incident_id: IncidentId, body: Decision) -> Response:
@@ -72,12 +73,8 @@ class Incidents:
     async def _act(self, action: str, incident_id: str, decision: Decision, seconds: float = 0.0) -> Response:
         async with answering_within(TIMEOUT, "the records of incidents"):
             await self.alerts.act(action, incident_id, seconds=seconds, by=decision.by, reason=decision.reason)
-        return _answer({"incident": incident_id, "action": action, "by": decision.by, "reason": decision.reason})
+        return UncachedJson({"incident": incident_id, "action": action, "by": decision.by, "reason": decision.reason})
 
     async def _open(self) -> list[dict[str, Any]]:
         async with answering_within(TIMEOUT, "the records of incidents"):
             return list((await self.alerts.overview())["incidents"])
-
-
-def _answer(document: dict[str, Any]) -> Response:
-    return JSONResponse(document, headers={"Cache-Control": "no-store"})

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar, cast
 
+from catalog_sync.api.guards import PerClient
 from catalog_sync.api.problems import overloaded, too_many
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ class Making:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="answers")
         self._under_way: dict[Hashable, asyncio.Future[Any]] = {}
-        self._of_client: Counter[str] = Counter()
+        self._of_client = PerClient()
 
     async def make(self, key: Hashable, client: str, make: Callable[[], T]) -> T:
         """The result of ``make``, run in the thread, or that of a call with the same ``key`` which is under way.
@@ -57,9 +57,7 @@ class Making:
         made = self._under_way.pop(key)
         if not made.cancelled():
             made.exception()  # the client that asked may have disconnected
-        self._of_client[client] -= 1
-        if not self._of_client[client]:
-            del self._of_client[client]
+        self._of_client.leave(client)
 
 
 def encode(document: Mapping[str, Any]) -> bytes:

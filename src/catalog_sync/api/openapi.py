@@ -63,9 +63,8 @@ OPEN: Final[dict[str, Any]] = {"security": [{}]}
 TOKEN: Final[dict[str, Any]] = {"security": [{"token": []}]}
 """Needs the token always; everything else needs it where reading is not open."""
 LINKS: Final = {
-    "status": {"operationId": "oneSync", "parameters": {"id": "$response.body#/id"}},
-    "events": {"operationId": "watchSync", "parameters": {"id": "$response.body#/id"}},
-    "cancel": {"operationId": "cancelSync", "parameters": {"id": "$response.body#/id"}},
+    name: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
+    for name, operation in (("status", "oneSync"), ("events", "watchSync"), ("cancel", "cancelSync"))
 }
 
 

@@ -10,6 +10,7 @@ from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from catalog_sync.api.pages.frame import POLICY, controls
 from catalog_sync.api.parameters import PathText
 
 _TYPES: Final = {
@@ -21,11 +22,6 @@ _TYPES: Final = {
     "waterfall.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-POLICY: Final = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self';"
-    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
-"""The Content-Security-Policy of pages: nothing from elsewhere, nothing inline."""
 
 
 class Page:
@@ -34,6 +30,8 @@ class Page:
     def __init__(self) -> None:
         folder = files("catalog_sync.api") / "static"
         self._files = {name: (folder / name).read_bytes() for name in _TYPES}
+        page = self._files["page.html"]
+        self._files["page.html"] = page.replace(b"<!-- controls -->", controls("/").encode())
 
     async def index(self, request: Request) -> Response:
         """The page for people."""

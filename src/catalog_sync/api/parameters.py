@@ -173,7 +173,6 @@ class JsonRequest(Request):
     """
 
     async def body(self) -> bytes:
-        """The body."""
         kind, _, charset = self.headers.get("content-type", "").partition(";")
         if kind.strip().lower() != "application/json" or charset.strip().lower() not in {"", "charset=utf-8"}:
             raise ProblemError(415, "unsupported_media_type", "Send Content-Type: application/json.")
@@ -181,7 +180,6 @@ class JsonRequest(Request):
         return await self._read() or b" "
 
     async def json(self) -> Mapping[str, Any]:
-        """The object."""
         raw = await self.body()
         try:
             document = json.loads(raw.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constants)

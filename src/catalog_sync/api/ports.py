@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from catalog_sync.domain.errors import CacheConnectionError
 from catalog_sync.domain.times import rfc3339, utc_now
-from catalog_sync.last_run import breaker_json, budget_json
+from catalog_sync.last_run import protection_json
 
 if TYPE_CHECKING:
     from otel_resilience import Policy
@@ -77,8 +77,4 @@ class LocalProtection:
 
     async def overview(self) -> Overview:
         """Their present state."""
-        at = rfc3339(self.now())
-        return {
-            "breakers": [breaker_json(policy, at) for policy in self.policies if policy.breaker is not None],
-            "budgets": [budget_json(policy, at) for policy in self.policies if policy.budget is not None],
-        }
+        return protection_json(self.policies, rfc3339(self.now()))

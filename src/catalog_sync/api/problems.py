@@ -60,6 +60,12 @@ TITLES: Final[Mapping[str, str]] = {
 }
 """Every kind of problem; ``type`` is the key behind :data:`TYPE_PREFIX`."""
 
+_NOT_FOUND: Final[Mapping[type[CatalogSyncError], str]] = {
+    JobNotFoundError: "sync_not_found",
+    BundleNotFoundError: "bundle_not_found",
+    IncidentNotFoundError: "incident_not_found",
+}
+
 
 class ProblemError(HTTPException):
     """Answer with this problem. ``detail`` must not hold secrets.
@@ -114,12 +120,9 @@ def problem_of(error: BaseException) -> ProblemError:
             headers={"Location": f"/syncs/{error.running.id}"},
             conflict=error.running.id,
         )
-    if isinstance(error, JobNotFoundError):
-        return ProblemError(404, "sync_not_found", error_info(error).message)
-    if isinstance(error, BundleNotFoundError):
-        return ProblemError(404, "bundle_not_found", error_info(error).message)
-    if isinstance(error, IncidentNotFoundError):
-        return ProblemError(404, "incident_not_found", error_info(error).message)
+    for missing, kind in _NOT_FOUND.items():
+        if isinstance(error, missing):
+            return ProblemError(404, kind, error_info(error).message)
     if isinstance(error, UnknownScopeError):
         return ProblemError(
             422, "unknown_scope", str(error), errors=[{"pointer": "/scope", "detail": error_info(error).message}]

@@ -110,7 +110,6 @@ class Cycle(RequestResponseCycle):
     """The head, until the first part of the body comes."""
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send a part of the response."""
         if message["type"] == "http.response.body" and len(message.get("body", b"")) > LONG_WRITE:
             await self.turns.take()
         if self.flow.write_paused and not self.disconnected:
@@ -198,7 +197,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._turns = turns_of(self.loop)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has connected."""
         super().connection_made(transport)
         if len(self.connections) > self.most:
             self._make_room()
@@ -222,7 +220,6 @@ class BoundedProtocol(HttpToolsProtocol):
         return self._opened if self._idle_since is None else self._idle_since
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone."""
         self._stop_timer()
         self._stop_send_timer()
         if self._idle_timer is not None:
@@ -237,7 +234,6 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """A part of a request."""
         if self._refused:
             return
         in_head, requests = self._in_head, self._requests
@@ -257,7 +253,6 @@ class BoundedProtocol(HttpToolsProtocol):
             self._start_timer()
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
         super().on_message_begin()
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
         scope["abort"] = self.transport.abort
@@ -315,12 +310,10 @@ class BoundedProtocol(HttpToolsProtocol):
         return [cycle for cycle in self._cycles if not cycle.response_complete]
 
     def on_body(self, body: bytes) -> None:
-        """A part of a body."""
         if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The end of a request."""
         self._in_head = True
         self._requests += 1
         if not self._refused:
@@ -369,12 +362,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._expect_progress()
 
     def resume_writing(self) -> None:
-        """The client reads on."""
         super().resume_writing()
         self._stop_send_timer()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer malformed HTTP."""
         self._refuse(400, "bad_request", msg)
 
     def _refuse_head(self) -> None:

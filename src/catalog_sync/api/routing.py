@@ -40,7 +40,6 @@ class StrictRoute(APIRoute):
         return checked
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Whether the request is for this route."""
         return super().matches({**scope, "method": "GET"} if scope["method"] == "HEAD" else scope)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,7 +86,6 @@ class Addresses:
         self._rest = rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
         route = self.read(scope)
         await (self._rest if route is None else route.serve)(scope, receive, send)
 

@@ -62,8 +62,11 @@ class _Read(_Closed):
     version: str
 
 
-class Bundles(_Read):
+class _Listed(_Read):
     total: NonNegativeInt
+
+
+class Bundles(_Listed):
     bundles: list[Bundle]
 
 
@@ -77,8 +80,7 @@ class Country(_Closed):
     regions: list[str]
 
 
-class Countries(_Read):
-    total: NonNegativeInt
+class Countries(_Listed):
     countries: list[Country]
 
 
@@ -89,8 +91,7 @@ class Group(_Closed):
     stale: bool
 
 
-class Groups(_Read):
-    total: NonNegativeInt
+class Groups(_Listed):
     groups: list[Group]
 
 

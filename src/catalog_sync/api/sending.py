@@ -1,11 +1,11 @@
-"""Sending long bodies: in parts, as fast as a client takes them, and no more of them at once than memory allows."""
+"""Sending: long bodies in parts, as fast as a client takes them, and no more of them at once than memory allows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from catalog_sync.api.problems import overloaded
@@ -16,6 +16,13 @@ MAX_IN_FLIGHT: Final = 64 * 1024 * 1024
 """Bytes of long bodies that are being sent. One body counts once, however many clients it goes to."""
 
 Headers = Sequence[tuple[bytes, bytes]]
+
+
+class UncachedJson(JSONResponse):
+    """An object that no cache keeps."""
+
+    def __init__(self, document: Mapping[str, Any], status: int = 200, **headers: str) -> None:
+        super().__init__(document, status, {"Cache-Control": "no-store", **headers})
 
 
 def length_of(body: bytes) -> tuple[bytes, bytes]:

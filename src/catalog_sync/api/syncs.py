@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import Query, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from catalog_sync.api.catalogue import LiveCatalogue
 from catalog_sync.api.guards import client_of
@@ -17,6 +17,7 @@ from catalog_sync.api.making import Making, encode, encode_with
 from catalog_sync.api.parameters import MAX_PAGE, JobId, PageParameters, PathText, SyncRequest, SyncsParameters
 from catalog_sync.api.ports import answering_within
 from catalog_sync.api.problems import ProblemError
+from catalog_sync.api.sending import UncachedJson
 from catalog_sync.domain.times import epoch
 from catalog_sync.history import KEPT, History, SyncRecord
 from catalog_sync.jobs import GroupProgress, Job, JobNotFoundError, Jobs, JobStatus
@@ -30,8 +31,6 @@ RECORDS_TIMEOUT: Final = 3.0
 
 RECENT: Final = 10.0
 """Seconds after its end in which the version of a sync may still be on its way here."""
-
-_NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
 @dataclasses.dataclass(eq=False)
@@ -56,7 +55,7 @@ class Syncs:
         async with answering_within(RECORDS_TIMEOUT, "the records"):
             job = await self.jobs.submit(body.request())
         document = self.document(job)
-        return JSONResponse(document, 202, headers={**_NO_STORE, "Location": document["links"]["self"]})
+        return UncachedJson(document, 202, Location=document["links"]["self"])
 
     async def listing(self, request: Request, page: Annotated[SyncsParameters, Query()]) -> Response:
         """The last syncs, newest first, wherever they ran."""
@@ -80,7 +79,7 @@ class Syncs:
         if version is not None and self._ended_recently(job):
             # A client that learns here that a sync has ended finds its version in the next read.
             await self.live.catch_up(version)
-        return JSONResponse(self.document(job), headers=_NO_STORE)
+        return UncachedJson(self.document(job))
 
     async def job(self, job_id: str) -> Job:
         """A job by its ID, or any sync by its correlation ID. Raises ``JobNotFoundError``."""
@@ -116,13 +115,13 @@ class Syncs:
         """Cancel a sync."""
         async with answering_within(RECORDS_TIMEOUT, "the records"):
             job = await self.jobs.cancel(job_id)
-        return JSONResponse(self.document(job), 200 if job.status.ended else 202, headers=_NO_STORE)
+        return UncachedJson(self.document(job), 200 if job.status.ended else 202)
 
     async def traces(self, page: Annotated[PageParameters, Query()]) -> Response:
         """Failed traces that are kept, newest first."""
         async with answering_within(RECORDS_TIMEOUT, "the records"):
             found = await self.kept.failed(limit=page.limit)
-        return JSONResponse({"traces": [summary.to_json() for summary in found]}, headers=_NO_STORE)
+        return UncachedJson({"traces": [summary.to_json() for summary in found]})
 
     async def trace(self, request: Request, trace_id: PathText) -> Response:
         """The spans of a kept trace."""
@@ -142,7 +141,7 @@ class Syncs:
         body = await self.making.make(
             object(), client_of(request.scope), lambda: encode_with(head, name, map(encode, rows))
         )
-        return Response(body, headers=_NO_STORE, media_type="application/json")
+        return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
     def document(self, job: Job) -> dict[str, Any]:
         """A job as the API shows it."""

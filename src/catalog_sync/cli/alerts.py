@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync import composition as app
 from catalog_sync import exit_codes
+from catalog_sync.alerts import CatalogAlerts
+from catalog_sync.alerts.overview import DONE, not_open, overview
+from catalog_sync.alerts.service import config
 from catalog_sync.cli.tables import print_sections
+from catalog_sync.observability.contract import SERVICE_SYNC
 from catalog_sync.terminal.output import UsageError, console
+from otel_resilience import Severity, correlation_id
+from otel_resilience.alerting import Notification, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from catalog_sync.settings.settings import Settings
     from catalog_sync.terminal.output import Answer
-    from otel_resilience.alerting import Notification, Receipt
+    from otel_resilience.alerting import Receipt
 
 TEST_WITHIN: Final = 15.0
 """Seconds to wait for confirmations."""
@@ -27,13 +33,9 @@ TEST_WITHIN: Final = 15.0
 _SENDS: Final = frozenset({"close", "resend"})
 """Actions that send a message."""
 
-_DONE: Final = {"ack": "acknowledged", "silence": "silenced", "close": "closed", "resend": "sent again"}
-
 
 def show_alerts(answer: Answer) -> int:
     """Show open incidents, the outbox and dead letters."""
-    from catalog_sync.alerts.overview import overview
-
     settings = app.read_settings()
     with app.observed(quiet=True):
         data = overview(settings)
@@ -43,10 +45,6 @@ def show_alerts(answer: Answer) -> int:
 
 def send_test(severity: str, channels: Sequence[str] | None, answer: Answer) -> int:
     """Send a test to the channels, by default to all. Returns 0; 1 where one did not confirm it."""
-    from catalog_sync.alerts import CatalogAlerts
-    from catalog_sync.observability.contract import SERVICE_SYNC
-    from otel_resilience import Severity
-
     settings = app.read_settings()
     confirmations = _Confirmations()
     with (
@@ -62,7 +60,7 @@ def send_test(severity: str, channels: Sequence[str] | None, answer: Answer) -> 
         notification = _notification(Severity(severity), tuple(wanted), settings)
         started = time.monotonic()
         alerts.service.send(notification)
-        found = confirmations.of_message(notification.id, wanted, TEST_WITHIN)
+        found = confirmations.wait(lambda message: message.id == notification.id, wanted)
         seconds = time.monotonic() - started
         alerts.end_test(notification)
     results = [_result(name, found.get(name)) for name in wanted]
@@ -78,11 +76,6 @@ def act_on_incident(decision: str, identifier: str, seconds: float, reason: str 
     Returns 0; 1 where no channel confirmed a message. Raises ``IncidentNotFoundError``, or ``CacheConnectionError``
     where it may be known to Redis alone, which does not answer.
     """
-    from catalog_sync.alerts import CatalogAlerts
-    from catalog_sync.alerts.overview import not_open
-    from catalog_sync.observability.contract import SERVICE_SYNC
-    from otel_resilience.alerting import Notification
-
     settings = app.read_settings()
     confirmations = _Confirmations()
     with (
@@ -94,10 +87,10 @@ def act_on_incident(decision: str, identifier: str, seconds: float, reason: str 
             raise not_open(settings, identifier)
         incident = found.incident if isinstance(found, Notification) else found.id
         names = [route.name for route in alerts.routes if not route.fallback]
-        receipts = confirmations.of_incident(incident, names, TEST_WITHIN) if decision in _SENDS else {}
+        receipts = confirmations.wait(lambda message: message.incident == incident, names) if decision in _SENDS else {}
     results = [_result(name, receipt) for name, receipt in receipts.items()]
     good = decision not in _SENDS or any(result["confirmed"] for result in results)
-    answer.text(f"{_DONE[decision]}: {incident}")
+    answer.text(f"{DONE[decision]}: {incident}")
     data = {"ok": good, "action": decision, "incident": incident, "channels": results}
     answer.result(data, lambda: _print_results(results))
     return exit_codes.OK if good else exit_codes.FAILED
@@ -123,18 +116,9 @@ class _Confirmations:
             self._receipts[receipt.notification.id, receipt.channel] = receipt
             self._changed.notify_all()
 
-    def of_incident(self, incident: str, channels: list[str], timeout: float) -> dict[str, Receipt]:
-        """What became of messages about an incident, by channel, once one took it or each failed."""
-        return self._wait(lambda message: message.incident == incident, channels, timeout)
-
-    def of_message(self, identifier: str, channels: list[str], timeout: float) -> dict[str, Receipt]:
-        """What became known of each channel within ``timeout`` seconds."""
-        return self._wait(lambda message: message.id == identifier, channels, timeout)
-
-    def _wait(
-        self, concerns: Callable[[Notification], bool], channels: list[str], timeout: float
-    ) -> dict[str, Receipt]:
-        until = time.monotonic() + timeout
+    def wait(self, concerns: Callable[[Notification], bool], channels: list[str]) -> dict[str, Receipt]:
+        """What became of these messages, by channel: once it is known of all, or within :data:`TEST_WITHIN`."""
+        until = time.monotonic() + TEST_WITHIN
         with self._changed:
             while True:
                 known = {name: each for (_, name), each in self._receipts.items() if concerns(each.notification)}
@@ -145,11 +129,6 @@ class _Confirmations:
 
 
 def _notification(severity: Any, channels: tuple[str, ...], settings: Settings) -> Notification:
-    from catalog_sync.alerts.service import config
-    from catalog_sync.observability.contract import SERVICE_SYNC
-    from otel_resilience import correlation_id
-    from otel_resilience.alerting import Notification, Status
-
     now, identifier, trace_id, pages = time.time(), secrets.token_hex(8), correlation_id(), settings.api.public_url
     return Notification(
         id=f"test-{identifier}",

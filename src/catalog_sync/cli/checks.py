@@ -9,7 +9,10 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from redis.exceptions import NoPermissionError
+
 from catalog_sync import composition as app
+from catalog_sync.alerts.overview import overview
 from catalog_sync.domain.errors import (
     AccessDeniedError,
     AuthenticationError,
@@ -22,7 +25,12 @@ from catalog_sync.domain.errors import (
 from catalog_sync.domain.freshness import Freshness
 from catalog_sync.domain.times import http_date
 from catalog_sync.settings.folders import make_private
+from catalog_sync.store import open_store
+from catalog_sync.store.client import named
 from catalog_sync.store.keys import TAG, Key
+from catalog_sync.store.snapshot import Snapshot
+from catalog_sync.supplier.esim_go.policy import supplier_policy
+from catalog_sync.supplier.port import Deadline
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.terminal.output import error_line
 from otel_resilience import classify
@@ -82,17 +90,14 @@ class Check(NamedTuple):
 
 
 def ok(name: str, message: str) -> Check:
-    """It works."""
     return Check(name, "ok", message)
 
 
 def warn(name: str, message: str, advice: str) -> Check:
-    """It works, but not as it should."""
     return Check(name, "warn", message, advice)
 
 
 def fail(name: str, message: str, advice: str) -> Check:
-    """It does not work."""
     return Check(name, "fail", message, advice)
 
 
@@ -136,8 +141,6 @@ def disk(path: Path) -> Check:
 
 def alerts(settings: Settings) -> Check:
     """Whether alerts reach a person, and whether all of them were delivered."""
-    from catalog_sync.alerts.overview import overview
-
     try:
         seen = overview(settings)
     except (ConfigurationError, OSError) as error:
@@ -166,45 +169,37 @@ class StoreFindings(NamedTuple):
 
 async def store(settings: Settings) -> StoreFindings:
     """Which Redis is used, whether it takes a write, whether it may evict the catalogue, and whether that is whole."""
-    from catalog_sync.store import open_store, redis_policy
-    from catalog_sync.store.client import GuardedRedis
-
-    policy = redis_policy(settings)
-    clients: list[Any] = []
     try:
-        async with open_store(settings, policy, instrument=clients.append) as opened:
+        async with open_store(settings, first_answer=app.first_answer()) as opened:
             if opened.backend == "in-process":
                 found = warn(
                     "store", "in-process: the catalogue ends with the process", "install redis-server, or set REDIS_URL"
                 )
                 return StoreFindings(found)
-            redis = GuardedRedis(clients[0], policy, prefix=settings.key_prefix)
+            redis = opened.redis
             info = await redis.call("info", lambda client: client.info())
             found = _judge_redis(opened.backend, info)
             skew = await _skew(redis)
             if found.status != "fail" and (forbidden := await _forbidden(redis)):
-                return StoreFindings(
-                    fail(
-                        "store", f"the ACL of this user forbids {', '.join(forbidden)}", "allow all commands in its ACL"
-                    )
-                )
+                message = f"the ACL of this user forbids {', '.join(forbidden)}"
+                return StoreFindings(fail("store", message, "allow all commands in its ACL"))
             if found.status != "fail" and not await _writes(redis):
                 found = fail("store", f"{found.message}, does not read back what was written", "check that server")
             whole = await catalogue(opened)
-    except CacheAuthenticationError as error:
-        return StoreFindings(
-            fail("store", error_line(error_info(error)), "correct user, password and rights in REDIS_URL")
-        )
-    except CacheWritesPausedError as error:
-        refusal = error_info(error)
-        advice = _ROOM.get(refusal.type, "see the log of Redis for what it lacks")
-        return StoreFindings(fail("store", error_line(refusal), f"{advice}; reads go on"))
     except (CatalogSyncError, OSError) as error:
-        where = redact_url(settings.redis_url) if settings.redis_url else "the private redis-server"
-        return StoreFindings(
-            fail("store", f"{where}: {error_line(error_info(error))}", "start Redis, or correct REDIS_URL")
-        )
+        return StoreFindings(_unusable(settings, error))
     return StoreFindings(found, whole, skew)
+
+
+def _unusable(settings: Settings, error: Exception) -> Check:
+    info = error_info(error)
+    if isinstance(error, CacheAuthenticationError):
+        return fail("store", error_line(info), "correct user, password and rights in REDIS_URL")
+    if isinstance(error, CacheWritesPausedError):
+        advice = _ROOM.get(info.type, "see the log of Redis for what it lacks")
+        return fail("store", error_line(info), f"{advice}; reads go on")
+    where = redact_url(settings.redis_url) if settings.redis_url else "the private redis-server"
+    return fail("store", f"{where}: {error_line(info)}", "start Redis, or correct REDIS_URL")
 
 
 async def catalogue(opened: CatalogStore) -> Check:
@@ -232,10 +227,6 @@ async def _writes(redis: GuardedRedis) -> bool:
 
 async def _forbidden(redis: GuardedRedis) -> list[str]:
     """Commands that a program needs and the access list of our user does not allow; tried on a key of our own."""
-    from redis.exceptions import NoPermissionError
-
-    from catalog_sync.store.client import named
-
     key = Key(f"{TAG}:doctor:{secrets.token_hex(8)}")
     commands = [tuple(key if part == "KEY" else part for part in line.split()) for line in NEEDED]
 
@@ -275,13 +266,9 @@ def _judge_redis(backend: str, info: Mapping[str, Any]) -> Check:
 
 async def supplier(settings: Settings) -> tuple[Check, str | None]:
     """Whether the supplier answers and accepts the key; with it the ``Date`` that it sent."""
-    from catalog_sync.supplier.esim_go.policy import supplier_policy
-    from catalog_sync.supplier.port import Deadline
-
     if not settings.api_key:
         return fail("supplier", "ESIM_GO_API_KEY is not set", "set ESIM_GO_API_KEY to your API key of eSIM Go"), None
     answers: list[httpx.Response] = []
-
     started = time.monotonic()
     where = redact_url(settings.base_url)
     try:
@@ -323,8 +310,6 @@ def clock(date: str | None, store_skew: float | None = None, now: float | None =
 
 async def snapshot(directory: Path) -> Check:
     """Whether there is a complete snapshot, which is read while Redis is unavailable."""
-    from catalog_sync.store.snapshot import Snapshot
-
     file = Snapshot(directory)
     existed = await asyncio.to_thread(file.path.exists)
     found = await file.load()

@@ -44,20 +44,28 @@ def doctor(answer: Answer, signals: StopSignals) -> int:
 
 async def _examine(settings: Settings) -> list[Check]:
     found = await checks.store(settings)
-    supplier, date = await checks.supplier(settings)
+    # The others at once: one whose target does not answer takes seconds.
+    async with asyncio.TaskGroup() as tasks:
+        supplier = tasks.create_task(checks.supplier(settings))
+        alerts = tasks.create_task(asyncio.to_thread(checks.alerts, settings))
+        receivers = tasks.create_task(reach_checks.receivers(settings.alerts))
+        workers = tasks.create_task(reach_checks.workers(settings))
+        telemetry = tasks.create_task(telemetry_check.telemetry(os.environ))
+        snapshot = tasks.create_task(checks.snapshot(settings.state_dir))
+    reached, date = supplier.result()
     return [
         checks.ok("settings", "every variable has an allowed value"),
         checks.state_dir(settings.state_dir),
         checks.disk(settings.state_dir),
         found.store,
         *([] if found.catalogue is None else [found.catalogue]),
-        supplier,
+        reached,
         checks.clock(date, found.skew),
-        await asyncio.to_thread(checks.alerts, settings),
-        *await reach_checks.receivers(settings.alerts),
-        await reach_checks.workers(settings),
-        await telemetry_check.telemetry(os.environ),
-        await checks.snapshot(settings.state_dir),
+        alerts.result(),
+        *receivers.result(),
+        workers.result(),
+        telemetry.result(),
+        snapshot.result(),
     ]
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime
 import functools
-import logging
 import socket
 from typing import TYPE_CHECKING
 
 from catalog_sync import composition as app
 from catalog_sync import exit_codes
 from catalog_sync.domain import schedule
-from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError, InvalidDataError
+from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
 from catalog_sync.domain.schedule import Due, Reason
 from catalog_sync.supplier.esim_go.policy import DEPENDENCY
 from catalog_sync.sync.reporting import error_info
@@ -30,8 +29,6 @@ _REASONS: Mapping[Reason, str] = {
     "paused": "the supplier requested a pause",
     "unreadable": "the store does not answer, so the age of the catalogue is unknown",
 }
-
-_log = logging.getLogger(__name__)
 
 
 def unless_due(settings: Settings, policies: app.Policies, answer: Answer, signals: StopSignals) -> int | None:
@@ -78,12 +75,8 @@ async def _published(settings: Settings, policies: app.Policies) -> tuple[Catalo
     """What is published, in the store, or where that lives in this process alone, in the snapshot; and whether it is
     damaged."""
     async with app.open_catalogue(settings, policies.store) as (store, snapshot):
-        try:
-            meta = await store.current()
-        except InvalidDataError as damage:
-            _log.warning("the published catalogue is damaged: %s", damage)
-            return None, True
-        if meta is None and store.degraded:
+        meta, damaged = await store.current_or_damaged()
+        if meta is None and not damaged and store.degraded:
             file = await snapshot.load()
             return (None if file is None else file.meta), False
-        return meta, False
+        return meta, damaged

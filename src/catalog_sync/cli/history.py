@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync import composition as app
 from catalog_sync import exit_codes
+from catalog_sync.alerts.links import links_of
 from catalog_sync.cli.tables import Column, folded, print_sections, print_table
 from catalog_sync.domain.identifiers import is_beginning, pasted
 from catalog_sync.domain.models import ErrorInfo
 from catalog_sync.domain.text import printable
+from catalog_sync.domain.times import duration
+from catalog_sync.history import History
 from catalog_sync.history.records import ASKED_BY
 from catalog_sync.observability.contract import SERVICE_SYNC, SERVICE_WORKER
 from catalog_sync.observability.traces import tree as span_tree
@@ -39,8 +42,6 @@ _INCOMPLETE: Final = "Not everything could be read: there may be more syncs than
 
 def show_syncs(answer: Answer, *, limit: int, outcome: str | None) -> int:
     """Show the last syncs, newest first; ``limit`` 0: all."""
-    from catalog_sync.history import History
-
     settings = app.read_settings()
     with app.observed(quiet=True), History(settings, SERVICE_SYNC) as history:
         found = history.latest()
@@ -54,8 +55,6 @@ def show_syncs(answer: Answer, *, limit: int, outcome: str | None) -> int:
 
 def show_trace(identifier: str | None, answer: Answer, signals: StopSignals) -> int:
     """Show one sync with its spans; without an ID the last one of which something failed. 1 where there is none."""
-    from catalog_sync.history import History
-
     settings = app.read_settings()
     wanted = None if identifier is None else pasted(identifier)
     with app.observed(quiet=True), History(settings, SERVICE_SYNC) as history:
@@ -79,7 +78,7 @@ def _chosen(syncs: Sequence[SyncRecord], wanted: str | None) -> SyncRecord | Non
 
 def _opener(syncs: Sequence[SyncRecord], record: SyncRecord | None) -> SyncRecord | None:
     """Of a sync that sent nothing because a circuit was open, the one before it that failed at the supplier."""
-    if record is None or record.report.get("attempts") or _error_type(record) != _CIRCUIT_OPEN:
+    if record is None or record.report.get("attempts") or record.error_types[:1] != [_CIRCUIT_OPEN]:
         return None
     older = syncs[syncs.index(record) + 1 :]
     return next((each for each in older if each.failed and each.report.get("attempts")), None)
@@ -117,8 +116,6 @@ def _show(
     opener: SyncRecord | None,
     answer: Answer,
 ) -> None:
-    from catalog_sync.alerts.links import links_of
-
     error = None if record is None else record.report.get("error")
     tops = span_tree.roots(spans)
     failed = span_tree.failed_attempt(tops, None if error is None else error["type"])
@@ -153,7 +150,7 @@ def _show(
 
 def _head(record: SyncRecord | None, trace_id: str) -> Iterator[str]:
     if record is not None:
-        yield f"{record.outcome.value}: {_what(record)} in {span_tree.duration(record.duration_s)}, {who(record)}"
+        yield f"{record.outcome.value}: {_what(record)} in {duration(record.duration_s)}, {who(record)}"
         yield f"from {record.started_at} to {record.ended_at}"
         if error := record.report.get("error"):
             yield f"{error['type']} ({error['class']}, {error['severity']}): {error['message']}"
@@ -200,11 +197,6 @@ def _what(record: SyncRecord) -> str:
     return f"{record.kind.value} {record.scope}" if record.scope else f"{record.kind.value}"
 
 
-def _error_type(record: SyncRecord) -> str:
-    errors = [record.report.get("error"), *(group["error"] for group in record.report.get("groups", ()))]
-    return next((str(error["type"]) for error in errors if error is not None), "")
-
-
 def _print_syncs(syncs: Sequence[SyncRecord], total: int, *, complete: bool) -> None:
     out = console(sys.stdout)
     if syncs:
@@ -212,9 +204,9 @@ def _print_syncs(syncs: Sequence[SyncRecord], total: int, *, complete: bool) -> 
             Column("ended", [f"{record.ended_at[:10]} {record.ended_at[11:19]}Z" for record in syncs], narrowest=10),
             Column("sync", [f"{_what(record)}, {who(record)}" for record in syncs], narrowest=10),
             Column("outcome", [record.outcome.value for record in syncs], narrowest=8),
-            Column("took", [span_tree.duration(record.duration_s) for record in syncs]),
+            Column("took", [duration(record.duration_s) for record in syncs]),
             Column("correlation ID", [record.correlation_id for record in syncs], narrowest=32),
-            Column("error", [_error_type(record) for record in syncs], narrowest=14),
+            Column("error", ["".join(record.error_types[:1]) for record in syncs], narrowest=14),
         ]
         print_table(out, columns)
     shown = f"{len(syncs)} of {total}" if len(syncs) < total else f"{total or 'no'}"

@@ -92,9 +92,9 @@ def _run(arguments: Sequence[str], answer: output.Answer, *, own_process: bool) 
     signals.on_forced_exit = lambda: answer.stopped(signals.received or 2)
     if own_process:
         signals.on_run, signals.on_work = _loading, _at_work
-    signals.install()
-    from catalog_sync.programs import know_secrets, log_uncaught
+    from catalog_sync.programs import know_secrets, log_uncaught  # before the signals: their last words need it
 
+    signals.install()
     know_secrets()
     if own_process:
         log_uncaught()

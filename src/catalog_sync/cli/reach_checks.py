@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from catalog_sync import composition as app
 from catalog_sync.alerts.routes import routes
 from catalog_sync.cli.checks import Check, fail, ok
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
@@ -86,11 +87,6 @@ def _ask_broker(settings: Settings) -> None:
 
 async def _seen(settings: Settings) -> list[str]:
     from catalog_sync.jobs.overview import overview
-    from catalog_sync.store.backend import redis_policy
-    from catalog_sync.store.client import GuardedRedis, connect_url
 
-    redis = GuardedRedis(connect_url(settings.redis_url or ""), redis_policy(settings), prefix=settings.key_prefix)
-    try:
+    async with app.open_redis(settings) as redis:
         return [str(worker["name"]) for worker in (await overview(redis))["workers"]]
-    finally:
-        await redis.aclose()

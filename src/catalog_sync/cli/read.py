@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import time
 from typing import TYPE_CHECKING, TypeVar
@@ -61,7 +60,7 @@ def _read(signals: StopSignals, ask: Callable[[CatalogReader], Awaitable[T]]) ->
             return await ask(reader)
 
     with app.observed(quiet=True):
-        return signals.run(functools.partial(main))
+        return signals.run(main)
 
 
 def origin(source: str, as_of: str, version: str) -> str:

@@ -59,7 +59,7 @@ def run(request: SyncRequest, answer: Answer, signals: StopSignals, *, if_due: b
 
     Raises ``UnknownScopeError`` where there is no such group or country.
     """
-    settings = app.read_settings()
+    settings = app.read_settings(ask_redis=False)
     settings.require_api_key()
     check_shape(request)
     app.check_redis(settings, publishes=not request.force)
@@ -68,21 +68,22 @@ def run(request: SyncRequest, answer: Answer, signals: StopSignals, *, if_due: b
         stack.enter_context(app.observed(keep=spans))
         alerts = stack.enter_context(app.alerting(settings))
         history = stack.enter_context(History(settings, SERVICE_SYNC))
-        one = _OneRun(settings, request, signals, alerts.sync_ended)
-        stack.callback(one.policies.close)
+        policies = app.Policies.of(settings)
+        stack.callback(policies.close)
+        one = _OneRun(settings, policies, request, signals, alerts.sync_ended)
         if if_due:
-            not_due = due.unless_due(settings, one.policies, answer, signals)
+            not_due = due.unless_due(settings, policies, answer, signals)
             if not_due is not None:
                 return not_due
         signals.on_forced_exit = functools.partial(_forced_exit, answer, one)
         with progress_bar("sync") as on_progress:
             report = signals.run(functools.partial(one.run, on_progress))
-        due.remember_pause(one.policies, report)
+        due.remember_pause(policies, report)
         for notice in one.notices:
             answer.notice(notice)
         if one.in_process and report.outcome != Outcome.FAILED:
             answer.notice(app.IN_PROCESS_BANNER)
-        write_last_run(settings.state_dir, report, (one.policies.supplier, one.policies.store))
+        write_last_run(settings.state_dir, report, (policies.supplier, policies.store))
         history.sync_ended(report)
         if report.outcome in FAILED_OUTCOMES:
             history.keep_trace(spans.get(report.correlation_id))
@@ -112,12 +113,19 @@ def sync_request(
 class _OneRun:
     """One run, and what is known of it when it is stopped."""
 
-    def __init__(self, settings: Settings, request: SyncRequest, signals: StopSignals, on_report: OnReport) -> None:
-        self.policies = app.Policies.of(settings)
+    def __init__(
+        self,
+        settings: Settings,
+        policies: app.Policies,
+        request: SyncRequest,
+        signals: StopSignals,
+        on_report: OnReport,
+    ) -> None:
         self.stopped = False
         self.in_process = False
         self.notices: list[str] = []
         self._settings = settings
+        self._policies = policies
         self._request = request
         self._signals = signals
         self._on_report = on_report
@@ -129,7 +137,7 @@ class _OneRun:
         """The report, also of a run that was stopped or that found no store."""
         report: SyncReport | None = None
         try:
-            async with app.open_sync(self._settings, self.policies, self._watch(on_progress), self._on_report) as sync:
+            async with app.open_sync(self._settings, self._policies, self._watch(on_progress), self._on_report) as sync:
                 self.in_process = sync.store.degraded
                 if self._request.scope is not None:
                     check_scope(self._request, await known_scopes(sync.store, sync.snapshot))
@@ -194,7 +202,7 @@ class _OneRun:
     async def _lock_after_stop(self, store: CatalogStore) -> str:
         try:
             async with asyncio.timeout(CHECK_WITHIN):
-                holder = await store.lock_holder()
+                holder = await store.lock.holder()
         except (CatalogSyncError, OSError) as error:
             _log.warning("after the stop, the lock could not be read: %s", error)
             return "it is unknown whether the lock was released; it expires in any case"

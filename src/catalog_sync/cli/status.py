@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from catalog_sync import composition as app
 from catalog_sync import exit_codes
+from catalog_sync.alerts.overview import overview as alerts_overview
 from catalog_sync.cli.alerts import dead_letter_lines, incident_lines
 from catalog_sync.cli.protection import with_shared_state
 from catalog_sync.cli.tables import print_sections
+from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError, InvalidDataError
 from catalog_sync.domain.freshness import Freshness
+from catalog_sync.domain.times import roughly
+from catalog_sync.jobs.overview import overview as jobs_overview
 from catalog_sync.last_run import read_last_run
+from catalog_sync.store import redis_policy
+from catalog_sync.store.snapshot import Snapshot
+from catalog_sync.sync.reporting import error_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +27,6 @@ if TYPE_CHECKING:
     from catalog_sync.domain.models import CatalogueMeta, Source
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
-    from catalog_sync.store.snapshot import Snapshot
     from catalog_sync.terminal.output import Answer
     from catalog_sync.terminal.signals import StopSignals
 
@@ -35,44 +41,34 @@ def status(answer: Answer, signals: StopSignals) -> int:
 
 
 async def _collect(settings: Settings) -> dict[str, Any]:
-    from catalog_sync.alerts.overview import overview
-    from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
-    from catalog_sync.store.backend import redis_policy
-    from catalog_sync.store.snapshot import Snapshot
-    from catalog_sync.sync.reporting import error_info
-
     last = read_last_run(settings.state_dir) or {}
-    protection = with_shared_state(settings, last)
-    seen: dict[str, Any]
+    # At once: where Redis does not answer, each of them waits for it.
+    seen, protection, alerts = await asyncio.gather(
+        _store(settings),
+        asyncio.to_thread(with_shared_state, settings, last),
+        asyncio.to_thread(alerts_overview, settings),
+    )
+    return {**seen, "last_sync": last.get("report"), **protection, "alerts": alerts}
+
+
+async def _store(settings: Settings) -> dict[str, Any]:
+    """``catalogue``, ``store``, ``lock`` and ``jobs``."""
     try:
         async with app.open_catalogue(settings, redis_policy(settings)) as (store, snapshot):
-            seen = await _look(settings, store, snapshot)
+            return await _look(settings, store, snapshot)
     except ConfigurationError:
         raise
     except (CatalogSyncError, OSError) as error:
         failure = error_info(error).to_json()
-        seen = {
+        return {
             "catalogue": await _from_snapshot(settings, Snapshot(settings.state_dir)),
             "store": {"backend": None, "reachable": False, "error": failure},
             "lock": {"state": "unknown", "holder": None},
             "jobs": None,
         }
-    return {
-        "catalogue": seen["catalogue"],
-        "store": seen["store"],
-        "last_sync": last.get("report"),
-        "lock": seen["lock"],
-        "jobs": seen["jobs"],
-        **protection,
-        "alerts": await asyncio.to_thread(overview, settings),
-    }
 
 
 async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> dict[str, Any]:
-    from catalog_sync.domain.errors import CatalogSyncError, InvalidDataError
-    from catalog_sync.jobs.overview import overview
-    from catalog_sync.sync.reporting import error_info
-
     reachable: dict[str, Any] = {"backend": store.backend, "reachable": True, "error": None}
     catalogue = jobs = None
     lock: dict[str, Any] = {"state": "unknown", "holder": None}
@@ -84,11 +80,11 @@ async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> 
         if meta is not None:
             catalogue = _catalogue(meta, settings, "fresh")
         try:
-            holder = await store.lock_holder()
+            holder = await store.lock.holder()
             lock = {"state": "free" if holder is None else "held", "holder": holder.to_json() if holder else None}
         except InvalidDataError as damage:
             reachable["error"] = error_info(damage).to_json()
-        jobs = await overview(store.redis)
+        jobs = await jobs_overview(store.redis)
     except InvalidDataError as damage:
         reachable["error"] = error_info(damage).to_json()
     except CatalogSyncError as error:
@@ -149,7 +145,7 @@ def _catalogue_lines(catalogue: dict[str, Any] | None) -> list[str]:
         return ["none: nothing was published yet, or it cannot be read"]
     lines = [
         f"{catalogue['bundles']:,} bundles, version {catalogue['version']}, source {catalogue['source']}",
-        f"as of {catalogue['as_of']}, {_age(catalogue['age_s'])} old",
+        f"as of {catalogue['as_of']}, {roughly(catalogue['age_s'])} old",
         f"last full sync {catalogue['last_full_sync'] or 'never'}",
     ]
     if catalogue["problem"]:
@@ -206,10 +202,3 @@ def _alert_lines(alerts: dict[str, Any]) -> Iterator[str]:
     if alerts["dead_letters"]:
         yield f"{len(alerts['dead_letters'])} DEAD LETTERS: no channel delivered them"
         yield from dead_letter_lines(alerts)
-
-
-def _age(seconds: float) -> str:
-    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

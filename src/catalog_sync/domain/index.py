@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Literal, NamedTuple
 
@@ -25,35 +25,19 @@ DIMENSIONS: tuple[Dimension, ...] = ("groups", "countries", "regions", "duration
 
 
 class Profile(NamedTuple):
-    """What the index knows about a bundle."""
+    """What the index knows about a bundle: by dimension the values under which it stands in the index hash."""
 
-    groups: frozenset[str]
-    countries: frozenset[str]
-    region: str | None
-    duration_days: int | None
+    groups: frozenset[str] = frozenset()
+    countries: frozenset[str] = frozenset()
+    regions: frozenset[str] = frozenset()
+    durations: frozenset[str] = frozenset()
 
-    def values(self, dimension: Dimension) -> Collection[str]:
-        """The values under which a bundle of this profile stands in the index hash of ``dimension``."""
-        if dimension == "groups":
-            return self.groups
-        if dimension == "countries":
-            return self.countries
-        if dimension == "regions":
-            return () if self.region is None else (self.region,)
-        return () if self.duration_days is None else (str(self.duration_days),)
-
-    def tagged(self, dimension: Dimension, value: str) -> Profile:
-        """This profile with one more value."""
-        if dimension == "groups":
-            return self._replace(groups=self.groups | {value})
-        if dimension == "countries":
-            return self._replace(countries=self.countries | {value})
-        if dimension == "regions":
-            return self._replace(region=value)
-        return self._replace(duration_days=int(value))
+    def values(self, dimension: Dimension) -> frozenset[str]:
+        """Those of one dimension."""
+        values: frozenset[str] = getattr(self, dimension)
+        return values
 
 
-_NOTHING = Profile(frozenset(), frozenset(), None, None)
 _HASHED = 1000
 """Names that are hashed at a time."""
 
@@ -109,7 +93,9 @@ class Filter:
 
 def profile_of(bundle: Bundle) -> Profile:
     """The indexed properties of one bundle."""
-    return Profile(frozenset(bundle.groups), frozenset(bundle.countries), bundle.region, bundle.duration_days)
+    regions = () if bundle.region is None else (bundle.region,)
+    durations = (str(bundle.duration_days),)
+    return Profile(*map(frozenset, (bundle.groups, bundle.countries, regions, durations)))
 
 
 class CatalogueIndex:
@@ -159,17 +145,14 @@ class CatalogueIndex:
             before = self._profile_of.get(name)
             after = steps.get(before)
             if after is None:
-                profile = _NOTHING if before is None else self._profiles[before]
-                after = steps[before] = self._profile_id(profile.tagged(dimension, value))
+                known = Profile() if before is None else self._profiles[before]
+                more = known._replace(**{dimension: known.values(dimension) | {value}})
+                after = steps[before] = self._profile_id(more)
             self._profile_of[name] = after
 
     def discard(self, name: str) -> None:
         """Forgets ``name``; nothing happens where it is unknown."""
         self._profile_of.pop(name, None)
-
-    def profile(self, name: str) -> Profile:
-        """What is known about ``name``. Raises ``KeyError``."""
-        return self._profiles[self._profile_of[name]]
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -179,22 +162,6 @@ class CatalogueIndex:
         """The names of the bundles that ``wanted`` describes, sorted."""
         accepted = {profile_id for profile_id, profile in enumerate(self._profiles) if wanted.matches(profile)}
         return sorted(name for name, profile_id in self._profile_of.items() if profile_id in accepted)
-
-    def group(self, name: str) -> list[str]:
-        """The bundles of a group, sorted; spelling as in :class:`Filter`."""
-        return self.match(Filter(group=name))
-
-    def country(self, code: str) -> list[str]:
-        """The bundles that cover a country, sorted."""
-        return self.match(Filter(country=code))
-
-    def region(self, name: str) -> list[str]:
-        """The bundles of a region, sorted."""
-        return self.match(Filter(region=name))
-
-    def duration(self, days: int) -> list[str]:
-        """The bundles that last ``days`` days, sorted."""
-        return self.match(Filter(min_days=days, max_days=days))
 
     def group_counts(self) -> Mapping[str, int]:
         """How many bundles each group has."""

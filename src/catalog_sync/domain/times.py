@@ -1,4 +1,4 @@
-"""Moments as text: RFC 3339 in UTC, as in reports, records, logs and the API."""
+"""Moments as text: RFC 3339 in UTC, as in reports, records, logs and the API. And durations for people."""
 
 from __future__ import annotations
 
@@ -57,3 +57,17 @@ def http_date(text: str | None) -> float | None:
         return None if text is None else email.utils.parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+def duration(seconds: float) -> str:
+    """What was measured, for people: ``250 ms``, ``61.3 s``."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def roughly(seconds: float) -> str:
+    """How long or how old, for people, in the largest unit of which there are two: ``5.0 s``, ``3 min``, ``2 days``."""
+    if seconds < 10:
+        return duration(seconds)
+    units = ((86_400, "days"), (3600, "h"), (60, "min"))
+    size, unit = next(((size, unit) for size, unit in units if seconds >= 2 * size), (1, "s"))
+    return f"{seconds / size:.0f} {unit}"

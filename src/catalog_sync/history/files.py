@@ -50,6 +50,10 @@ class DatedFiles:
             _log.warning("%s/%s cannot be read: %s", self._folder.name, file, type(error).__name__)
             return None
 
+    def documents(self, name: str = "") -> Iterator[Any]:
+        """The documents of :meth:`names`, without those that cannot be read."""
+        return (document for file in self.names(name) if (document := self.read(file)) is not None)
+
     def _paths(self) -> list[Path]:
         try:
             return sorted(self._folder.iterdir(), key=lambda path: path.name, reverse=True)

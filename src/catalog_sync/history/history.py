@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 from catalog_sync.history.days import DayFile, DaySummary, is_kept, read_days, summed
 from catalog_sync.history.files import DatedFiles
@@ -29,6 +32,8 @@ MAX_BYTES: Final = 64 * 1024 * 1024
 """Of all records in the state folder."""
 REDIS_TIMEOUT: Final = 0.5
 """Seconds for connecting and for one answer."""
+REDIS_PAUSE: Final = 5.0
+"""Seconds for which a Redis that did not answer is not asked again: someone may wait for each of several questions."""
 
 SYNCS: Final = Key(f"{TAG}:syncs")
 """Sorted set of records as JSON, by their end in seconds since the epoch."""
@@ -36,6 +41,8 @@ SYNC_DAYS: Final = Key(f"{TAG}:sync-days")
 """Hash of the summaries of days as JSON, by their dates."""
 REPORTED_TWICE: Final = 50
 """Records among which one is looked for that is reported once more."""
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -63,20 +70,33 @@ class History:
     is the ``service.name`` of this process. Safe for threads.
     """
 
-    def __init__(self, settings: Settings, process: str, *, wall_clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        process: str,
+        *,
+        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.traces = TraceFiles(settings.state_dir)
         self._files = DatedFiles(settings.state_dir / "syncs", most=KEPT, age=MAX_AGE, total=MAX_BYTES)
         self._days = DayFile(settings.state_dir)
         self._process = process
         self._wall_clock = wall_clock
+        self._clock = clock
+        self._away_until = -math.inf
         self._prefix = settings.key_prefix
         self._key = SYNCS.under(self._prefix)
         self._days_key = SYNC_DAYS.under(self._prefix)
         self._redis: Any = None
+        self._errors: tuple[type[Exception], ...] = (OSError,)
         if settings.redis_url is not None:
+            from redis.exceptions import RedisError
+
             from catalog_sync.store.client import connect_blocking
 
             self._redis = connect_blocking(settings.redis_url, timeout=REDIS_TIMEOUT)
+            self._errors = (OSError, RedisError)
         self._writer = ThreadPoolExecutor(1, "history")
 
     def __enter__(self) -> Self:
@@ -98,7 +118,11 @@ class History:
 
     def latest(self, limit: int = KEPT) -> Found:
         """The last syncs. Blocks, for at most about a second; one record that cannot be read is logged and left out."""
-        texts, complete = self._read(limit)
+        texts, complete = self._read_both(
+            "syncs",
+            lambda: islice(self._files.documents(), limit),
+            lambda: self._ask(lambda redis: redis.zrevrange(self._key, 0, limit - 1)),
+        )
         found = {record.identity: record for record in sorted(_records(texts), key=lambda each: each.ended_at)}
         newest = sorted(found.values(), key=lambda record: record.ended_at, reverse=True)
         return Found(newest[:limit], complete)
@@ -109,45 +133,31 @@ class History:
         A day whose records say more than its summary, as after damage, is reckoned from them.
         """
         found = self.latest()
-        complete = found.complete
-        counted: list[DaySummary] = []
-        try:
-            counted += self._days.read().values()
-        except OSError as error:
-            complete = False
-            _log.warning("the days in the state folder cannot be read: %s", error.strerror)
-        if self._redis is not None:
-            from redis.exceptions import RedisError
-
-            try:
-                counted += read_days(self._redis.hgetall(self._days_key).items()).values()
-            except (RedisError, OSError) as error:
-                complete = False
-                _log.warning("the days in Redis cannot be read: %s", type(error).__name__)
+        counted, complete = self._read_both(
+            "days",
+            lambda: self._days.read().values(),
+            lambda: read_days(self._ask(lambda redis: redis.hgetall(self._days_key)).items()).values(),
+        )
         known = summed(counted)
         for date, day in summed(map(DaySummary.of, reversed(found.syncs))).items():
             if date not in known or day.count > known[date].count:
                 known[date] = day
-        return FoundDays(known, complete)
+        return FoundDays(known, complete and found.complete)
 
-    def _read(self, limit: int) -> tuple[list[Any], bool]:
-        texts: list[Any] = []
+    def _read_both(
+        self, what: str, files: Callable[[], Iterable[Any]], redis: Callable[[], Iterable[Any]]
+    ) -> tuple[list[Any], bool]:
+        """What stands in either place, and whether both could be read."""
+        found: list[Any] = []
         complete = True
-        try:
-            names = list(self._files.names())[:limit]
-            texts += [document for name in names if (document := self._files.read(name)) is not None]
-        except OSError as error:
-            complete = False
-            _log.warning("the syncs in the state folder cannot be read: %s", error.strerror)
-        if self._redis is not None:
-            from redis.exceptions import RedisError
-
+        places = {"the state folder": files} if self._redis is None else {"the state folder": files, "Redis": redis}
+        for place, read in places.items():
             try:
-                texts += self._redis.zrevrange(self._key, 0, limit - 1)
-            except (RedisError, OSError) as error:
+                found += read()
+            except self._errors as error:
                 complete = False
-                _log.warning("the syncs in Redis cannot be read: %s", type(error).__name__)
-        return texts, complete
+                _log.warning("the %s in %s cannot be read: %s", what, place, _reason(error))
+        return found, complete
 
     def _keep(self, report: SyncReport) -> None:
         try:
@@ -170,18 +180,28 @@ class History:
         """Whether Redis keeps it."""
         if self._redis is None:
             return False
-        from redis.exceptions import RedisError
-
         try:
-            write(self._redis)
-        except (RedisError, OSError) as error:
+            self._ask(write)
+        except self._errors as error:
             _log.warning("%s is kept in the state folder: Redis does not take it (%s)", what, type(error).__name__)
             return False
         return True
 
+    def _ask(self, question: Callable[[Any], T]) -> T:
+        """What Redis answers. One that did not is not asked again for :data:`REDIS_PAUSE`; that raises as well."""
+        from redis.exceptions import ResponseError
+
+        if self._clock() < self._away_until:
+            raise TimeoutError(errno.ETIMEDOUT, "it did not answer a moment ago")
+        try:
+            return question(self._redis)
+        except self._errors as error:
+            if not isinstance(error, ResponseError):
+                self._away_until = self._clock() + REDIS_PAUSE
+            raise
+
     def _add_to_files(self, record: SyncRecord) -> None:
-        before = (self._files.read(name) for name in self._files.names(record.correlation_id))
-        known = record.identity in {each.identity for each in _records(each for each in before if each is not None)}
+        known = record.identity in {each.identity for each in _records(self._files.documents(record.correlation_id))}
         self._files.write(self._wall_clock(), record.correlation_id, record.to_json())
         if not known:
             self._days.add(DaySummary.of(record), self._today())

@@ -65,6 +65,12 @@ class SyncRecord(JsonForm):
         return self.outcome in FAILED_OUTCOMES
 
     @property
+    def error_types(self) -> list[str]:
+        """Of the sync itself, then of its groups."""
+        errors = [self.report.get("error"), *(group.get("error") for group in self.report.get("groups", ()))]
+        return [str(error["type"]) for error in errors if error]
+
+    @property
     def identity(self) -> tuple[str, str]:
         """Equal for records of one sync that was reported twice. One trace may ask for several syncs."""
         return self.correlation_id, self.started_at

@@ -1,7 +1,6 @@
 """Sync jobs: what was asked for, how far it is, how it ended. One record for the API, the workers and people."""
 
 from catalog_sync.jobs.port import (
-    GroupProgress,
     Job,
     JobAbandonedError,
     JobConflictError,
@@ -10,6 +9,7 @@ from catalog_sync.jobs.port import (
     JobStatus,
     PoisonedStepError,
 )
+from catalog_sync.sync.progress import GroupProgress
 
 __all__ = [
     "GroupProgress",

@@ -16,11 +16,10 @@ from catalog_sync.domain.models import Outcome, SyncReport, SyncRequest
 from catalog_sync.domain.text import is_encodable
 from catalog_sync.jobs import scripts
 from catalog_sync.jobs.keys import ACTIVE, CHANGES, DEAD, DEAD_COUNT, INDEX, JobKeys, is_job_id
-from catalog_sync.jobs.port import GroupProgress, Job, JobNotFoundError, JobStatus
+from catalog_sync.jobs.port import Job, JobNotFoundError, JobStatus
 from catalog_sync.jobs.records import (
     Record,
     progress_field,
-    progress_json,
     read_record,
     record_fields,
     shown_job,
@@ -30,6 +29,7 @@ from catalog_sync.jobs.records import (
 from catalog_sync.store.client import GuardedRedis, named
 from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.store.keys import LOCK
+from catalog_sync.sync.progress import GroupProgress
 from catalog_sync.sync.shared.staged import Part
 
 KEPT_JOBS: Final = 200
@@ -103,10 +103,15 @@ class JobLedger:
         """
         job_id = await self.redis.command("read active job", "GET", ACTIVE)
         identifier = "" if job_id is None else bytes(job_id).decode("utf-8", "replace")
-        if not is_job_id(identifier) or await self._readable(identifier):
+        [raw] = await self._raw([identifier]) if is_job_id(identifier) else [{}]
+        if raw == {}:
             return None
-        _log.error("job %s is ended: its record cannot be read", identifier)
-        [raw] = await self._raw([identifier])
+        try:
+            read_record(identifier, raw or {})
+        except CorruptEntryError:
+            _log.error("job %s is ended: its record cannot be read", identifier)
+        else:
+            return None
         report = unreadable_report(raw or {})
         try:
             ended = await self.end(
@@ -116,15 +121,6 @@ class JobLedger:
             ended = bool(await self.redis.command("drop what is no record", "UNLINK", JobKeys(identifier).record))
         await self.redis.command("forget active job", "UNLINK", ACTIVE)
         return report if ended else None
-
-    async def _readable(self, job_id: str) -> bool:
-        try:
-            await self.read(job_id)
-        except CorruptEntryError:
-            return False
-        except JobNotFoundError:
-            pass  # nothing that could be in the way
-        return True
 
     async def shown(self, job_id: str) -> Job:
         """One job, for people: also one whose record cannot be read. Raises :class:`JobNotFoundError`."""
@@ -183,7 +179,7 @@ class JobLedger:
             "note progress",
             scripts.PROGRESS,
             [keys.record, keys.parts, CHANGES],
-            [job_id, step_of(number), progress_field(number), progress_json(progress)],
+            [job_id, step_of(number), progress_field(number), json.dumps(progress)],
         )
 
     async def planned(
@@ -221,7 +217,7 @@ class JobLedger:
             scripts.FINISH,
             [*JobKeys(job_id).all, CHANGES],
             [
-                *(job_id, step_of(number), json.dumps(data), progress_field(number), progress_json(progress)),
+                *(job_id, step_of(number), json.dumps(data), progress_field(number), json.dumps(progress)),
                 json.dumps(data["error"]) if part.fatal else "",
             ],
         )
@@ -284,7 +280,7 @@ class JobLedger:
         if report is not None:
             fields += ["report", json.dumps(dict(report))]
         for number, group in enumerate(groups):
-            fields += [progress_field(number), progress_json(group)]
+            fields += [progress_field(number), json.dumps(group)]
         answer = await self._script(
             "end job",
             scripts.END,

@@ -15,9 +15,9 @@ from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.domain.models import CatalogueMeta, Outcome, SyncReport, SyncRequest
 from catalog_sync.domain.reports import failed_report
 from catalog_sync.domain.times import rfc3339, utc_now
-from catalog_sync.jobs.port import GroupProgress, Job, JobConflictError, JobNotFoundError, JobStatus
+from catalog_sync.jobs.port import Job, JobConflictError, JobNotFoundError, JobStatus
 from catalog_sync.jobs.watching import Watchers
-from catalog_sync.sync.progress import OnProgress, Progress
+from catalog_sync.sync.progress import GroupProgress, OnProgress, Progress
 from catalog_sync.sync.reporting import error_info
 from otel_resilience import correlation_id
 
@@ -128,7 +128,7 @@ class LocalJobs:
         before: CatalogueMeta | None = None
 
         def listen(progress: Progress) -> None:
-            self._change(job_id, groups=_groups(progress))
+            self._change(job_id, groups=progress.scopes)
 
         try:
             before = await self._live()
@@ -138,7 +138,15 @@ class LocalJobs:
             raise
         except Exception as error:  # noqa: BLE001  a defect of the service must still end the job, classified
             _log.error("unexpected error during sync %s", job_id, exc_info=error)
-            report = self._failed(self._jobs[job_id], error)
+            job = self._jobs[job_id]
+            report = failed_report(
+                error_info(error),
+                kind=request.kind,
+                scope=request.scope,
+                correlation_id=job.correlation_id,
+                started_at=job.started_at or job.created_at,
+                trigger=request.trigger,
+            )
         try:
             if self.on_report is not None:
                 await asyncio.to_thread(self.on_report, report)
@@ -190,16 +198,6 @@ class LocalJobs:
             groups=groups or self._jobs[job_id].groups,
         )
 
-    def _failed(self, job: Job, error: BaseException) -> SyncReport:
-        return failed_report(
-            error_info(error),
-            kind=job.kind,
-            scope=job.scope,
-            correlation_id=job.correlation_id,
-            started_at=job.started_at or job.created_at,
-            trigger=job.trigger,
-        )
-
     def _change(self, job_id: str, **fields: Any) -> Job:
         job = dataclasses.replace(self._jobs[job_id], **fields)
         self._put(job)
@@ -208,7 +206,3 @@ class LocalJobs:
     def _put(self, job: Job) -> None:
         self._jobs[job.id] = job
         self._watchers.notify(job)
-
-
-def _groups(progress: Progress) -> tuple[GroupProgress, ...]:
-    return tuple(GroupProgress(scope.name, scope.status, scope.bundles) for scope in progress.scopes)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from catalog_sync.domain.errors import CatalogSyncError, permanent
-from catalog_sync.domain.models import GroupReport, Outcome, SyncKind, SyncRequest
+from catalog_sync.domain.models import Outcome, SyncKind, SyncRequest
+from catalog_sync.sync.progress import GroupProgress
 from otel_resilience import Severity
 
 
@@ -24,22 +25,6 @@ class JobStatus(StrEnum):
     def ended(self) -> bool:
         """Whether nothing will happen to the job any more."""
         return self in {JobStatus.FINISHED, JobStatus.CANCELLED}
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class GroupProgress:
-    """How far one group of a job is."""
-
-    name: str
-    status: Literal["pending", "running", "ok", "stale", "failed"]
-    bundles: int = 0
-    error: Mapping[str, Any] | None = None
-    """The ``error`` object of the command line."""
-
-    @classmethod
-    def of(cls, group: GroupReport) -> GroupProgress:
-        """Of a group that the report of its sync shows."""
-        return cls(group.name, group.status, group.bundles, group.error.to_json() if group.error else None)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,7 +69,7 @@ class Job:
             "progress": {
                 "groups_done": done,
                 "groups_total": len(self.groups),
-                "groups": [dataclasses.asdict(group) for group in self.groups],
+                "groups": [group._asdict() for group in self.groups],
             },
             "report": dict(self.report) if self.report is not None else None,
         }
@@ -111,22 +96,13 @@ class PoisonedStepError(CatalogSyncError, default=permanent("job_poisoned")):
 
 
 class Sender(Protocol):
-    """Sends the steps of jobs to workers. A message that cannot be sent is no error: the sweep sends it later.
+    """Sends the steps of jobs to workers. A message that cannot be sent is no error: the sweep sends it later."""
 
-    ``carrier`` has the trace that the step belongs to, ``None`` for the current one. Nothing is sent where the same
-    step was sent within ``every`` seconds.
-    """
+    async def send(self, job_id: str, step: str, carrier: Mapping[str, str] | None = None, *, every: float = 0) -> None:
+        """Sends one step (see :mod:`catalog_sync.jobs.records`) unless it was sent within ``every`` seconds.
 
-    async def plan(self, job_id: str, carrier: Mapping[str, str] | None = None, *, every: float = 0) -> None:
-        """Sends the first step."""
-        ...
-
-    async def fetch(self, job_id: str, number: int, carrier: Mapping[str, str], *, every: float = 0) -> None:
-        """Sends the fetching of one scope."""
-        ...
-
-    async def publish(self, job_id: str, carrier: Mapping[str, str], *, every: float = 2.0) -> None:
-        """Sends the last step."""
+        ``carrier`` has the trace that it belongs to, ``None`` for the current one.
+        """
         ...
 
     async def waiting(self) -> int:

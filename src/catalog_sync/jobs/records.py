@@ -7,7 +7,7 @@ import datetime
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 
@@ -15,8 +15,9 @@ from catalog_sync.domain.models import ErrorInfo, LockHolder, Outcome, SyncKind,
 from catalog_sync.domain.reports import failed_report, is_report
 from catalog_sync.domain.times import is_moment, rfc3339
 from catalog_sync.jobs.keys import JobKeys
-from catalog_sync.jobs.port import GroupProgress, Job, JobStatus
+from catalog_sync.jobs.port import Job, JobStatus
 from catalog_sync.store.errors import CorruptEntryError
+from catalog_sync.sync.progress import GroupProgress
 from catalog_sync.sync.shared.distributed import DistributedSync
 from catalog_sync.sync.shared.failures import error_from_json
 from otel_resilience.correlation import is_correlation_id
@@ -24,9 +25,7 @@ from otel_resilience.correlation import is_correlation_id
 _SCOPES: Final = TypeAdapter(tuple[str, ...])
 _SCOPE: Final = TypeAdapter(str | None)
 _CARRIER: Final = TypeAdapter(dict[str, str])
-_PROGRESS: Final = TypeAdapter(
-    tuple[str, Literal["pending", "running", "ok", "stale", "failed"], int, dict[str, Any] | None]
-)
+_PROGRESS: Final = TypeAdapter(GroupProgress)
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +42,12 @@ def step_of(number: int) -> str:
     return f"fetch-{number}"
 
 
+def number_of(step: str) -> int | None:
+    """The inverse of :func:`step_of`; ``None`` for the first and the last step."""
+    number = step.partition("-")[2]
+    return int(number) if number else None
+
+
 def progress_field(number: int) -> str:
     """The field of the record that holds the progress of scope ``number``."""
     return f"group:{number}"
@@ -53,7 +58,8 @@ class Record:
     """A job with what only the workers need."""
 
     job: Job
-    trigger: str
+    request: SyncRequest
+    """What was asked for."""
     carrier: Mapping[str, str]
     """Trace context and baggage under which its steps run."""
     scopes: tuple[str, ...]
@@ -67,11 +73,6 @@ class Record:
     created_ms: int
     deadline_ms: int | None
     """When the sync must have ended, by the clock of Redis."""
-
-    @property
-    def request(self) -> SyncRequest:
-        """What was asked for."""
-        return SyncRequest(self.job.kind, self.job.scope, self.job.force, self.trigger)
 
     def distributed_sync(self, attempt: str = "") -> DistributedSync:
         """The identity of the sync, for its steps."""
@@ -116,13 +117,6 @@ def record_fields(
         "carrier": json.dumps(dict(carrier)),
     }
     return [part for pair in fields.items() for part in pair]
-
-
-def progress_json(progress: GroupProgress) -> str:
-    """The progress of one scope, as stored."""
-    return json.dumps(
-        [progress.name, progress.status, progress.bundles, dict(progress.error) if progress.error else None]
-    )
 
 
 def read_record(job_id: str, raw: Mapping[bytes, bytes]) -> Record:
@@ -177,7 +171,7 @@ def _read(job_id: str, fields: Mapping[str, str]) -> Record:
         if text is None:
             groups.append(GroupProgress(name, "pending"))
         else:
-            groups.append(GroupProgress(name, *_PROGRESS.validate_json(text, strict=True)[1:]))
+            groups.append(_PROGRESS.validate_json(text, strict=True)._replace(name=name))
     report = json.loads(fields["report"]) if "report" in fields else None
     if report is not None and not is_report(report, partial=True):
         raise ValueError("the report has an unexpected format")
@@ -189,12 +183,18 @@ def _read(job_id: str, fields: Mapping[str, str]) -> Record:
         LockHolder.from_json(refused_by)
     if not is_correlation_id(fields["correlation_id"]):
         raise ValueError("no correlation ID")
-    job = Job(
-        id=job_id,
-        correlation_id=fields["correlation_id"],
+    request = SyncRequest(
         kind=SyncKind(fields["kind"]),
         scope=_SCOPE.validate_json(fields["scope"], strict=True),
         force=fields["force"] == "1",
+        trigger=fields["trigger"],
+    )
+    job = Job(
+        id=job_id,
+        correlation_id=fields["correlation_id"],
+        kind=request.kind,
+        scope=request.scope,
+        force=request.force,
         status=JobStatus(fields["status"]),
         created_at=is_moment(fields["created_at"]),
         started_at=is_moment(fields["started_at"]) if "started_at" in fields else None,
@@ -203,11 +203,11 @@ def _read(job_id: str, fields: Mapping[str, str]) -> Record:
         groups=tuple(groups),
         report=report,
         cancel_requested="cancel" in fields,
-        trigger=fields["trigger"],
+        trigger=request.trigger,
     )
-    record = Record(
+    return Record(
         job=job,
-        trigger=fields["trigger"],
+        request=request,
         carrier=_CARRIER.validate_json(fields["carrier"], strict=True),
         scopes=scopes,
         planned="missing" in fields,
@@ -217,5 +217,3 @@ def _read(job_id: str, fields: Mapping[str, str]) -> Record:
         created_ms=int(fields["created_ms"]),
         deadline_ms=int(fields["deadline_ms"]) if "deadline_ms" in fields else None,
     )
-    _ = record.request  # kind and scope fit
-    return record

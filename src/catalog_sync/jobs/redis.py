@@ -16,7 +16,7 @@ from catalog_sync.domain.models import SyncRequest
 from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.jobs.ledger import JobLedger
 from catalog_sync.jobs.port import Job, JobConflictError, JobNotFoundError, JobStatus, Sender
-from catalog_sync.jobs.records import record_fields
+from catalog_sync.jobs.records import PLAN, PUBLISH, record_fields
 from catalog_sync.jobs.sweep import end_abandoned, end_unreadable
 from catalog_sync.observability.sdk import inject_context, trace_of
 from catalog_sync.store.errors import CorruptEntryError
@@ -59,7 +59,7 @@ class RedisJobs:
                 active = await self.ledger.submit(job_id, fields)
             if active != job_id:
                 raise JobConflictError((await self.ledger.read(active)).job)
-            await self.sender.plan(job_id)
+            await self.sender.send(job_id, PLAN)
             job = (await self.ledger.read(job_id)).job
         if self.on_submitted is not None:
             self.on_submitted(job)
@@ -87,7 +87,7 @@ class RedisJobs:
             job_id, JobStatus.CANCELLED, None, None, finished_at=finished_at, only_queued=True
         )
         if not ended:
-            await self.sender.publish(job_id, record.carrier)
+            await self.sender.send(job_id, PUBLISH, record.carrier)
         return (await self.ledger.read(job_id)).job
 
     async def changes(self) -> AsyncIterator[Job]:

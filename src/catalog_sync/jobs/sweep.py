@@ -75,17 +75,10 @@ async def sweep(
         await _keep_lock(ledger, store, record)
         steps = await ledger.steps(record.job.id)
         queue_is_empty = await sender.waiting() == 0
-        for step, number in await _wanted(ledger, record):
-            state = steps.get(step)
-            every = _resend_after(state, now_ms, lease, queue_is_empty=queue_is_empty)
-            if every is None:
-                continue
-            if number is not None:
-                await sender.fetch(record.job.id, number, record.carrier, every=every)
-            elif step == PLAN:
-                await sender.plan(record.job.id, record.carrier, every=every)
-            else:
-                await sender.publish(record.job.id, record.carrier, every=every)
+        for step in await _wanted(ledger, record):
+            every = _resend_after(steps.get(step), now_ms, lease, queue_is_empty=queue_is_empty)
+            if every is not None:
+                await sender.send(record.job.id, step, record.carrier, every=every)
 
 
 async def end_abandoned(
@@ -149,7 +142,7 @@ def _failed(record: Record, error: CatalogSyncError, now: datetime.datetime) -> 
         scope=job.scope,
         started_at=job.started_at or job.created_at,
         duration_s=record.distributed_sync().duration(now),
-        trigger=record.trigger,
+        trigger=record.request.trigger,
     )
 
 
@@ -172,16 +165,13 @@ async def _keep_lock(ledger: JobLedger, store: CatalogStore, record: Record) -> 
         await ledger.fail(record.job.id, error_to_json(error))
 
 
-async def _wanted(ledger: JobLedger, record: Record) -> list[tuple[str, int | None]]:
+async def _wanted(ledger: JobLedger, record: Record) -> list[str]:
     if record.fatal is not None or record.job.cancel_requested:
-        return [(PUBLISH, None)]
+        return [PUBLISH]
     if not record.planned:
-        return [(PLAN, None)]
+        return [PLAN]
     done = await ledger.parts(record.job.id)
-    missing: list[tuple[str, int | None]] = [
-        (step_of(number), number) for number in range(len(record.scopes)) if step_of(number) not in done
-    ]
-    return missing or [(PUBLISH, None)]
+    return [step for step in map(step_of, range(len(record.scopes))) if step not in done] or [PUBLISH]
 
 
 def _resend_after(state: StepState | None, now_ms: int, lease: float, *, queue_is_empty: bool) -> float | None:

@@ -52,6 +52,7 @@ async def open_store(
     policy: Policy | None = None,
     *,
     instrument: Callable[[redis.Redis], None] | None = None,
+    first_answer: float | None = None,
     lock_ttl: float = LOCK_TTL,
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
@@ -59,8 +60,9 @@ async def open_store(
 ) -> AsyncIterator[CatalogStore]:
     """The store that the settings and the machine allow; see :attr:`CatalogStore.backend`.
 
-    A server that is configured but does not answer is no error here: the calls to it say so. ``instrument`` is given
-    the client before its first use. Raises :class:`ConfigurationError` on an unusable ``REDIS_URL``.
+    A server that is configured but does not answer is no error here: the calls to it say so, within ``first_answer``
+    seconds where that is given. ``instrument`` is given the client before its first use.
+    Raises :class:`ConfigurationError` on an unusable ``REDIS_URL``.
     """
     guard = policy or redis_policy(settings)
     private = None if settings.redis_url else await _start_private(settings.state_dir, wall_clock)
@@ -75,7 +77,7 @@ async def open_store(
             log.warning("no Redis: the catalogue is kept in this process and in its snapshot")
         if instrument is not None:
             instrument(client)
-        redis = GuardedRedis(client, guard, prefix=settings.key_prefix)
+        redis = GuardedRedis(client, guard, prefix=settings.key_prefix, first_answer=first_answer)
         try:
             lock = SyncLock(redis, ttl=lock_ttl, clock=clock, wall_clock=wall_clock, sleep=sleep)
             yield CatalogStore(redis, backend=backend, lock=lock)

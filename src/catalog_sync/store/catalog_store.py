@@ -9,9 +9,9 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Literal, NamedTuple
 
-from catalog_sync.domain.errors import CatalogSyncError
+from catalog_sync.domain.errors import CatalogSyncError, InvalidDataError
 from catalog_sync.domain.index import DIMENSIONS, CatalogueIndex, Dimension, Filter
-from catalog_sync.domain.models import Bundle, CatalogueMeta, LockHolder
+from catalog_sync.domain.models import Bundle, CatalogueMeta
 from catalog_sync.domain.pieces import in_pieces
 from catalog_sync.domain.text import is_encodable
 from catalog_sync.store import checksums, scripts
@@ -41,9 +41,9 @@ from catalog_sync.store.keys import (
     VersionKeys,
     receipt_key,
 )
-from catalog_sync.store.lock import LockLease, SharedOwner, SyncLock, lock_lost
+from catalog_sync.store.lock import LockLease, SyncLock, lock_lost
 from catalog_sync.store.owner import Owner, read_mark
-from catalog_sync.store.staging import CHUNK, Staging, chunks, decode, scan_hash
+from catalog_sync.store.staging import CHUNK, STAGING_TTL, Staging, chunks, decode, scan_hash
 from otel_resilience import Policy
 
 Backend = Literal["redis", "private-redis", "in-process"]
@@ -73,14 +73,11 @@ class CatalogStore:
     """The catalogue in one Redis. Every method raises the ``Cache…Error`` that says why Redis could not serve it."""
 
     def __init__(self, redis: GuardedRedis, *, backend: Backend, lock: SyncLock | None = None) -> None:
-        self._redis = redis
-        self.backend = backend
-        self._lock = lock or SyncLock(redis)
-
-    @property
-    def redis(self) -> GuardedRedis:
+        self.redis = redis
         """The Redis that it is kept in, for what else lives there."""
-        return self._redis
+        self.backend = backend
+        self.lock = lock or SyncLock(redis)
+        """The sync lock."""
 
     @property
     def degraded(self) -> bool:
@@ -95,7 +92,7 @@ class CatalogStore:
         if self.backend != "private-redis":
             return not self.degraded
         try:
-            info = await self._redis.call("info", lambda client: client.info("persistence"))
+            info = await self.redis.call("info", lambda client: client.info("persistence"))
         except CatalogSyncError as error:
             log.warning("cannot tell whether the private redis-server persists the catalogue: %s", error)
             return False
@@ -109,7 +106,7 @@ class CatalogStore:
         if self.backend != "redis":
             return
         try:
-            found = read_mark(await self._redis.command("read owner", "GET", OWNER))
+            found = read_mark(await self.redis.command("read owner", "GET", OWNER))
         except CorruptEntryError as damage:  # as one that cannot be read: replaced
             log.warning("the owner of this Redis cannot be read: %s", damage)
             found = None
@@ -118,20 +115,20 @@ class CatalogStore:
         if found is not None and owner.environment is None:
             owner = dataclasses.replace(owner, environment=found.environment)
         if found is None or (found.environment, found.supplier) != (owner.environment, owner.supplier):
-            await self._redis.command("mark owner", "SET", OWNER, json.dumps(owner.to_json()))
+            await self.redis.command("mark owner", "SET", OWNER, json.dumps(owner.to_json()))
 
     @property
     def policy(self) -> Policy:
         """What protects the calls to Redis."""
-        return self._redis.policy
+        return self.redis.policy
 
     async def ping(self) -> None:
         """Returns when Redis answers."""
-        await self._redis.command("ping", "PING")
+        await self.redis.command("ping", "PING")
 
     async def current_version(self) -> str | None:
         """The version that the pointer names. Raises :class:`CorruptEntryError` where it names none."""
-        pointer = await self._redis.command("read pointer", "GET", CURRENT)
+        pointer = await self.redis.command("read pointer", "GET", CURRENT)
         if pointer is None:
             return None
         try:
@@ -141,7 +138,7 @@ class CatalogStore:
 
     async def has_published(self) -> bool:
         """Whether a catalogue was ever published here, also where its pointer is lost."""
-        return bool(await self._redis.command("find publications", "EXISTS", CURRENT, FENCE))
+        return bool(await self.redis.command("find publications", "EXISTS", CURRENT, FENCE))
 
     async def current(self) -> CatalogueMeta | None:
         """What the live version says about itself; ``None`` where there is no pointer: see :meth:`has_published`.
@@ -152,10 +149,18 @@ class CatalogStore:
         version = await self.current_version()
         return None if version is None else await self.meta(version)
 
+    async def current_or_damaged(self) -> tuple[CatalogueMeta | None, bool]:
+        """As :meth:`current`, and whether it is damaged: then it is logged, and taken for none."""
+        try:
+            return await self.current(), False
+        except InvalidDataError as damage:
+            log.warning("the published catalogue is damaged: %s", damage)
+            return None, True
+
     async def meta(self, version: str) -> CatalogueMeta:
         """The meta of a version, after a check that all its parts are there. What is in them: :meth:`verify`."""
         keys = VersionKeys(version)
-        (document, manifest, fence, digest), *lengths = await self._redis.read_many(
+        (document, manifest, fence, digest), *lengths = await self.redis.read_many(
             "read meta",
             [
                 ("HMGET", keys.meta, META_JSON, META_MANIFEST, META_FENCE, META_DIGEST),
@@ -181,13 +186,12 @@ class CatalogStore:
             raise damaged
         return meta
 
-    def part(self, version: str, *, ttl: int) -> Staging:
-        """A place for a part of a version, which is never committed itself. It lasts ``ttl`` seconds."""
-        return Staging(self._redis, version, ttl=ttl)
+    def begin(self, version: str, *, ttl: int = STAGING_TTL) -> Staging:
+        """A place to write ``version``, or a part of one, which is never committed. It lasts ``ttl`` seconds.
 
-    def begin(self, version: str) -> Staging:
-        """A place to write ``version``. Whether Redis has room for it is for Redis to say, when it is written."""
-        return Staging(self._redis, version)
+        Whether Redis has room for it is for Redis to say, when it is written.
+        """
+        return Staging(self.redis, version, ttl=ttl)
 
     async def commit(
         self, staging: Staging, meta: CatalogueMeta, lease: LockLease, *, grace: int = GRACE, receipt: str | None = None
@@ -205,7 +209,7 @@ class CatalogStore:
             raise StagingIncompleteError("the meta belongs to another version or another run")
         counts = [staging.manifest[name] for name in HASHES]
         limits = (KEPT_VERSIONS, KEPT_BYTES, VERSION_PREFIX, *VERSION_HASHES)
-        answer = await self._redis.script(
+        answer = await self.redis.script(
             "commit",
             scripts.COMMIT,
             keys=[
@@ -240,7 +244,7 @@ class CatalogStore:
         for dimension in DIMENSIONS[::-1]:
             # Durations come first: every bundle has one, so that names stand in one order.
             values: set[str] = set()
-            async for page in scan_hash(self._redis, keys.hash(dimension), count=50):
+            async for page in scan_hash(self.redis, keys.hash(dimension), count=50):
                 for field, text in page.items():
                     if known is not None:
                         known.check(dimension, field, text)
@@ -249,7 +253,7 @@ class CatalogStore:
                     index.tag(dimension, value, _names(text, dimension))
             if known is not None:
                 known.check_names(dimension, values)
-        if len(index) != int(await self._redis.command("count", "HLEN", keys.bundles)):
+        if len(index) != int(await self.redis.command("count", "HLEN", keys.bundles)):
             raise VersionGoneError(f"the index of version {version} lacks a part", context={"version": version})
         return index
 
@@ -302,7 +306,7 @@ class CatalogStore:
     async def _stored(self, version: str, known: checksums.Checksums | None) -> AsyncIterator[list[Stored]]:
         key, cursor, seen = VersionKeys(version).bundles, b"0", set[bytes]()
         while True:
-            cursor, count, names, texts = await self._redis.script(
+            cursor, count, names, texts = await self.redis.script(
                 "read lines", scripts.SCAN_LINES, keys=[key], args=[cursor, 4 * CHUNK], writes=False
             )
             found, lines = (names.split(b"\n"), texts.split(b"\n")) if count else ([], [])
@@ -368,12 +372,12 @@ class CatalogStore:
 
     async def _checksums(self, keys: VersionKeys) -> checksums.Checksums | None:
         """All of a version."""
-        answer = await self._redis.command("read checksums", *checksums.reading(keys))
+        answer = await self.redis.command("read checksums", *checksums.reading(keys))
         return checksums.read(keys.version, answer)
 
     async def _fields(self, keys: VersionKeys, where: str) -> list[bytes]:
         """The fields of a data hash."""
-        fields, answer = await self._redis.read_many(
+        fields, answer = await self.redis.read_many(
             "read names" if where == "bundles" else "read index",
             [("HKEYS", keys.hash(where)), checksums.reading(keys, ())],
         )
@@ -384,7 +388,7 @@ class CatalogStore:
 
     async def _values(self, keys: VersionKeys, where: str, fields: Sequence[bytes]) -> list[bytes | None]:
         """What a data hash has under these fields, ``None`` under those that it does not have."""
-        values, answer = await self._redis.read_many(
+        values, answer = await self.redis.read_many(
             "read bundles" if where == "bundles" else "read index",
             [("HMGET", keys.hash(where), *fields), checksums.reading(keys, fields)],
         )
@@ -397,22 +401,8 @@ class CatalogStore:
 
     async def receipt(self, name: str) -> str | None:
         """The version that was published under this receipt, for a day."""
-        version = await self._redis.command("read receipt", "GET", receipt_key(name))
+        version = await self.redis.command("read receipt", "GET", receipt_key(name))
         return None if version is None else text_of(version, "a receipt")
-
-    async def acquire_lock(
-        self, holder: str, *, token_floor: int = 0, shared: SharedOwner | None = None
-    ) -> LockLease | LockHolder:
-        """The sync lock for the run with the correlation ID ``holder``, or who has it; see :class:`SyncLock`."""
-        return await self._lock.acquire(holder, token_floor=token_floor, shared=shared)
-
-    async def renew_lock(self, holder: str, shared: SharedOwner) -> Literal["ok", "free", "lost", "ended"]:
-        """Extends the lease of a job that holds the lock and is under way; see :meth:`SyncLock.renew`."""
-        return await self._lock.renew(holder, shared)
-
-    async def lock_holder(self) -> LockHolder | None:
-        """Who holds the sync lock."""
-        return await self._lock.holder()
 
 
 def _value(raw: bytes, dimension: Dimension) -> str:

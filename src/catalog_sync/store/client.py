@@ -135,9 +135,13 @@ def named(parts: Sequence[P], prefix: str) -> list[P | str]:
 class GuardedRedis:
     """A redis client whose every use goes through a policy and ends in a result or a :class:`CatalogSyncError`."""
 
-    def __init__(self, client: redis.Redis, policy: Policy, *, prefix: str = "") -> None:
-        """``prefix`` is put before every :class:`~catalog_sync.store.keys.Key`."""
+    def __init__(
+        self, client: redis.Redis, policy: Policy, *, prefix: str = "", first_answer: float | None = None
+    ) -> None:
+        """``prefix`` is put before every :class:`~catalog_sync.store.keys.Key`. ``first_answer``: seconds that calls
+        may take, with all retries, until one has been answered; ``None``: as long as the policy lets them."""
         self.raw = client
+        self._first_answer = first_answer
         self.prefix = prefix
         self.policy = policy
         self._loaded: set[str] = set()
@@ -163,12 +167,12 @@ class GuardedRedis:
                 functools.partial(self._attempt, name, operation),
                 name=WRITE if writes else READ,
                 idempotent=True,
-                deadline=deadline,
+                deadline=min((limit for limit in (deadline, self._first_answer) if limit is not None), default=None),
             )
         except CatalogSyncError:
             raise
         except (redis_errors.RedisError, *_UNREACHABLE) as error:
-            raise translated(name, error) from error
+            raise translated(name, error, self._address()) from error
 
     async def script(
         self,
@@ -224,12 +228,16 @@ class GuardedRedis:
             try:
                 return await heeding_cancellation(operation(self.raw))
             except (redis_errors.RedisError, OSError) as error:
-                raise translated(name, error) from error
+                raise translated(name, error, self._address()) from error
+
+    def _address(self) -> str:
+        where = self.raw.connection_pool.connection_kwargs
+        return str(where.get("path") or f"{where.get('host')}:{where.get('port')}")
 
     async def _attempt(self, name: str, operation: Callable[[redis.Redis], Awaitable[T]]) -> T:
         try:
             with summarized(name):
-                return await heeding_cancellation(operation(self.raw))
+                answer = await heeding_cancellation(operation(self.raw))
         except redis_errors.ReadOnlyError:
             # After a failover the old connections still lead to what is now a replica.
             await self.raw.connection_pool.disconnect(inuse_connections=False)
@@ -237,6 +245,8 @@ class GuardedRedis:
         except redis_errors.RedisError as error:
             _forget_command(error)
             raise
+        self._first_answer = None
+        return answer
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -253,7 +263,7 @@ def _forget_command(error: redis_errors.RedisError) -> None:
         error.args = (_PIPELINE_TEXT.sub("", error.args[0]), *error.args[1:])
 
 
-def translated(name: str, error: BaseException) -> CatalogSyncError:
+def translated(name: str, error: BaseException, address: str = "") -> CatalogSyncError:
     """What an exception of a redis call means here. Its message names the operation and shows no value."""
     if type(error) is redis_errors.ConnectionError and isinstance(error.__cause__, redis_errors.RedisError):
         error = error.__cause__  # what the server replied to the greeting on a unix socket
@@ -267,7 +277,7 @@ def translated(name: str, error: BaseException) -> CatalogSyncError:
     elif isinstance(error, CircuitOpenError):
         kind, what = CacheConnectionError, "Redis is not asked while its circuit is open"
     elif isinstance(error, _UNREACHABLE):
-        kind, what = CacheConnectionError, "Redis does not answer"
+        kind, what = CacheConnectionError, f"Redis does not answer at {address}".removesuffix(" at ")
     elif prefix == "WRONGTYPE":
         kind, what = CorruptEntryError, "a key holds another type of data than expected"
     else:

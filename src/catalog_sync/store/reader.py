@@ -12,6 +12,7 @@ import heapq
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple, Protocol, TypeVar
 
 from catalog_sync.domain.errors import BundleNotFoundError, CatalogSyncError, CatalogUnavailableError, permanent
@@ -35,6 +36,7 @@ REMEMBERED_ANSWERS = 256
 REMEMBERED_BUNDLES = 1000
 """Larger answers are not kept."""
 _CHUNK = 1000
+_by_name = attrgetter("name")
 
 
 class CatalogTooOldError(CatalogSyncError, default=permanent("catalog_too_old")):
@@ -325,10 +327,6 @@ def _search_bundles(meta: CatalogueMeta, bundles: Iterable[Bundle], query: Query
     else:
         ordered = heapq.nsmallest(query.offset + query.limit, matching(), key=_by_name)
     return _Found(meta, total, tuple(ordered[query.offset :]))
-
-
-def _by_name(bundle: Bundle) -> str:
-    return bundle.name
 
 
 def mentions(bundle: Bundle, words: Sequence[str]) -> bool:

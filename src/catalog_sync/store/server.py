@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 import redis
+from redis.exceptions import AuthenticationError, AuthorizationError
 
 from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.settings.values import shown_address
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 WITHIN: Final = 0.5
 """Seconds for connecting and for one answer."""
+WITHIN_WHERE_NEEDED: Final = 2.0
+"""The same for a program that cannot do without it."""
 _UNUSABLE: Final = {
     "cluster": "a node of a Redis Cluster, which is not supported: name a server outside of a cluster",
     "sentinel": "a Sentinel, which is not supported: name the server that it watches",
@@ -31,28 +34,38 @@ _REFUSALS: Final = ("db index is out of range", "invalid db index", "select is n
 _log = logging.getLogger(__name__)
 
 
-def check_server(settings: Settings, *, publishes: bool = False) -> None:
-    """Raises ``ConfigurationError``, in one line, where the server is a node of a cluster or a Sentinel, has no such
+def check_server(settings: Settings, *, publishes: bool = False, needed: bool = False) -> bool:
+    """Whether it answers.
+
+    Raises ``ConfigurationError``, in one line, where the server is a node of a cluster or a Sentinel, has no such
     database, or belongs to another installation: for one that ``publishes`` as for one that reads.
 
-    A server that does not answer, or not that, is no error here: what uses it says so.
+    ``needed``: for a program that cannot do without it, also where the server refuses the credentials. One that does
+    not answer, is loading or changing its role is no error here: what uses it says so, or waits for it.
     """
     url = settings.redis_url
     if url is None:
-        return
+        return False
+    timeout, level = (WITHIN_WHERE_NEEDED, logging.WARNING) if needed else (WITHIN, logging.DEBUG)
     try:
         # It is asked before telemetry is set up: under an agent its spans would not bear the name of the program.
-        with suppressed_instrumentation(), connect_blocking(url, timeout=WITHIN) as client:
+        with suppressed_instrumentation(), connect_blocking(url, timeout=timeout) as client:
             mode = client.info("server").get("redis_mode")
             if mode not in _UNUSABLE:
                 mark = client.get(OWNER.under(settings.key_prefix))
     except (redis.RedisError, OSError) as error:
-        if any(reason in str(error).lower() for reason in _REFUSALS):
-            raise ConfigurationError(f"REDIS_URL={shown_address(url)} is not usable: {redact(str(error))}") from error
-        _log.debug("the mode of the Redis server cannot be read: %s", redact(str(error)))
-        return
+        refused = needed and isinstance(error, AuthenticationError | AuthorizationError)
+        if refused or any(reason in str(error).lower() for reason in _REFUSALS):
+            raise _unusable(url, redact(str(error))) from error
+        _log.log(level, "Redis does not answer yet: %s", redact(str(error)))
+        return False
     except (ValueError, TypeError, LookupError) as error:
-        raise ConfigurationError(f"REDIS_URL={shown_address(url)} is not usable: {redact(str(error))}") from error
+        raise _unusable(url, redact(str(error))) from error
     if mode in _UNUSABLE:
-        raise ConfigurationError(f"REDIS_URL={shown_address(url)} is not usable: it is {_UNUSABLE[mode]}")
+        raise _unusable(url, f"it is {_UNUSABLE[mode]}")
     Owner.of(settings).check(read_mark(mark), publishes=publishes)
+    return True
+
+
+def _unusable(url: str, reason: str) -> ConfigurationError:
+    return ConfigurationError(f"REDIS_URL={shown_address(url)} is not usable: {reason}")

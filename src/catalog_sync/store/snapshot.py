@@ -14,14 +14,13 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from catalog_sync.domain.models import Bundle, CatalogueMeta
 from catalog_sync.settings.folders import make_private
 from catalog_sync.store.files import replace_durably
-from catalog_sync.store.staging import chunks, encode
 
 log = logging.getLogger(__name__)
 
@@ -31,25 +30,10 @@ PREVIOUS_NAME = "catalogue.snapshot.previous.jsonl.gz"
 MAX_LINE = 64 * 1024 * 1024
 """Bytes of one line that are read before a file counts as damaged."""
 _LEVEL = 1
-_BATCH = 1000
 
 
 class SnapshotCorruptError(ValueError):
     """The file is damaged, cut short, or no snapshot of ours."""
-
-
-class StoredVersions(Protocol):
-    """The part of a store that whole versions are read from."""
-
-    def iter_stored(self, version: str) -> AsyncIterator[Sequence[tuple[bytes, bytes, bytes]]]:
-        """All bundles of a version as stored, each once, in pieces: name, text and the checksum of both."""
-
-
-class LinesOfVersions(Protocol):
-    """The part of the store that a snapshot is copied from."""
-
-    def iter_lines(self, version: str) -> AsyncIterator[tuple[int, bytes]]:
-        """All bundles of a version as stored, each once: blocks of lines and their number."""
 
 
 class SnapshotFile:
@@ -84,13 +68,18 @@ class Snapshot:
         """The newest snapshot."""
         return self._directory / FILE_NAME
 
-    async def write(self, meta: CatalogueMeta, bundles: AsyncIterable[Bundle] | Iterable[Bundle]) -> None:
-        """Replaces the snapshot. Raises ``OSError`` (disk full), ``ValueError`` where the number of bundles is off."""
-        await self._write(meta, _encoded(bundles))
+    async def write_version(self, meta: CatalogueMeta, lines: AsyncIterable[tuple[int, bytes]]) -> None:
+        """Replaces the snapshot by a version whose bundles come as blocks of ``lines`` and their number.
 
-    async def write_version(self, meta: CatalogueMeta, store: LinesOfVersions) -> None:
-        """Replaces the snapshot by a version as it stands in the store. Raises as :meth:`write` and as the store."""
-        await self._write(meta, store.iter_lines(meta.version))
+        Raises ``OSError`` (disk full), ``ValueError`` where the number of bundles is off, and what ``lines`` raise.
+        """
+        writer = await asyncio.to_thread(_Writer, self._directory, meta)
+        try:
+            async for count, block in lines:
+                await asyncio.to_thread(writer.add, count, block)
+            await asyncio.to_thread(writer.publish, self.path, self._directory / PREVIOUS_NAME)
+        finally:
+            writer.close()
 
     async def load(self) -> SnapshotFile | None:
         """The newest whole snapshot, checked to its end. Damaged ones are set aside with a warning."""
@@ -99,15 +88,6 @@ class Snapshot:
     async def was_written(self) -> bool:
         """Whether there ever was a snapshot here, also where it is damaged or cannot be read."""
         return await asyncio.to_thread(lambda: any(self._directory.glob("catalogue.snapshot.*")))
-
-    async def _write(self, meta: CatalogueMeta, batches: AsyncIterator[tuple[int, bytes]]) -> None:
-        writer = await asyncio.to_thread(_Writer, self._directory, meta)
-        try:
-            async for count, lines in batches:
-                await asyncio.to_thread(writer.add, count, lines)
-            await asyncio.to_thread(writer.publish, self.path, self._directory / PREVIOUS_NAME)
-        finally:
-            writer.close()
 
     def _load(self) -> SnapshotFile | None:
         for path in (self.path, self._directory / PREVIOUS_NAME):
@@ -202,24 +182,6 @@ def _alive(pid: int) -> bool:
 
 def _line(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-async def _encoded(bundles: AsyncIterable[Bundle] | Iterable[Bundle]) -> AsyncIterator[tuple[int, bytes]]:
-    if isinstance(bundles, AsyncIterable):
-        batch: list[Bundle] = []
-        async for bundle in bundles:
-            batch.append(bundle)
-            if len(batch) == _BATCH:
-                yield _block(batch)
-                batch = []
-        yield _block(batch)
-    else:
-        for chunk in chunks(bundles, _BATCH):
-            yield _block(chunk)
-
-
-def _block(bundles: list[Bundle]) -> tuple[int, bytes]:
-    return len(bundles), b"".join(encode(bundle) + b"\n" for bundle in bundles)
 
 
 def _lines(path: Path) -> Iterator[bytes]:

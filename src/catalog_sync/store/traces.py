@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.observability.traces.merged import MergedTraces
 from catalog_sync.observability.traces.records import SpanRecord, TraceSummary, span_order
-from catalog_sync.store.client import named, text_of
+from catalog_sync.store.client import text_of
 from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.store.keys import TAG, Key
 
@@ -76,8 +76,7 @@ _log = logging.getLogger(__name__)
 def push_failed(redis: Any, spans: Sequence[SpanRecord], *, prefix: str = "") -> None:
     """Add spans of one failed trace, at least one, over a blocking client. Raises what the client raises."""
     summary = dataclasses.replace(TraceSummary.of(spans), failed=True)
-    args = named([*_figures(summary), *_texts(spans)], prefix)
-    redis.register_script(PUSH)(keys=[FAILED.under(prefix)], args=args)
+    redis.register_script(PUSH)(keys=[FAILED.under(prefix)], args=_portion(summary, spans, prefix))
 
 
 class SharedTraces:
@@ -96,16 +95,13 @@ class SharedTraces:
         for span in spans:
             by_trace.setdefault(span.trace_id, []).append(span)
         for portion in by_trace.values():
-            summary = TraceSummary.of(portion)
-            await self._push_portion([*_figures(summary), *_texts(portion)])
+            await self._push_portion(portion)
 
-    async def _push_portion(self, args: list[str | int]) -> None:
+    async def _push_portion(self, spans: Sequence[SpanRecord]) -> None:
         """Past the policy, whose spans would be pushed in their turn."""
-
-        async def push(_: Any) -> None:
-            await self._push(keys=[FAILED.under(self._redis.prefix)], args=named(args, self._redis.prefix))
-
-        await self._redis.past_policy("push spans", push)
+        keys = [FAILED.under(self._redis.prefix)]
+        args = _portion(TraceSummary.of(spans), spans, self._redis.prefix)
+        await self._redis.past_policy("push spans", lambda _: self._push(keys=keys, args=args))
 
     async def ping(self) -> None:
         """Whether Redis answers, past the policy. Raises the ``Cache…Error`` that says why it does not."""
@@ -132,13 +128,13 @@ class SharedTraces:
         return await asyncio.to_thread(_read_spans, trace_id, texts)
 
 
-@dataclasses.dataclass(eq=False)
-class JoinedTraces:
-    """What this process has kept together with what others have pushed. Implements ``TraceStore``."""
+class JoinedTraces(MergedTraces):
+    """What this process has kept together with what others have pushed; the former alone where Redis is away."""
 
-    own: TraceStore
-    shared: SharedTraces
-    _sharing: set[asyncio.Task[None]] = dataclasses.field(default_factory=set)
+    def __init__(self, own: TraceStore, shared: SharedTraces) -> None:
+        super().__init__(own, shared)
+        self.own, self.shared = own, shared
+        self._sharing: set[asyncio.Task[None]] = set()
 
     def share_soon(self, trace_id: str) -> None:
         """Push what this process has of a trace once the request that began it has ended.
@@ -156,14 +152,6 @@ class JoinedTraces:
         except CatalogSyncError as error:
             _log.warning("the first spans of trace %s are seen by this process alone: %s", trace_id, error)
 
-    async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
-        """The last failed traces of either, newest first; those of this process alone where Redis is away."""
-        return await MergedTraces(self.own, self.shared).failed(limit=limit)
-
-    async def get(self, trace_id: str) -> Sequence[SpanRecord]:
-        """All spans of a trace that anyone has."""
-        return await MergedTraces(self.own, self.shared).get(trace_id)
-
 
 def _read_spans(trace_id: str, texts: Sequence[bytes]) -> list[SpanRecord]:
     """By their start; thousands of them take a tenth of a second."""
@@ -178,14 +166,12 @@ def _read_spans(trace_id: str, texts: Sequence[bytes]) -> list[SpanRecord]:
     return sorted(spans.values(), key=span_order)
 
 
-def _texts(spans: Sequence[SpanRecord]) -> list[str]:
-    return [json.dumps(span.to_json()) for span in spans]
-
-
-def _figures(summary: TraceSummary) -> list[str | int]:
-    figures: list[str | int] = [summary.trace_id, PREFIX, repr(summary.start), repr(summary.end), summary.name]
-    figures += [summary.errors, "1" if summary.failed else "0", summary.services[0]]
-    return [*figures, MAX_SPANS, KEPT_FAILED, KEPT_OTHER, MAX_FAILED, MAX_BYTES]
+def _portion(summary: TraceSummary, spans: Sequence[SpanRecord], prefix: str) -> list[str | int]:
+    """The arguments of :data:`PUSH`."""
+    of_trace = [summary.trace_id, PREFIX.under(prefix), repr(summary.start), repr(summary.end), summary.name]
+    of_trace += [str(summary.errors), "1" if summary.failed else "0", summary.services[0]]
+    limits = (MAX_SPANS, KEPT_FAILED, KEPT_OTHER, MAX_FAILED, MAX_BYTES)
+    return [*of_trace, *limits, *(json.dumps(span.to_json()) for span in spans)]
 
 
 def _summary(trace_id: str, fields: dict[str, Any]) -> TraceSummary:

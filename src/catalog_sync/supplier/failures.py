@@ -20,7 +20,6 @@ from catalog_sync.domain.errors import (
 from catalog_sync.domain.text import printable
 from otel_resilience import (
     CircuitOpenError,
-    Classification,
     Classifier,
     ConcurrencyLimitError,
     DeadlineExceededError,
@@ -30,12 +29,7 @@ from otel_resilience.integrations import BodyEncodingError, BodyTooLargeError
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import httpx
-
     from catalog_sync.domain.errors import Context
-    from otel_resilience import Rule
 
 _BY_STATUS: dict[int, type[CatalogSyncError]] = {
     401: AccessDeniedError,
@@ -45,17 +39,6 @@ _BY_STATUS: dict[int, type[CatalogSyncError]] = {
     429: RateLimitError,
     509: RateLimitError,
 }
-
-
-def response_rule(classify: Callable[[httpx.Response], Classification | None]) -> Rule:
-    """A rule that lets a supplier judge its own answers before the general rules do."""
-
-    def rule(exception: BaseException) -> Classification | None:
-        import httpx  # here and below: only where a request failed
-
-        return classify(exception.response) if isinstance(exception, httpx.HTTPStatusError) else None
-
-    return rule
 
 
 def translate(error: Exception, operation: str, classifier: Classifier) -> CatalogSyncError:
@@ -81,7 +64,7 @@ def translate(error: Exception, operation: str, classifier: Classifier) -> Catal
         )
     if isinstance(error, DeadlineExceededError | ConcurrencyLimitError):
         return SyncDeadlineError(f"{operation}: the time of the sync is up", context=context)
-    import httpx
+    import httpx  # only where a request failed
 
     kind: type[CatalogSyncError] = SupplierError
     if isinstance(error, httpx.HTTPStatusError):

@@ -84,11 +84,14 @@ class Page:
 class Deadline:
     """A point in time after which nothing is sent any more."""
 
-    __slots__ = ("_at", "_clock")
+    __slots__ = ("_at", "_clock", "paused_until")
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._at = clock() + seconds
+        self.paused_until: float | None = None
+        """Seconds since the epoch: the supplier asked for a pause that goes on after the deadline, so nothing is sent
+        any more. Whoever asks with a deadline of their own may try."""
 
     def remaining(self) -> float:
         """Seconds left, never negative."""

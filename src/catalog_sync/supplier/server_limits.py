@@ -20,8 +20,8 @@ DATE_RESOLUTION = 1.0
 def pause(status: int, headers: Mapping[str, str], now: float) -> float:
     """Seconds for which nothing should be sent, 0 where the response does not request it. ``now`` is the wall clock.
 
-    At most :data:`~catalog_sync.domain.schedule.LONGEST_PAUSE`, since all processes keep it and nothing else ends it. A
-    reset time beyond that is ignored: no rate limit has such a window.
+    At most :data:`~catalog_sync.domain.schedule.LONGEST_PAUSE`, as the schedule has it. A reset time beyond that is
+    ignored: no rate limit has such a window.
 
     ``Retry-After`` counts with 429 and 503, ``X-Ratelimit-Reset`` where nothing remains. A reset time is compared with
     the supplier's own ``Date``, so that a wrong clock here does no harm. After a success the pause is rounded down: our

@@ -28,14 +28,13 @@ class Membership:
         self._seen[name] = before | bit
         return True
 
-    def leave(self, group: str, name: str) -> bool:
-        """``name`` is not in ``group`` after all. Returns whether any group still has it."""
+    def leave(self, group: str, name: str) -> None:
+        """``name`` is not in ``group`` after all."""
         left = self._seen.get(name, 0) & ~self._bit(group)
         if left:
             self._seen[name] = left
         else:
             self._seen.pop(name, None)
-        return bool(left)
 
     def names(self, group: str) -> Iterator[str]:
         """The bundles of ``group``."""

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from catalog_sync.domain.models import GroupReport
 
 
-class ScopeProgress(NamedTuple):
-    """How far one group, or the country that is synced alone, has come."""
+class GroupProgress(NamedTuple):
+    """How far one group, or the country that is synced alone, has come. A JSON list where it is stored."""
 
     name: str
-    status: Literal["pending", "running", "ok", "failed"]
+    status: Literal["pending", "running", "ok", "stale", "failed"]
     bundles: int = 0
+    error: dict[str, Any] | None = None
+    """The ``error`` object of the command line; only where the sync has ended."""
+
+    @classmethod
+    def of(cls, group: GroupReport) -> Self:
+        """Of a group that the report of its sync shows."""
+        return cls(group.name, group.status, group.bundles, group.error.to_json() if group.error else None)
 
 
 class Progress(NamedTuple):
@@ -25,7 +35,7 @@ class Progress(NamedTuple):
     pages_total: int
     current: str | None
     """The scope that moved last."""
-    scopes: tuple[ScopeProgress, ...] = ()
+    scopes: tuple[GroupProgress, ...] = ()
     """Each of those that are to be fetched; empty until they are known."""
 
 
@@ -39,7 +49,7 @@ class ProgressTracker:
     def __init__(self, listener: OnProgress | None) -> None:
         self._listener = listener
         self._ended: dict[str, bool] = {}
-        self._scopes: dict[str, ScopeProgress] = {}
+        self._scopes: dict[str, GroupProgress] = {}
         self._pages: dict[str, tuple[int, int, int]] = {}
         self._sums = (0, 0, 0)
         """Of the pages done, all pages and bundles: kept, since a sync of many groups reports often."""
@@ -77,9 +87,9 @@ class ProgressTracker:
         scopes = tuple(self._scopes.values())
         self._listener(Progress(len(self._ended), len(scopes), bundles, done, total, current, scopes))
 
-    def _scope(self, name: str) -> ScopeProgress:
+    def _scope(self, name: str) -> GroupProgress:
         page = self._pages.get(name)
-        failed = self._ended.get(name)
-        if failed is None:
-            return ScopeProgress(name, "running" if page else "pending", page[2] if page else 0)
-        return ScopeProgress(name, "failed" if failed else "ok", page[2] if page else 0)
+        bundles = page[2] if page else 0
+        if name in self._ended:
+            return GroupProgress(name, "failed" if self._ended[name] else "ok", bundles)
+        return GroupProgress(name, "running" if page else "pending", bundles)

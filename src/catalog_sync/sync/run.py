@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +20,7 @@ from catalog_sync.domain.models import ErrorInfo, GroupMeta, GroupReport, Outcom
 from catalog_sync.store.errors import CacheReplyError, CorruptEntryError, StagingIncompleteError, VersionGoneError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from catalog_sync.settings.settings import Settings
     from catalog_sync.supplier.port import Deadline, Rejected, Supplier
@@ -42,6 +44,19 @@ FATAL: Final = (
     VersionGoneError,
 )
 """Errors that end the whole run; any other one of the supplier costs only the group that met it."""
+
+
+@contextlib.asynccontextmanager
+async def within_deadline(left: float, whole: float) -> AsyncIterator[None]:
+    """Raises ``SyncDeadlineError`` where the block takes longer than ``left`` of the ``whole`` seconds of a sync."""
+    timeout = asyncio.timeout(max(0.0, left))
+    try:
+        async with timeout:
+            yield
+    except TimeoutError as error:
+        if not timeout.expired():
+            raise
+        raise SyncDeadlineError(f"the sync did not end within {whole:g} s") from error
 
 
 @dataclasses.dataclass(slots=True)

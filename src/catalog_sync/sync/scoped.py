@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from catalog_sync.domain.countries import country_code
 from catalog_sync.domain.errors import CatalogueDamagedError, NotFoundError, UnknownScopeError, UnusableGroupsError
 from catalog_sync.domain.groups import GroupNames, same_spelling
+from catalog_sync.domain.index import Filter
 from catalog_sync.domain.models import Bundle, GroupMeta, GroupReport, Outcome
 from catalog_sync.store.errors import VersionGoneError
 from catalog_sync.supplier.port import Scope
@@ -48,7 +49,7 @@ async def build_country(run: Run, asked: str) -> Candidate:
     """Renew the bundles of one country; those that did not come again are withdrawn. Raises ``CatalogSyncError``."""
     country = country_code(asked)
     await _start_from_previous(run)
-    before = set(run.builder.index.country(country))
+    before = set(run.builder.index.match(Filter(country=country)))
     seen: set[str] = set()
 
     async def put(bundles: Sequence[Bundle]) -> int:

@@ -25,6 +25,8 @@ SUGGESTIONS: Final = 3
 MAX_LISTED: Final = 12
 """Groups that are listed where none is near."""
 
+_NO_BUNDLE: Final = UnknownScopeError.default.replace(error_type="bundle_not_found")
+
 _log = logging.getLogger(__name__)
 
 
@@ -95,10 +97,7 @@ async def confirm_asked(asked: SyncRequest, listed: Collection[str], supplier: S
         try:
             await supplier.get_bundle(scope, deadline=deadline)
         except NotFoundError as error:
-            raise UnknownScopeError(
-                f"the supplier has no bundle {scope!r}",
-                classification=UnknownScopeError.default.replace(error_type="bundle_not_found"),
-            ) from error
+            raise UnknownScopeError(f"the supplier has no bundle {scope!r}", classification=_NO_BUNDLE) from error
 
 
 def check_shape(request: SyncRequest) -> None:
@@ -122,10 +121,8 @@ def unknown_bundle(scope: str, names: Iterable[str]) -> UnknownScopeError:
     """The error of a bundle that neither the supplier nor the catalogue has."""
     near = nearest(scope, names)
     hint = f"; nearest: {', '.join(map(repr, near))}" if near else ""
-    return UnknownScopeError(
-        f"neither the supplier nor the catalogue has a bundle {scope!r}{hint}",
-        classification=UnknownScopeError.default.replace(error_type="bundle_not_found"),
-    )
+    message = f"neither the supplier nor the catalogue has a bundle {scope!r}{hint}"
+    return UnknownScopeError(message, classification=_NO_BUNDLE)
 
 
 def _unknown_country(scope: str) -> UnknownScopeError:

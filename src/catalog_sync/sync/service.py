@@ -16,7 +16,6 @@ from catalog_sync.domain.errors import (
     CatalogSyncError,
     LockLostError,
     NotDurableError,
-    SyncDeadlineError,
 )
 from catalog_sync.domain.freshness import age_of
 from catalog_sync.domain.groups import GroupNames
@@ -32,14 +31,12 @@ from catalog_sync.sync.full import build_full
 from catalog_sync.sync.previous import Published
 from catalog_sync.sync.progress import OnProgress, ProgressTracker
 from catalog_sync.sync.reporting import error_info, first_leaf
-from catalog_sync.sync.run import Candidate, Run
+from catalog_sync.sync.run import Candidate, Run, within_deadline
 from catalog_sync.sync.scoped import build_bundle, build_country, build_group
 from catalog_sync.sync.shared.distributed import DistributedSync, adopt_lease
 from otel_resilience import correlation_id, correlation_scope
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store.catalog_store import CatalogStore
     from catalog_sync.store.lock import LockLease
@@ -101,9 +98,10 @@ class SyncService:
         request = request or SyncRequest()
         distributed = self.distributed
         started, started_at = self.clock(), distributed.started_at if distributed else rfc3339(self.now())
+        known = distributed.correlation_id if distributed else None
         counts = self.supplier.counts
         sent, repeated = counts.sent, counts.repeated
-        with instruments.sync_span(request.kind, request.trigger), _scope_of(distributed) as identifier:
+        with instruments.sync_span(request.kind, request.trigger), correlation_scope(known) as identifier:
             result = _Result()
             await self._under_lock(request, result)
             run = result.run
@@ -166,7 +164,7 @@ class SyncService:
 
     async def _acquire(self) -> LockLease | LockHolder:
         if self.distributed is None:
-            return await self.store.acquire_lock(correlation_id())
+            return await self.store.lock.acquire(correlation_id())
         return self.distributed.refused_by or await adopt_lease(self.store, self.distributed)
 
     async def _work(self, request: SyncRequest, lease: LockLease, result: _Result) -> None:
@@ -197,7 +195,7 @@ class SyncService:
                 as_of=distributed.started_at if distributed else rfc3339(began),
                 replayed=distributed is not None,
             )
-            candidate = await self._within_deadline(run, staging)
+            candidate = await self._within_deadline(run)
             meta = self._meta(run, staging, candidate, lease.token)
             with instruments.publish_span():
                 await lease.confirm()
@@ -215,19 +213,11 @@ class SyncService:
                 await staging.discard()
         await self._save(meta, result)
 
-    async def _within_deadline(self, run: Run, staging: Staging) -> Candidate:
-        timeout = asyncio.timeout(self.settings.sync_deadline)
-        try:
-            async with timeout:
-                candidate = await _build(run)
-                await run.builder.finish()
-                return candidate
-        except TimeoutError as error:
-            if not timeout.expired():
-                raise
-            raise SyncDeadlineError(
-                f"the sync did not end within {self.settings.sync_deadline:g} s", context={"version": staging.version}
-            ) from error
+    async def _within_deadline(self, run: Run) -> Candidate:
+        async with within_deadline(self.settings.sync_deadline, self.settings.sync_deadline):
+            candidate = await _build(run)
+            await run.builder.finish()
+            return candidate
 
     def _meta(self, run: Run, staging: Staging, candidate: Candidate, fence: int) -> CatalogueMeta:
         before = run.previous.meta.last_full_sync if run.previous else None
@@ -270,7 +260,7 @@ class SyncService:
     async def _save(self, meta: CatalogueMeta, result: _Result) -> None:
         """Write the last-good snapshot. Where it cannot be written, the publication stands if a server keeps it."""
         try:
-            await self.snapshot.write_version(meta, self.store)
+            await self.snapshot.write_version(meta, self.store.iter_lines(meta.version))
         except (CatalogSyncError, OSError, ValueError) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or error_info(error).message
             if await self.store.outlives_process():
@@ -306,10 +296,6 @@ class SyncService:
         instruments.emit_sync_finished(report)
         if self.on_report is not None:
             self.on_report(report, age)
-
-
-def _scope_of(distributed: DistributedSync | None) -> AbstractContextManager[str]:
-    return correlation_scope(None if distributed is None else distributed.correlation_id)
 
 
 def _reported(error: BaseException) -> ErrorInfo:

@@ -78,8 +78,10 @@ class Answer:
             _log.warning("%s", message)
 
     def complain(self, message: str) -> None:
-        """One line on stderr that names the program."""
-        _write_error(self.program, message)
+        """One redacted line on stderr that names the program."""
+        from catalog_sync.programs import complain
+
+        complain(self.program, message)
 
     def error_json(self, error: BaseException) -> None:
         """Print an error as the one JSON object."""
@@ -89,13 +91,13 @@ class Answer:
 
     def usage_error(self, error: UsageError) -> int:
         """Wrong arguments: one line."""
-        from catalog_sync.programs import know_secrets
+        from catalog_sync.programs import complain, know_secrets
         from otel_resilience.redaction import redact
 
         know_secrets()
         message = redact(str(error))
         sentence = message if message.endswith(("?", ".")) else f"{message}."
-        _write_error(error.command, f"{sentence} See {error.command} --help")
+        complain(error.command, f"{sentence} See {error.command} --help")
         if self.as_json:
             self.json({"error": _error_json("usage", "permanent", "HIGH", message)})
         return exit_codes.USAGE
@@ -194,11 +196,6 @@ def _log_unexpected(error: BaseException, info: ErrorInfo) -> None:
         setup_logging(stream=sys.stderr, json_lines=True)
     with correlation_scope(info.correlation_id):
         _log.error("unexpected error: %s", info.message, exc_info=error)
-
-
-def _write_error(program: str, message: str) -> None:
-    line = printable(" ".join(message.split()))
-    sys.stderr.write(f"{program}: {line.removeprefix(f'{program}: ')}\n")
 
 
 def _error_json(kind: str, error_class: str, severity: str, message: str) -> dict[str, Any]:

@@ -53,12 +53,12 @@ def _run(name: str, concurrency: int, health_file: Path | None) -> int:
     settings.require_api_key()
     settings.require_state_dir()
     # Not before the settings are checked: what is imported here reads variables of OpenTelemetry.
+    from catalog_sync.store.server import check_server
     from catalog_sync.worker import dead_letters, presence, process, transport
-    from catalog_sync.worker.broker_check import check_broker
     from catalog_sync.worker.celery_app import configure
 
     app = configure(settings)
-    check_broker(settings)
+    check_server(settings, publishes=True, needed=True)
     name = f"{name}@{socket.gethostname()}"
     failure = process.install(health_file)
     transport.install()

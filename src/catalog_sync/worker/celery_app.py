@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from celery import Celery
 
+from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.worker.celery_settings import (
     DUE_TASK,
     FETCH_TASK,
@@ -67,19 +68,19 @@ def _run(step: Callable[[Worker], Awaitable[None]]) -> None:
 @app.task(name=PLAN_TASK)
 def plan(job_id: str) -> None:
     """The first step of a sync: the lock and the list of groups."""
-    _run(lambda worker: worker.plan(job_id))
+    _run(lambda worker: worker.do(job_id, PLAN))
 
 
 @app.task(name=FETCH_TASK)
 def fetch(job_id: str, number: int) -> None:
     """Fetch one scope of a sync and stage it."""
-    _run(lambda worker: worker.fetch(job_id, number))
+    _run(lambda worker: worker.do(job_id, step_of(number)))
 
 
 @app.task(name=PUBLISH_TASK)
 def publish(job_id: str) -> None:
     """The last step of a sync: merge, guard, publish, report."""
-    _run(lambda worker: worker.publish(job_id))
+    _run(lambda worker: worker.do(job_id, PUBLISH))
 
 
 @app.task(name=SWEEP_TASK)

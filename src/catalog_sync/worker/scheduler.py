@@ -16,8 +16,8 @@ from catalog_sync.composition import read_settings, warn_of_unknown_variables
 from catalog_sync.observability import contract
 from catalog_sync.observability.logs import setup_logging
 from catalog_sync.store.client import connect_blocking
+from catalog_sync.store.server import check_server
 from catalog_sync.worker import transport
-from catalog_sync.worker.broker_check import check_broker
 from catalog_sync.worker.celery_app import configure
 from catalog_sync.worker.celery_settings import DUE_TASK
 from otel_resilience.redaction import redact
@@ -73,7 +73,7 @@ def serve(shown_in: Path | None) -> int:
     setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty(), service=contract.SERVICE_WORKER)
     warn_of_unknown_variables()
     app = configure(settings)
-    check_broker(settings)
+    check_server(settings, publishes=True, needed=True)
     transport.install()
     Scheduler.health_file = shown_in
     Scheduler.ping = staticmethod(connect_blocking(settings.redis_url or "").ping)

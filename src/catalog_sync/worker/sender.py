@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel_context
 
-from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
+from catalog_sync.jobs.records import PLAN, PUBLISH, number_of
 from catalog_sync.observability.sdk import extract_context, inject_context
 from catalog_sync.worker.celery_app import app
 from catalog_sync.worker.celery_settings import FETCH_TASK, PLAN_TASK, PUBLISH_TASK, QUEUE_KEY
 
 if TYPE_CHECKING:
     from catalog_sync.jobs.ledger import JobLedger
+
+_TASKS: Final = {PLAN: PLAN_TASK, PUBLISH: PUBLISH_TASK}
+_LEAST: Final = {PUBLISH: 2.0}
+"""Seconds between two messages: several steps that end may ask for the last one."""
 
 _log = logging.getLogger(__name__)
 
@@ -26,33 +30,13 @@ class CelerySender:
     def __init__(self, ledger: JobLedger) -> None:
         self._ledger = ledger
 
-    async def plan(self, job_id: str, carrier: Mapping[str, str] | None = None, *, every: float = 0) -> None:
-        """Send the first step unless it was sent within ``every`` seconds. Its trace: ``carrier``, or the current."""
-        await self._send(job_id, PLAN, PLAN_TASK, [job_id], carrier, every)
-
-    async def fetch(self, job_id: str, number: int, carrier: Mapping[str, str], *, every: float = 0) -> None:
-        """Send the fetching of one scope."""
-        await self._send(job_id, step_of(number), FETCH_TASK, [job_id, number], carrier, every)
-
-    async def publish(self, job_id: str, carrier: Mapping[str, str], *, every: float = 2.0) -> None:
-        """Send the last step."""
-        await self._send(job_id, PUBLISH, PUBLISH_TASK, [job_id], carrier, every)
-
-    async def waiting(self) -> int:
-        """Messages that no worker has taken."""
-        return int(await self._ledger.redis.command("read queue length", "LLEN", QUEUE_KEY))
-
-    async def _send(
-        self,
-        job_id: str,
-        step: str,
-        task: str,
-        args: list[Any],
-        carrier: Mapping[str, str] | None,
-        every: float,
-    ) -> None:
-        if not await self._ledger.to_send(job_id, step, at_most_every=every):
+    async def send(self, job_id: str, step: str, carrier: Mapping[str, str] | None = None, *, every: float = 0) -> None:
+        """See :class:`~catalog_sync.jobs.port.Sender`."""
+        if not await self._ledger.to_send(job_id, step, at_most_every=max(every, _LEAST.get(step, 0))):
             return
+        number = number_of(step)
+        task = _TASKS.get(step, FETCH_TASK)
+        args = [job_id] if number is None else [job_id, number]
         token = None if carrier is None else otel_context.attach(extract_context(carrier))
         try:
             await asyncio.to_thread(_apply, task, args, inject_context())
@@ -64,8 +48,12 @@ class CelerySender:
             if token is not None:
                 otel_context.detach(token)
 
+    async def waiting(self) -> int:
+        """Messages that no worker has taken."""
+        return int(await self._ledger.redis.command("read queue length", "LLEN", QUEUE_KEY))
 
-def _apply(task: str, args: list[Any], headers: dict[str, str]) -> None:
+
+def _apply(task: str, args: Sequence[object], headers: dict[str, str]) -> None:
     # The task is registered in this process as well: the official instrumentation does not end the span of a message
     # whose task it cannot find. Without spans the headers carry what it would otherwise write over them.
     app.tasks[task].apply_async(args, headers=headers)

@@ -13,7 +13,7 @@ from catalog_sync.store.lease import LeaseHeartbeat
 
 if TYPE_CHECKING:
     from catalog_sync.jobs.ledger import JobLedger
-    from catalog_sync.jobs.port import GroupProgress
+    from catalog_sync.sync.progress import GroupProgress
 
 LONGEST_PAUSE: Final = 1.0
 """Seconds between two heartbeats at most: so soon a cancelled job stops, and progress is seen."""

@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync.domain import schedule
@@ -17,17 +17,15 @@ from catalog_sync.domain.countries import country_code
 from catalog_sync.domain.errors import (
     CacheConnectionError,
     CatalogSyncError,
-    InvalidDataError,
     LockLostError,
-    SyncDeadlineError,
     UnusableGroupsError,
 )
 from catalog_sync.domain.groups import GroupNames
 from catalog_sync.domain.models import LockHolder, SyncKind, SyncRequest
 from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.jobs.ledger import MAX_STARTS, Started
-from catalog_sync.jobs.port import GroupProgress, JobConflictError, JobNotFoundError, JobStatus, PoisonedStepError
-from catalog_sync.jobs.records import PLAN, PUBLISH, dead_letter, step_of
+from catalog_sync.jobs.port import JobConflictError, JobNotFoundError, JobStatus, PoisonedStepError
+from catalog_sync.jobs.records import PLAN, PUBLISH, dead_letter, number_of, step_of
 from catalog_sync.jobs.redis import RedisJobs
 from catalog_sync.jobs.sweep import GRACE, end_lost, end_with_error, sweep
 from catalog_sync.last_run import write_last_run
@@ -38,9 +36,9 @@ from catalog_sync.supplier.esim_go.policy import DEPENDENCY
 from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
 from catalog_sync.sync.fetch import discover
 from catalog_sync.sync.previous import Published
-from catalog_sync.sync.progress import Progress, ProgressTracker
+from catalog_sync.sync.progress import GroupProgress, Progress, ProgressTracker
 from catalog_sync.sync.reporting import error_info, first_leaf
-from catalog_sync.sync.run import Fetch
+from catalog_sync.sync.run import Fetch, within_deadline
 from catalog_sync.sync.scopes import confirm_asked
 from catalog_sync.sync.service import SyncService
 from catalog_sync.sync.shared.distributed import adopt_lease
@@ -71,8 +69,6 @@ LEAST_TO_PUBLISH: Final = 30.0
 LOOK_EVERY: Final = 10.0
 """Seconds between two looks of an idle worker at the supplier's shared breaker and budget."""
 
-Step = Callable[["Record", Started, StepHeartbeat], Awaitable[None]]
-
 _log = logging.getLogger(__name__)
 _STARTS_AGAIN_AFTER: Final = (CacheConnectionError, LockLostError)
 """Errors that end an attempt at a step; the step is started again."""
@@ -100,23 +96,21 @@ class Worker:
     """The job of the last step that Redis interrupted: where its record is lost, only its workers know of it."""
 
     def __post_init__(self) -> None:
-        self._jobs = RedisJobs(self.ledger, self.sender, sync_deadline=self.settings.sync_deadline, now=self.now)
+        self._jobs = RedisJobs(
+            self.ledger,
+            self.sender,
+            sync_deadline=self.settings.sync_deadline,
+            on_report=self.on_report,
+            now=self.now,
+        )
 
-    async def plan(self, job_id: str) -> None:
-        """The first step."""
-        await self._run(job_id, PLAN, self._plan)
-
-    async def fetch(self, job_id: str, number: int) -> None:
-        """One of the steps in the middle."""
-
-        async def step(record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
-            await self._fetch(record, number, started, heartbeat)
-
-        await self._run(job_id, step_of(number), step, number)
-
-    async def publish(self, job_id: str) -> None:
-        """The last step."""
-        await self._run(job_id, PUBLISH, self._publish)
+    async def do(self, job_id: str, step: str) -> None:
+        """Do a step, knowing what other workers know of the supplier; between two steps that is looked at less."""
+        self.shared.wake()
+        try:
+            await self._claim_and_do(job_id, step)
+        finally:
+            self.shared.rest(LOOK_EVERY)
 
     async def sweep(self) -> None:
         """See :mod:`catalog_sync.jobs.sweep`."""
@@ -136,14 +130,9 @@ class Worker:
         every = self.settings.sync_every
         if not every:
             return
-        damaged = False
         try:
             jobs = await self._jobs.latest(limit=20)
-            try:
-                meta = await self.store.current()
-            except InvalidDataError as damage:
-                _log.warning("the published catalogue is damaged: %s", damage)
-                meta, damaged = None, True
+            meta, damaged = await self.store.current_or_damaged()
         except CatalogSyncError as error:
             _log.warning("cannot tell whether a sync is due: %s", error)
             return
@@ -156,18 +145,12 @@ class Worker:
             job = await self._jobs.submit(SyncRequest(trigger="schedule"))
         except JobConflictError as conflict:
             _log.info("a sync is due, but one is already running: %s", conflict)
+        except CatalogSyncError as error:
+            _log.warning("a sync is due but cannot be requested: %s", error)
         else:
             _log.info("a sync is due: job %s", job.id)
 
-    async def _run(self, job_id: str, step: str, work: Step, number: int | None = None) -> None:
-        """Do a step in step with what other workers know of the supplier; between two steps that is looked at less."""
-        self.shared.wake()
-        try:
-            await self._claim_and_do(job_id, step, work, number)
-        finally:
-            self.shared.rest(LOOK_EVERY)
-
-    async def _claim_and_do(self, job_id: str, step: str, work: Step, number: int | None) -> None:
+    async def _claim_and_do(self, job_id: str, step: str) -> None:
         """Claim a step and do it; what comes too late, too early or twice is dropped."""
         claim = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
         started = await self.ledger.start(
@@ -183,7 +166,7 @@ class Worker:
             if started == "gone":
                 await self._report_loss()
             if started == "dead":
-                await self._bury(job_id, step, number)
+                await self._bury(job_id, step)
             return
         record = await self.ledger.read(job_id)
         with correlation_scope(record.job.correlation_id):
@@ -191,11 +174,11 @@ class Worker:
                 async with StepHeartbeat(
                     self.ledger, job_id, step, claim, self.settings.job_lease, self.on_sign_of_life
                 ) as heartbeat:
-                    await work(record, started, heartbeat)
+                    await self._work(step, record, started, heartbeat)
             except StepStoppedError as stopped:
                 _log.info("%s of job %s stops: %s", step, job_id, stopped)
                 if not await self._is_lost(record) and not stopped.lost:
-                    await self.sender.publish(job_id, record.carrier)
+                    await self.sender.send(job_id, PUBLISH, record.carrier)
             except JobNotFoundError:
                 await self._is_lost(record)
             except _STARTS_AGAIN_AFTER as error:
@@ -241,6 +224,15 @@ class Worker:
         except CatalogSyncError as error:
             _log.warning("the claim of %s is left to expire: %s", step, error)
 
+    async def _work(self, step: str, record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
+        number = number_of(step)
+        if number is not None:
+            await self._fetch(record, number, started, heartbeat)
+        elif step == PLAN:
+            await self._plan(record, started, heartbeat)
+        else:
+            await self._publish(record, started, heartbeat)
+
     async def _plan(self, record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
         job_id = record.job.id
         lease = await adopt_lease(self.store, record.distributed_sync())
@@ -270,9 +262,9 @@ class Worker:
         stands = await self.ledger.read(job_id)  # another attempt may have been first
         _log.info("sync %s: %d scopes are fetched for %s", job_id, len(stands.scopes), request.kind.value)
         for number in range(len(stands.scopes)):
-            await self.sender.fetch(job_id, number, stands.carrier, every=self.settings.job_lease)
+            await self.sender.send(job_id, step_of(number), stands.carrier, every=self.settings.job_lease)
         if not stands.scopes:
-            await self.sender.publish(job_id, stands.carrier)
+            await self.sender.send(job_id, PUBLISH, stands.carrier)
 
     async def _scopes(
         self, asked: SyncRequest, request: SyncRequest, previous: Previous | None, started: Started
@@ -308,7 +300,7 @@ class Worker:
         job_id, scope = record.job.id, record.scopes[number]
         heartbeat.note(number, GroupProgress(scope, "running"))
         ttl = int(self.settings.sync_deadline) + PART_MARGIN
-        staging = self.store.part(f"part.{job_id}.{number}.{secrets.token_hex(4)}", ttl=ttl)
+        staging = self.store.begin(f"part.{job_id}.{number}.{secrets.token_hex(4)}", ttl=ttl)
         before = dataclasses.replace(self.supplier.counts)
         kept = False
         try:
@@ -327,7 +319,7 @@ class Worker:
             if not kept:
                 await staging.discard()
         if ready:
-            await self.sender.publish(job_id, record.carrier)
+            await self.sender.send(job_id, PUBLISH, record.carrier)
 
     async def _fetched(
         self, record: Record, number: int, started: Started, heartbeat: StepHeartbeat, staging: Staging
@@ -339,21 +331,14 @@ class Worker:
             heartbeat.note(number, GroupProgress(scope, "running", progress.bundles))
 
         fetch = self._new_fetch(started, on_progress)
-        timeout = asyncio.timeout(max(0.0, started.left))
         try:
             lease = await adopt_lease(self.store, record.distributed_sync())
             if isinstance(lease, LockHolder):
                 raise LockLostError("the sync has no lock")
-            async with lease.hold(release=False), timeout:
+            async with lease.hold(release=False), within_deadline(started.left, self.settings.sync_deadline):
                 return await self._part(record.request.kind, scope, fetch, staging)
         except _STARTS_AGAIN_AFTER:
             raise
-        except TimeoutError as error:
-            if not timeout.expired():
-                raise
-            late = SyncDeadlineError(f"the sync did not end within {self.settings.sync_deadline:g} s")
-            late.__cause__ = error
-            return Part(error=late)
         except CatalogSyncError as error:
             _log.warning("%s failed: %s", scope, error)
             return Part(error=error)
@@ -417,15 +402,16 @@ class Worker:
         try:
             for part in (await self.ledger.parts(record.job.id)).values():
                 if part.version is not None:
-                    await self.store.part(part.version, ttl=PART_MARGIN).discard()
+                    await self.store.begin(part.version, ttl=PART_MARGIN).discard()
         except CatalogSyncError as error:
             _log.warning("after sync %s: %s", record.job.id, error)
 
-    async def _bury(self, job_id: str, step: str, number: int | None) -> None:
+    async def _bury(self, job_id: str, step: str) -> None:
         """A step that never comes to an end is put aside, and its job goes on without it or ends."""
         record = await self.ledger.read(job_id)
         with correlation_scope(record.job.correlation_id):
             error = PoisonedStepError(f"{step} was started {MAX_STARTS} times without finishing")
+            number = number_of(step)
             scope = None if number is None else record.scopes[number]
             await self.ledger.add_dead_letter(
                 dead_letter(
@@ -446,7 +432,7 @@ class Worker:
             progress = GroupProgress(scope, "failed", 0, error_info(error).to_json())
             _, ready = await self.ledger.finish(job_id, number, Part(error=error), progress)
             if ready:
-                await self.sender.publish(job_id, record.carrier)
+                await self.sender.send(job_id, PUBLISH, record.carrier)
 
     def _new_fetch(self, started: Started, on_progress: Callable[[Progress], None] | None) -> Fetch:
         return Fetch(

@@ -183,9 +183,8 @@ async def test_listening_to_the_jobs_starts_again_after_a_failure(
         return changes()
 
     monkeypatch.setattr(world.jobs, "changes", fails_twice)
-    hub = events.Hub(world.jobs, lambda job: job.to_json(), max_streams=1)
     told: list[Job] = []
-    hub.on_change(told.append)
+    hub = events.Hub(world.jobs, lambda job: job.to_json(), told.append, max_streams=1)
     listening = asyncio.create_task(hub.listen())
     async with asyncio.timeout(60):
         while len(world.jobs._watchers) < 2:

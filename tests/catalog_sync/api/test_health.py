@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from catalog_sync.api import health
 from catalog_sync.domain.models import GroupMeta
 from support.api_world import CATALOGUE, ApiWorld, NoAlerts, api_world
 from support.published import AS_OF
@@ -87,7 +91,10 @@ async def test_alerts_that_could_not_be_delivered_degrade(world: ApiWorld) -> No
     assert found["alerts"] == {"status": "degraded", "incidents": 1, "outbox": 3, "dead_letters": 1}
 
 
-async def test_a_hanging_check_gets_50_ms(world: ApiWorld) -> None:
+async def test_a_hanging_check_is_waited_for_no_longer_than_its_limit(
+    world: ApiWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "FIRST_WAIT", 0.01)
     world.store.hanging = True
     world.clock.passed += 10
     world.live.refresh()
@@ -97,6 +104,45 @@ async def test_a_hanging_check_gets_50_ms(world: ApiWorld) -> None:
     assert (status, verdict) == (200, "degraded")
     assert found["store"]["detail"] == "the store has not answered recently"
     assert found["supplier"]["detail"] == "the breakers cannot be read"
+
+
+class SlowAlerts(NoAlerts):
+    """Answers after many rounds of a busy event loop."""
+
+    async def overview(self) -> Mapping[str, Any]:
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return await super().overview()
+
+
+async def test_the_first_look_waits_for_an_answer(world: ApiWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "WAIT", 0.0)
+    world.api.health.alerts = SlowAlerts()
+    assert (await checks(world))[1] == "healthy"
+
+
+async def test_so_does_one_when_the_last_answer_is_too_old_to_be_shown() -> None:
+    now = 0.0
+    alerts = health._LastAnswer("alerts", SlowAlerts().overview, lambda: now)
+    await alerts.asking()
+    assert alerts.is_from_the_last(health.TRUSTED_FOR)
+    now = health.TRUSTED_FOR
+    assert not alerts.is_from_the_last(health.TRUSTED_FOR)
+    assert "did not answer" in alerts.last()["error"]["message"]
+    await alerts.asking()
+    assert alerts.last()["set_up"] is False
+
+
+async def test_what_gave_no_answer_is_named(world: ApiWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(NoAlerts):
+        async def overview(self) -> Mapping[str, Any]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    monkeypatch.setattr(health, "FIRST_WAIT", 0.01)
+    world.api.health.alerts = Silent()
+    shown = (await world.http.get("/overview")).json()["alerts"]["error"]["message"]
+    assert shown == "the records of incidents did not answer within 0.01 s"
 
 
 async def test_a_stopping_process_is_not_ready(world: ApiWorld) -> None:

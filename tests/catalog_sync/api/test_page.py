@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from catalog_sync.api.page import POLICY
+from catalog_sync.api.pages.frame import POLICY
 from support.api_server import TOKEN, ApiProcess, running_api
 from support.browser import Browser, running_chromium
 from support.cli import Supplier, running_supplier

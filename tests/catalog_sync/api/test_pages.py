@@ -16,9 +16,9 @@ import pytest
 from catalog_sync.alerts import CatalogAlerts
 from catalog_sync.alerts.overview import KeptAlerts, incident
 from catalog_sync.alerts.service import config, open_store
-from catalog_sync.api.page import POLICY
 from catalog_sync.api.pages import incidents, system
 from catalog_sync.api.pages.chart import chart, days
+from catalog_sync.api.pages.frame import POLICY
 from catalog_sync.api.pages.parts import Known
 from catalog_sync.domain.errors import CacheConnectionError, SupplierUnavailableError
 from catalog_sync.domain.models import Outcome, SyncRequest

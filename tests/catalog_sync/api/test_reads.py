@@ -13,7 +13,7 @@ import pytest
 from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import GroupMeta
 from support.api_world import CATALOGUE, ApiWorld, api_world
-from support.published import AS_OF, make_bundle, make_meta
+from support.published import AS_OF, lines_of, make_bundle, make_meta
 
 PT = ["esim_1GB_7D_PT_V2", "esim_3GB_30D_PT_V2"]
 
@@ -191,7 +191,7 @@ async def test_the_snapshot_is_served_where_the_store_never_answered(tmp_path: P
         assert nothing.json()["type"] == "urn:catalog-sync:problem:catalog_unavailable"
         index = CatalogueIndex()
         stored = [index.add(bundle) for bundle in CATALOGUE]
-        await world.snapshot.write(make_meta("v7", index), stored)
+        await world.snapshot.write_version(make_meta("v7", index), lines_of(stored))
         world.store.failing = True
         await world.refresh()
         answer = await world.http.get("/bundles/esim_1GB_7D_PT_V2")

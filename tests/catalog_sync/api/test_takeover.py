@@ -20,7 +20,7 @@ from catalog_sync.domain.models import Bundle
 from catalog_sync.store.reader import Query
 from catalog_sync.store.staging import decode, encode
 from support.api_world import ApiWorld, api_world
-from support.published import make_bundle, make_meta
+from support.published import lines_of, make_bundle, make_meta
 from support.turns import Turns
 
 PLANS = {name: make_bundle(name) for name in "abcdef"}
@@ -93,7 +93,7 @@ async def test_one_that_is_damaged_meanwhile_is_not_hidden_by_the_copy(world: Ap
 async def test_what_a_snapshot_served_is_replaced_as_a_whole(tmp_path: Path, decoded: list[str]) -> None:
     async with api_world(tmp_path) as world:
         meta, bundles = world.store.versions["v1"]
-        await world.snapshot.write(meta, bundles)
+        await world.snapshot.write_version(meta, lines_of(bundles))
     async with api_world(tmp_path, catalogue=False) as world:
         sources = [world.live.source]
         decoded.clear()

@@ -13,7 +13,7 @@ from catalog_sync.domain.models import ErrorInfo, Outcome, SyncReport
 from catalog_sync.domain.times import rfc3339
 from catalog_sync.history import KEPT, History, SyncRecord, TraceFiles
 from catalog_sync.history.files import DatedFiles
-from catalog_sync.history.history import MAX_AGE, SYNCS
+from catalog_sync.history.history import MAX_AGE, REDIS_PAUSE, SYNCS
 from catalog_sync.observability.traces import SpanRecord
 from catalog_sync.settings.settings import Settings
 from support.redis_server import RedisServer
@@ -113,6 +113,37 @@ async def test_what_redis_does_not_take_is_kept_in_the_state_folder(tmp_path: Pa
         assert [record.correlation_id for record in found.syncs] == [f"{2:032x}"]
         assert not found.complete
         assert [each.span_id for each in await history.traces.get(f"{1:032x}")] == [f"{1:016x}"]
+
+
+class SilentRedis:
+    """Counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def _ask(self, *_: Any) -> Any:
+        self.asked += 1
+        raise TimeoutError
+
+    zrevrange = hgetall = transaction = _ask
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def test_a_redis_that_did_not_answer_is_not_asked_again_at_once(tmp_path: Path) -> None:
+    now, silent = 0.0, SilentRedis()
+    both = settings(tmp_path, REDIS_URL="redis://127.0.0.1:9/0")
+    with History(both, "catalog-sync", clock=lambda: now) as history:
+        history._redis = silent
+        assert not history.latest().complete
+        assert not history.days().complete
+        history._keep(ended(0))
+        assert silent.asked == 1
+        assert kept(history) == [f"{1:032x}"]
+        now = REDIS_PAUSE
+        assert not history.latest().complete
+        assert silent.asked == 2
 
 
 def test_a_disk_that_takes_nothing_is_logged_and_nothing_is_raised(

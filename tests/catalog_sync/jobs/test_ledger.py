@@ -9,7 +9,7 @@ import pytest
 
 from catalog_sync.domain.errors import AuthenticationError, NotFoundError
 from catalog_sync.domain.models import Outcome, SyncKind
-from catalog_sync.jobs import GroupProgress, JobNotFoundError, JobStatus
+from catalog_sync.jobs import JobNotFoundError, JobStatus
 from catalog_sync.jobs.keys import DEAD, WORKER_PREFIX, JobKeys
 from catalog_sync.jobs.ledger import KEPT_JOBS, MAX_STARTS, JobLedger, Started
 from catalog_sync.jobs.overview import overview
@@ -17,6 +17,7 @@ from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.store.catalog_store import CatalogStore
 from catalog_sync.store.client import GuardedRedis
 from catalog_sync.store.lock import LockLease
+from catalog_sync.sync.progress import GroupProgress
 from catalog_sync.sync.shared.staged import Part
 from support.job_records import CORRELATION, LATER, NOW, fields, finish, job_id, planned, start
 from support.redis_server import RedisServer
@@ -182,16 +183,16 @@ async def test_a_job_that_has_begun_is_not_ended_as_a_queued_one(ledger: JobLedg
 async def test_the_lock_goes_with_the_job_that_owns_it(ledger: JobLedger, store: CatalogStore) -> None:
     await planned(ledger, "A")
     ticket = (await ledger.read(job_id())).distributed_sync()
-    assert isinstance(await store.acquire_lock(CORRELATION, shared=ticket.lock_owner), LockLease)
+    assert isinstance(await store.lock.acquire(CORRELATION, shared=ticket.lock_owner), LockLease)
     await ledger.end(job_id(), JobStatus.FINISHED, Outcome.COMPLETE, {}, finished_at=LATER)
-    assert await store.lock_holder() is None
+    assert await store.lock.holder() is None
 
 
 async def test_the_lock_of_another_run_is_left_alone(ledger: JobLedger, store: CatalogStore) -> None:
     await planned(ledger, "A")
-    await store.acquire_lock("d" * 32)
+    await store.lock.acquire("d" * 32)
     await ledger.end(job_id(), JobStatus.FINISHED, Outcome.SKIPPED_LOCKED, {}, finished_at=LATER)
-    assert await store.lock_holder() is not None
+    assert await store.lock.holder() is not None
 
 
 async def test_a_message_is_sent_by_one_of_those_who_want_to(ledger: JobLedger) -> None:

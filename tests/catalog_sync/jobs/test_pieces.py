@@ -119,7 +119,7 @@ async def test_a_lease_that_another_run_has_is_lost(store: CatalogStore, redis_s
     first = await adopt_lease(store, distributed())
     assert isinstance(first, LockLease)
     redis_server.command("DEL", "{cat}:lock")
-    await store.acquire_lock("d" * 32)
+    await store.lock.acquire("d" * 32)
     with pytest.raises(LockLostError, match="ran out"):
         await adopt_lease(store, distributed(first.token))
 
@@ -133,7 +133,7 @@ async def test_a_publication_of_another_run_between_two_steps_ends_the_sync(
     await publish(store, "other", [make_bundle("a")])
     with pytest.raises(LockLostError, match="has published"):
         await adopt_lease(store, distributed(first.token))
-    assert await store.lock_holder() is None
+    assert await store.lock.holder() is None
 
 
 async def test_one_version_at_most_is_published_under_a_receipt(store: CatalogStore) -> None:
@@ -175,8 +175,8 @@ async def test_a_late_step_of_a_job_that_ended_does_not_take_the_lock(
     with pytest.raises(SyncEndedError):
         await adopt_lease(store, job_ticket(token))
 
-    assert await store.lock_holder() is None
-    assert isinstance(await store.acquire_lock("d" * 32), LockLease)
+    assert await store.lock.holder() is None
+    assert isinstance(await store.lock.acquire("d" * 32), LockLease)
 
 
 async def test_a_renewal_after_the_end_of_its_job_extends_nothing(
@@ -196,4 +196,4 @@ async def test_a_renewal_after_the_end_of_its_job_extends_nothing(
 async def test_a_job_whose_record_is_lost_gets_no_lock(store: CatalogStore) -> None:
     with pytest.raises(SyncEndedError, match="gone"):
         await adopt_lease(store, job_ticket(7))
-    assert await store.lock_holder() is None
+    assert await store.lock.holder() is None

@@ -12,18 +12,21 @@ import pytest
 from catalog_sync.domain.errors import RateLimitError
 from catalog_sync.domain.models import LockHolder, Outcome, SyncKind, SyncRequest
 from catalog_sync.jobs.keys import JobKeys
-from catalog_sync.jobs.port import GroupProgress, Job, JobStatus
+from catalog_sync.jobs.port import Job, JobStatus
 from catalog_sync.jobs.records import (
     NO_CORRELATION_ID,
+    PLAN,
+    PUBLISH,
     dead_letter,
+    number_of,
     progress_field,
-    progress_json,
     read_record,
     record_fields,
     shown_job,
     step_of,
 )
 from catalog_sync.store.errors import CorruptEntryError
+from catalog_sync.sync.progress import GroupProgress
 from catalog_sync.sync.shared.distributed import DistributedSync
 from catalog_sync.sync.shared.failures import error_to_json
 from support.job_records import CORRELATION, LATER, NOW, job_id
@@ -43,8 +46,8 @@ LATE = {
     "missing": "0",
     "token": "7",
     "cancel": "1",
-    "group:0": progress_json(GroupProgress("a", "ok", 12)),
-    "group:1": progress_json(GroupProgress("b", "failed", 0, {"type": "timeout"})),
+    "group:0": json.dumps(GroupProgress("a", "ok", 12)),
+    "group:1": json.dumps(GroupProgress("b", "failed", 0, {"type": "timeout"})),
     "report": json.dumps(REPORT),
     "refused_by": json.dumps(HOLDER.to_json()),
     "fatal": json.dumps(error_to_json(RateLimitError("slower", retry_after=30.0))),
@@ -99,7 +102,7 @@ class TestARecord:
         assert record.fatal["message"] == "slower"
 
     def test_shows_a_group_by_its_name_in_the_plan(self) -> None:
-        found = read_record(job_id(), raw({**LATE, "group:0": progress_json(GroupProgress("else", "ok", 1))}))
+        found = read_record(job_id(), raw({**LATE, "group:0": json.dumps(GroupProgress("else", "ok", 1))}))
         assert found.job.groups[0] == GroupProgress("a", "ok", 1)
 
     def test_may_have_empty_fields_where_nothing_is_known(self) -> None:
@@ -128,11 +131,12 @@ class TestARecord:
 
     def test_names_its_steps_and_their_progress(self) -> None:
         assert (step_of(3), progress_field(3)) == ("fetch-3", "group:3")
+        assert [number_of(step) for step in (PLAN, step_of(0), step_of(12), PUBLISH)] == [None, 0, 12, None]
 
     def test_keeps_the_progress_of_a_group(self) -> None:
-        assert json.loads(progress_json(GroupProgress("a", "ok", 12))) == ["a", "ok", 12, None]
+        assert json.loads(json.dumps(GroupProgress("a", "ok", 12))) == ["a", "ok", 12, None]
         failed = GroupProgress("a", "failed", 0, {"type": "timeout"})
-        assert json.loads(progress_json(failed)) == ["a", "failed", 0, {"type": "timeout"}]
+        assert json.loads(json.dumps(failed)) == ["a", "failed", 0, {"type": "timeout"}]
 
 
 DAMAGE: dict[str, Any] = {

@@ -38,14 +38,8 @@ class Sent:
     async def waiting(self) -> int:
         return self._waiting
 
-    async def plan(self, job: str, carrier: Any = None, *, every: float = 0) -> None:
-        self.steps.append(PLAN)
-
-    async def fetch(self, job: str, number: int, carrier: Any, *, every: float = 0) -> None:
-        self.steps.append(step_of(number))
-
-    async def publish(self, job: str, carrier: Any, *, every: float = 0) -> None:
-        self.steps.append(PUBLISH)
+    async def send(self, job_id: str, step: str, carrier: Any = None, *, every: float = 0) -> None:
+        self.steps.append(step)
 
 
 @pytest.fixture
@@ -182,7 +176,7 @@ async def test_a_lock_that_another_run_took_meanwhile_ends_the_sync(
 ) -> None:
     await held(ledger, store)
     redis_server.command("DEL", "{cat}:lock")
-    await store.acquire_lock("d" * 32)
+    await store.lock.acquire("d" * 32)
     await look(ledger, store, sent)
     fatal = (await ledger.read(job_id())).fatal
     assert fatal is not None
@@ -197,7 +191,7 @@ async def test_a_lock_that_is_free_is_not_acquired_by_the_sweep(
     await held(ledger, store)
     redis_server.command("DEL", "{cat}:lock")
     await look(ledger, store, sent)
-    assert await store.lock_holder() is None
+    assert await store.lock.holder() is None
     assert (await ledger.read(job_id())).fatal is None
 
 
@@ -217,7 +211,7 @@ async def test_a_job_that_ends_while_the_sweep_looks_at_it_leaves_the_lock_free(
     monkeypatch.setattr(ledger, "active", ends_then)
     await look(ledger, store, sent)
 
-    assert isinstance(await store.acquire_lock("d" * 32), LockLease)
+    assert isinstance(await store.lock.acquire("d" * 32), LockLease)
 
 
 async def test_a_job_whose_record_cannot_be_read_is_ended_and_reported_once(
@@ -254,7 +248,7 @@ async def test_a_record_that_is_none_is_ended_and_reported_under_a_new_id(
 async def held(ledger: JobLedger, store: CatalogStore) -> LockLease:
     """The lock of the job, with a plan that knows its token."""
     owner = SharedOwner(f"job:{job_id()}", "2026-11-24T02:00:00.000Z")
-    lease = await store.acquire_lock(CORRELATION, shared=owner)
+    lease = await store.lock.acquire(CORRELATION, shared=owner)
     assert isinstance(lease, LockLease)
     await planned(ledger, "A", token=lease.token)
     return lease

@@ -17,7 +17,7 @@ from catalog_sync.store.checksums import Total, checksum
 from catalog_sync.store.errors import CorruptEntryError, VersionGoneError
 from catalog_sync.store.keys import META_CHECKSUMS_PREFIX, META_DIGEST, META_MANIFEST, VersionKeys
 from catalog_sync.store.reader import CatalogReader, Query
-from support.published import make_bundle, publish
+from support.published import lines_of, make_bundle, publish
 from support.redis_server import RedisServer
 
 pytestmark = pytest.mark.fault("S11")
@@ -47,7 +47,7 @@ async def _damaged(store: CatalogStore, tmp_path: Path) -> None:
 async def two(store: CatalogStore, tmp_path: Path) -> CatalogStore:
     await publish(store, "v1", CHEAPER)
     meta = await publish(store, "v2", BUNDLES)
-    await Snapshot(tmp_path / "state").write(meta, BUNDLES)
+    await Snapshot(tmp_path / "state").write_version(meta, lines_of(BUNDLES))
     return store
 
 
@@ -139,7 +139,7 @@ async def test_a_snapshot_is_not_made_of_damaged_rows(two: CatalogStore, server:
     server.command("HSET", V2.bundles, "a", server.command("HGET", V1.bundles, "a"))
     snapshot = Snapshot(tmp_path / "state")
     with pytest.raises(CorruptEntryError):
-        await snapshot.write_version(await two.meta("v2"), two)
+        await snapshot.write_version(await two.meta("v2"), two.iter_lines("v2"))
     found = await snapshot.load()
     assert found is not None
     assert list(found.bundles()) == BUNDLES

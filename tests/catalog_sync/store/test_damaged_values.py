@@ -38,7 +38,7 @@ from catalog_sync.store.reader import CatalogReader, Query
 from catalog_sync.store.traces import SharedTraces, push_failed
 from otel_resilience.alerting import RedisStore
 from support.job_records import fields, finish, job_id, planned
-from support.published import make_bundle, publish, quick_policy
+from support.published import lines_of, make_bundle, publish, quick_policy
 from support.redis_server import RedisServer
 from support.settings import make_settings
 from support.sync_reports import report
@@ -82,11 +82,7 @@ class NoSender:
     async def waiting(self) -> int:
         return 0
 
-    async def plan(self, *_: Any, **__: Any) -> None: ...
-
-    async def fetch(self, *_: Any, **__: Any) -> None: ...
-
-    async def publish(self, *_: Any, **__: Any) -> None: ...
+    async def send(self, *_: Any, **__: Any) -> None: ...
 
 
 @dataclasses.dataclass
@@ -126,8 +122,8 @@ async def _fill(world: World) -> None:
     async with open_store(world.settings, quick_policy()) as store:
         await publish(store, "v0", EARLIER, as_of=rfc3339(NOW - 3000))
         meta = await publish(store, "v1", CATALOGUE.values(), as_of=rfc3339(NOW - 60))
-        await Snapshot(world.state_dir).write(meta, CATALOGUE.values())
-        await store.acquire_lock("ab" * 16)
+        await Snapshot(world.state_dir).write_version(meta, lines_of(CATALOGUE.values()))
+        await store.lock.acquire("ab" * 16)
         ledger = JobLedger(store.redis)
         for number in (2, 3):
             await ledger.submit(job_id(number), fields())
@@ -288,7 +284,7 @@ async def _readers(world: World, store: CatalogStore, key: bytes) -> None:
     typed: list[Callable[[], Awaitable[Any]]] = [
         store.current,
         store.has_published,
-        store.lock_holder,
+        store.lock.holder,
         lambda: store.load_index("v1"),
     ]
     typed += [lambda: store.values("v1", "countries"), lambda: store.receipt("x")]

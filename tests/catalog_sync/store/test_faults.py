@@ -7,7 +7,9 @@ import os
 import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import fakeredis
 import pytest
 
 from catalog_sync.domain.errors import (
@@ -17,6 +19,7 @@ from catalog_sync.domain.errors import (
     ConfigurationError,
 )
 from catalog_sync.store import CatalogStore, CorruptEntryError, open_store
+from catalog_sync.store.client import GuardedRedis
 from otel_resilience import CircuitBreakerConfig, Policy
 from support.published import make_bundle, publish, quick_policy, store_settings
 from support.redis_server import RedisServer, free_port
@@ -183,6 +186,35 @@ async def test_f45_a_slow_redis_is_given_up_after_the_attempt_timeout(server: Re
         finally:
             server.resume()
         await store.ping()
+
+
+class NotesDeadlines(Policy):
+    """Runs nothing: answers, or does not."""
+
+    answers = False
+
+    def __init__(self) -> None:
+        super().__init__("redis")
+        self.deadlines: list[float | None] = []
+
+    async def execute(self, operation: Any, *_: Any, **options: Any) -> Any:  # type: ignore[override]
+        self.deadlines.append(options["deadline"])
+        if not self.answers:
+            raise TimeoutError
+        return await operation()
+
+
+async def test_the_first_answer_is_waited_for_no_longer_than_asked_the_others_as_the_policy_says() -> None:
+    policy = NotesDeadlines()
+    redis = GuardedRedis(fakeredis.FakeAsyncRedis(), policy, first_answer=1.5)
+    for deadline in (None, 0.5, 4.0):
+        with pytest.raises(CacheConnectionError):
+            await redis.call("ask", lambda client: client.ping(), deadline=deadline)
+    policy.answers = True
+    for deadline in (None, None, 4.0):
+        await redis.call("ask", lambda client: client.ping(), deadline=deadline)
+    assert policy.deadlines == [1.5, 0.5, 1.5, 1.5, None, 4.0]
+    await redis.aclose()
 
 
 async def test_an_open_circuit_is_told_as_such(tmp_path: Path) -> None:

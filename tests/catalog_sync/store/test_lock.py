@@ -33,11 +33,11 @@ async def test_a_second_run_is_told_who_holds_the_lock_and_since_when(server: Re
     settings = store_settings(tmp_path, server.url)
     async with open_store(settings, quick_policy(), wall_clock=lambda: 1_795_485_600.5) as store:
         lease = await lease_of(store, "a" * 32)
-        busy = await store.acquire_lock("b" * 32)
+        busy = await store.lock.acquire("b" * 32)
         assert isinstance(busy, LockHolder)
         assert (busy.owner, busy.since, busy.correlation_id) == (lease.owner, "2026-11-24T02:00:00.500Z", "a" * 32)
         assert 29 < busy.ttl_s <= 30
-        seen = await store.lock_holder()
+        seen = await store.lock.holder()
         assert seen is not None
         assert seen.owner == lease.owner
 
@@ -49,12 +49,12 @@ async def test_a_lock_that_would_never_expire_does_so_after_a_lease(
     async with short_lock(server, tmp_path, 0.3) as store:
         server.command("SET", LOCK, held)
         with contextlib.suppress(CorruptEntryError):
-            assert isinstance(await store.acquire_lock("b" * 32), LockHolder)
+            assert isinstance(await store.lock.acquire("b" * 32), LockHolder)
         assert 0 < server.command("PTTL", LOCK) <= 300
         async with asyncio.timeout(60):
             while server.command("EXISTS", LOCK):
                 await asyncio.sleep(0.02)
-        assert isinstance(await store.acquire_lock("b" * 32), LockLease)
+        assert isinstance(await store.lock.acquire("b" * 32), LockLease)
 
 
 async def test_holding_renews_and_the_end_frees(server: RedisServer, tmp_path: Path) -> None:
@@ -62,8 +62,8 @@ async def test_holding_renews_and_the_end_frees(server: RedisServer, tmp_path: P
         lease = await lease_of(store)
         async with lease.hold():
             await asyncio.sleep(0.7)
-            assert isinstance(await store.acquire_lock("b" * 32), LockHolder)
-        assert await store.lock_holder() is None
+            assert isinstance(await store.lock.acquire("b" * 32), LockHolder)
+        assert await store.lock.holder() is None
         assert not lease.lost
 
 
@@ -85,7 +85,7 @@ async def test_a_lost_lease_cancels_the_work_and_the_next_owner_has_a_higher_tok
         other = others[0]
         assert lease.lost
         assert other.token > lease.token
-        holder = await store.lock_holder()
+        holder = await store.lock.holder()
         assert holder is not None
         assert holder.owner == other.owner
         assert (await lease.renew(), await lease.release()) == (False, False)
@@ -142,7 +142,7 @@ async def test_cancellation_passes_and_frees_the_lock(store: CatalogStore) -> No
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await store.lock_holder() is None
+    assert await store.lock.holder() is None
 
 
 async def test_an_error_of_the_work_passes_and_frees_the_lock(store: CatalogStore) -> None:
@@ -150,13 +150,13 @@ async def test_an_error_of_the_work_passes_and_frees_the_lock(store: CatalogStor
     with pytest.raises(ValueError, match="of the work"):
         async with lease.hold():
             raise ValueError("of the work")
-    assert await store.lock_holder() is None
+    assert await store.lock.holder() is None
 
 
 async def test_domain_4_1_a_lock_that_cannot_be_asked_is_an_error_and_not_busy(tmp_path: Path) -> None:
     async with open_store(store_settings(tmp_path, "redis://127.0.0.1:1/0"), quick_policy()) as store:
         with pytest.raises(CacheConnectionError):
-            await store.acquire_lock("a" * 32)
+            await store.lock.acquire("a" * 32)
 
 
 class LosesFirstAnswers(Policy):
@@ -275,6 +275,6 @@ async def test_a_renewal_never_acquires(store: CatalogStore, server: RedisServer
     assert not await lease.renew()
     with pytest.raises(LockLostError):
         await lease.confirm()
-    assert await store.lock_holder() is None
-    assert await store.renew_lock("a" * 32, SharedOwner("job:a", "2026-11-24T02:00:00.000Z")) == "free"
-    assert await store.lock_holder() is None
+    assert await store.lock.holder() is None
+    assert await store.lock.renew("a" * 32, SharedOwner("job:a", "2026-11-24T02:00:00.000Z")) == "free"
+    assert await store.lock.holder() is None

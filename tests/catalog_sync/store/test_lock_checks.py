@@ -90,7 +90,7 @@ async def test_whoever_holds_it_gets_the_same_token_for_another_full_lease(
 async def test_another_one_learns_who_holds_it_and_for_how_long(store: CatalogStore, server: RedisServer) -> None:
     lease = await lease_of(store, "a" * 32)
     server.command("PEXPIRE", LOCK, 15_000)
-    busy = await store.acquire_lock("b" * 32)
+    busy = await store.lock.acquire("b" * 32)
     assert isinstance(busy, LockHolder)
     assert busy.owner == lease.owner
     assert 5 < busy.ttl_s <= 15
@@ -99,8 +99,8 @@ async def test_another_one_learns_who_holds_it_and_for_how_long(store: CatalogSt
 @pytest.mark.parametrize("status", ["queued", "running"])
 async def test_a_job_under_way_gets_the_lock(store: CatalogStore, server: RedisServer, status: str) -> None:
     server.command("HSET", RECORD, "status", status)
-    assert isinstance(await store.acquire_lock("a" * 32, shared=job()), LockLease)
-    assert await store.renew_lock("a" * 32, job()) == "ok"
+    assert isinstance(await store.lock.acquire("a" * 32, shared=job()), LockLease)
+    assert await store.lock.renew("a" * 32, job()) == "ok"
 
 
 @pytest.mark.parametrize("status", ["complete", "cancelled", None])
@@ -114,9 +114,9 @@ async def test_a_job_that_is_over_or_gone_gets_and_keeps_no_lock(
         server.command("HSET", RECORD, "status", status)
     server.command("PEXPIRE", LOCK, 15_000)
     with pytest.raises(SyncEndedError) as caught:
-        await store.acquire_lock("a" * 32, shared=job())
+        await store.lock.acquire("a" * 32, shared=job())
     assert caught.value.context["status"] == (status or "gone")
-    assert await store.renew_lock("a" * 32, job()) == "ended"
+    assert await store.lock.renew("a" * 32, job()) == "ended"
     assert server.command("PTTL", LOCK) <= 15_000
 
 
@@ -128,7 +128,7 @@ async def test_a_lost_lock_is_not_taken_back_after_another_run_has_published(
     server.command("DEL", LOCK)
     server.command("SET", FENCE, before.token + 1)
     with pytest.raises(StaleFenceError) as caught:
-        await store.acquire_lock("a" * 32, shared=job(before.token))
+        await store.lock.acquire("a" * 32, shared=job(before.token))
     assert caught.value.context["highest"] == before.token + 1
     assert not server.command("EXISTS", LOCK)
 
@@ -159,9 +159,9 @@ async def test_an_owner_without_a_record_is_refused_too_after_another_publicatio
 ) -> None:
     server.command("SET", FENCE, 1000)
     with pytest.raises(StaleFenceError):
-        await store.acquire_lock("a" * 32, shared=SharedOwner("job:a", SINCE, token=999))
+        await store.lock.acquire("a" * 32, shared=SharedOwner("job:a", SINCE, token=999))
     assert isinstance(
-        await store.acquire_lock("a" * 32, shared=SharedOwner("job:a", SINCE, token=1000)),
+        await store.lock.acquire("a" * 32, shared=SharedOwner("job:a", SINCE, token=1000)),
         LockLease,
     )
 
@@ -183,7 +183,7 @@ async def test_renewing_extends_the_lease_to_its_full_length(store: CatalogStore
 async def test_renewing_does_not_extend_the_lease_of_another_run(store: CatalogStore, server: RedisServer) -> None:
     await lease_of(store, "b" * 32)
     server.command("PEXPIRE", LOCK, 15_000)
-    assert await store.renew_lock("a" * 32, SharedOwner("job:a", SINCE)) == "lost"
+    assert await store.lock.renew("a" * 32, SharedOwner("job:a", SINCE)) == "lost"
     assert server.command("PTTL", LOCK) <= 15_000
 
 
@@ -200,7 +200,7 @@ async def test_giving_back_frees_our_lock_and_no_other(store: CatalogStore, serv
 
 
 async def test_renewing_a_free_lock_says_so_and_leaves_it_free(store: CatalogStore, server: RedisServer) -> None:
-    assert await store.renew_lock("a" * 32, SharedOwner("job:a", SINCE)) == "free"
+    assert await store.lock.renew("a" * 32, SharedOwner("job:a", SINCE)) == "free"
     assert not server.command("EXISTS", LOCK)
 
 
@@ -208,6 +208,6 @@ async def test_the_smallest_token_is_a_publication_and_none_is_not(store: Catalo
     owner = SharedOwner("job:a", SINCE, token=0)
     server.command("SET", FENCE, 1)
     with pytest.raises(StaleFenceError):
-        await store.acquire_lock("a" * 32, shared=owner)
+        await store.lock.acquire("a" * 32, shared=owner)
     server.command("DEL", FENCE)
-    assert isinstance(await store.acquire_lock("a" * 32, shared=owner), LockLease)
+    assert isinstance(await store.lock.acquire("a" * 32, shared=owner), LockLease)

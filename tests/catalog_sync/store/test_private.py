@@ -60,7 +60,7 @@ def finish(process: subprocess.Popen[str], *, kill: bool = False) -> None:
 
 
 async def server_pid(store: CatalogStore) -> int:
-    info = await store._redis.call("info", lambda client: client.info("server"))
+    info = await store.redis.call("info", lambda client: client.info("server"))
     return int(info["process_id"])
 
 

@@ -253,7 +253,7 @@ async def test_an_error_of_the_copy_is_not_taken_for_an_old_server(store: Catalo
 
 
 async def test_what_is_staged_expires_after_the_time_of_its_part(store: CatalogStore, server: RedisServer) -> None:
-    part = store.part("v1", ttl=50)
+    part = store.begin("v1", ttl=50)
     await part.put([make_bundle("a"), make_bundle("b")])
     key = VersionKeys("v1").bundles
     assert server.command("HLEN", key) == 2

@@ -14,7 +14,7 @@ from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import Bundle, CatalogueMeta
 from catalog_sync.store import CatalogStore, Snapshot
 from catalog_sync.store.errors import CorruptEntryError
-from support.published import make_bundle, make_meta, publish
+from support.published import lines_of, make_bundle, make_meta, publish
 
 
 def catalogue(version: str, count: int) -> tuple[CatalogueMeta, list[Bundle]]:
@@ -26,7 +26,8 @@ def catalogue(version: str, count: int) -> tuple[CatalogueMeta, list[Bundle]]:
 async def written(directory: Path, *versions: str, count: int = 2500) -> Snapshot:
     snapshot = Snapshot(directory, wall_clock=lambda: 77.0)
     for version in versions:
-        await snapshot.write(*catalogue(version, count))
+        meta, bundles = catalogue(version, count)
+        await snapshot.write_version(meta, lines_of(bundles))
     return snapshot
 
 
@@ -42,7 +43,7 @@ async def test_a_version_is_copied_from_the_store(tmp_path: Path, store: Catalog
     meta, bundles = catalogue("v1", 1200)
     await publish(store, "v1", bundles)
     snapshot = Snapshot(tmp_path)
-    await snapshot.write_version(meta, store)
+    await snapshot.write_version(meta, store.iter_lines("v1"))
     file = await snapshot.load()
     assert file is not None
     assert sorted(file.bundles(), key=str) == sorted(bundles, key=str)
@@ -62,14 +63,14 @@ class Rearranging:
         return [None] * (len(asked) - 3)
 
 
-async def lines_of(*pages: list[Any]) -> list[tuple[int, bytes]]:
+async def pages_as_lines(*pages: list[Any]) -> list[tuple[int, bytes]]:
     redis: Any = Rearranging(*pages)
     store = CatalogStore(redis, backend="redis")
     return [block async for block in store.iter_lines("v1")]
 
 
 async def test_a_bundle_that_comes_twice_is_one_line() -> None:
-    found = await lines_of(
+    found = await pages_as_lines(
         [b"7", 2, b"a\nb", b"1\n2"], [b"9", 2, b"b\nc", b"2\n3"], [b"5", 1, b"a", b"1"], [b"0", 0, b"", b""]
     )
     assert found == [(3, b"1\n2\n3\n")]
@@ -78,7 +79,7 @@ async def test_a_bundle_that_comes_twice_is_one_line() -> None:
 @pytest.mark.parametrize("page", [[b"0", 1, b"a", b"1\n"], [b"0", 2, b"a\nb\nc", b"1\n2"], [b"0", 1, b"a\nb", b"1"]])
 async def test_a_bundle_of_several_lines_is_no_part_of_a_snapshot(page: list[Any]) -> None:
     with pytest.raises(CorruptEntryError):
-        await lines_of(page)
+        await pages_as_lines(page)
 
 
 async def test_no_file_reads_as_absent(tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ async def test_a_writer_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path: 
     snapshot = await written(tmp_path, "v1", count=3)
     meta, bundles = catalogue("v2", 3)
     with pytest.raises(ValueError, match="3 bundles were announced"):
-        await snapshot.write(meta, bundles[:2])
+        await snapshot.write_version(meta, lines_of(bundles[:2]))
     assert [path.name for path in tmp_path.iterdir()] == [snapshot.path.name]
     file = await snapshot.load()
     assert file is not None
@@ -154,7 +155,8 @@ async def test_readers_beside_a_writer_see_one_version_or_the_other(tmp_path: Pa
 
     async def write() -> None:
         for number in range(1, 15):
-            await snapshot.write(*catalogue(f"v{number}", 300))
+            meta, bundles = catalogue(f"v{number}", 300)
+            await snapshot.write_version(meta, lines_of(bundles))
         done.set()
 
     writing = asyncio.create_task(write())

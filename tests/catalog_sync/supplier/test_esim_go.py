@@ -28,11 +28,12 @@ from catalog_sync.domain.errors import (
     SupplierUnavailableError,
     SyncDeadlineError,
 )
+from catalog_sync.domain.times import rfc3339
 from catalog_sync.observability.sdk import setup_telemetry, traced_transport
 from catalog_sync.supplier.esim_go.client import EsimGoClient, open_supplier
 from catalog_sync.supplier.esim_go.policy import NO_LIMIT, supplier_policy
 from catalog_sync.supplier.port import Deadline, Scope
-from otel_resilience import CircuitBreakerConfig, ErrorClass, RateLimit, Severity
+from otel_resilience import CircuitBreakerConfig, ErrorClass, RateLimit, RetryConfig, Severity
 from otel_resilience.storage import MemoryStorage, SharedRateLimiter, SharedState
 from support.otel_globals import fresh_otel_globals
 from support.scripted_http import Request, Writer, answer, scripted_server
@@ -443,6 +444,48 @@ async def test_a_throttled_answer_pauses_all_callers(tmp_path: Path) -> None:
         await asyncio.gather(first, names_of(client))
 
     assert [at - arrivals[0] >= 0.99 for at in arrivals[1:]] == [True, True]
+
+
+@pytest.mark.fault("F19")
+@pytest.mark.parametrize(
+    "asks",
+    [
+        failing(429, Retry_After="9999999999"),
+        failing(503, Retry_After="86400"),
+        answer({"bundles": []}, X_Ratelimit_Remaining="0", X_Ratelimit_Reset=rfc3339(time.time() + 80_000)),
+    ],
+    ids=["absurd", "a day", "nothing remains"],
+)
+async def test_a_pause_longer_than_the_sync_ends_that_sync_and_not_the_next_one(tmp_path: Path, asks: bytes) -> None:
+    once = {"retry": RetryConfig(max_attempts=1)}
+    async with scripted_server([asks, listing("a")]) as server, client_of(server.url, tmp_path, **once) as client:
+        this_sync = Deadline(60)
+        with contextlib.suppress(CatalogSyncError):
+            await client.list_groups(deadline=this_sync)
+        with pytest.raises(RateLimitError, match=r"not sent.* until 2\d{3}-.*Z") as refused:
+            await client.list_groups(deadline=this_sync)
+        assert client.counts.sent == len(server.requests) == 1
+
+        assert await names_of(client) == ["a"]
+
+    assert refused.value.error_type == "rate_limited"
+    assert refused.value.retry_after == pytest.approx(83_000, abs=4000)
+
+
+@pytest.mark.fault("F19")
+async def test_what_waits_for_its_turn_is_not_sent_once_the_supplier_asks_for_too_long_a_pause(tmp_path: Path) -> None:
+    this_sync = Deadline(60)
+
+    async def ask(client: EsimGoClient) -> None:
+        with pytest.raises(RateLimitError):
+            await client.list_groups(deadline=this_sync)
+
+    limits = {"supplier_rate": 2}
+    reply = failing(429, Retry_After="86400")
+    async with scripted_server(reply) as server, client_of(server.url, tmp_path, **limits) as client:
+        await asyncio.gather(*(ask(client) for _ in range(6)))
+
+    assert len(server.requests) <= 2
 
 
 async def test_waiting_for_the_limit_is_not_charged_to_the_attempt(tmp_path: Path) -> None:

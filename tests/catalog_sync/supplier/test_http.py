@@ -176,7 +176,7 @@ def test_numbers_with_a_fraction_keep_every_digit() -> None:
     "location", ["/v2.5/other", "other?x=1", "https://api.example.test/elsewhere", "https://API.example.test:443/x"]
 )
 def test_a_redirect_within_the_host_is_followed(location: str) -> None:
-    assert redirect_target(received(b"", 302, location=location)).host == "api.example.test"
+    assert redirect_target(received(b"", 302, location=location), 0).host == "api.example.test"
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_redirect_within_the_host_is_followed(location: str) -> None:
 @pytest.mark.fault("F28")
 def test_a_redirect_to_another_host_or_to_plain_http_is_refused(location: str) -> None:
     with pytest.raises(RedirectRefusedError) as caught:
-        redirect_target(received(b"", 302, location=location))
+        redirect_target(received(b"", 302, location=location), 0)
 
     assert caught.value.error_type == "redirect_refused"
     assert not caught.value.classification.counts

@@ -273,4 +273,4 @@ async def test_a_key_of_another_type_is_replaced_by_the_next_sync(
 
     assert (report.outcome, report.bundles) == (Outcome.COMPLETE, BUNDLES)
     assert (await world.meta()).version == report.version
-    assert await world.store.lock_holder() is None
+    assert await world.store.lock.holder() is None

@@ -96,7 +96,7 @@ async def test_a_bundle_that_is_gone_is_an_answer_and_no_error(world: World, rec
 
 
 async def test_a_lock_that_is_taken_is_no_error(world: World, recorded: RecordedTelemetry) -> None:
-    await world.store.acquire_lock("5" * 32)
+    await world.store.lock.acquire("5" * 32)
 
     assert (await world.sync()).outcome is Outcome.SKIPPED_LOCKED
 

@@ -23,7 +23,7 @@ from support.sync_world import BUNDLES, World, world_with
 
 async def test_a_busy_lock_is_skipped_and_says_who_holds_it(world: World) -> None:
     await world.sync()
-    lease = await world.store.acquire_lock("ab" * 16)
+    lease = await world.store.lock.acquire("ab" * 16)
     assert not isinstance(lease, LockHolder)
     async with lease.hold():
         report = await world.sync()
@@ -42,8 +42,9 @@ class NoLock:
 
     def __init__(self, error: Exception) -> None:
         self.error = error
+        self.lock = self
 
-    async def acquire_lock(self, holder: str) -> Any:
+    async def acquire(self, holder: str) -> Any:
         raise self.error
 
 
@@ -102,7 +103,7 @@ async def test_a_cancelled_run_frees_the_lock_and_leaves_nothing_staged(
             await task
         assert time.monotonic() - began < 5
 
-    assert await world.store.lock_holder() is None
+    assert await world.store.lock.holder() is None
     assert await world.meta() == before
     assert redis_server.command("DBSIZE") == keys
     world.simulator.set_scenario("calm")
@@ -126,7 +127,7 @@ async def test_a_run_cancelled_during_its_commit_leaves_a_whole_version(world: W
         await task
 
     assert len(await world.bundles()) == BUNDLES
-    assert await world.store.lock_holder() is None
+    assert await world.store.lock.holder() is None
 
 
 async def test_a_lease_lost_after_the_commit_does_not_turn_success_into_failure(
@@ -288,7 +289,7 @@ async def test_a_sync_beyond_its_deadline_fails_as_such(world: World) -> None:
     assert report.error is not None
     assert report.error.type == "deadline_exceeded"
     assert await world.meta() == before
-    assert await world.store.lock_holder() is None
+    assert await world.store.lock.holder() is None
 
 
 async def test_a_redis_that_dies_in_the_middle_fails_the_run(tmp_path: Path) -> None:

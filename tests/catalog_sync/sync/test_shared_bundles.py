@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from catalog_sync.domain.index import Filter
 from catalog_sync.domain.models import Outcome, SyncKind
 from support.redis_server import RedisServer
 from support.sync_world import World, world_with
@@ -71,7 +72,7 @@ async def test_indexes_are_built_from_the_merged_set(shared: World) -> None:
         "C": ["all", "only-c"],
     }
     index = await shared.store.load_index((await shared.meta()).version)
-    assert index.country("PT") == sorted(entry["name"] for entry in ROWS)
+    assert index.match(Filter(country="PT")) == sorted(entry["name"] for entry in ROWS)
     assert {group.name: group.bundles for group in report.groups} == {"A": 3, "B": 3, "C": 2}
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from catalog_sync.domain.errors import ConfigurationError
 from catalog_sync.settings.settings import Settings
-from catalog_sync.worker.broker_check import check_broker
+from catalog_sync.store.server import check_server
 from catalog_sync.worker.celery_app import app, configure
 from support.redis_server import RedisServer
 
@@ -54,7 +54,7 @@ def test_a_redis_cluster_is_refused_in_one_line(clustered: bool, tmp_path: Path)
     with RedisServer(tmp_path / "redis", *options) as server:
         settings = Settings.from_env({"REDIS_URL": server.url, "CATALOG_STATE_DIR": str(tmp_path)})
         if not clustered:
-            check_broker(settings)
+            check_server(settings, publishes=True, needed=True)
             return
         with pytest.raises(ConfigurationError, match=r"REDIS_URL=\S+ is not usable: it is a node of a Redis Cluster"):
-            check_broker(settings)
+            check_server(settings, publishes=True, needed=True)

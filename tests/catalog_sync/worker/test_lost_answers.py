@@ -10,6 +10,7 @@ import pytest
 
 from catalog_sync.domain.errors import CacheConnectionError
 from catalog_sync.domain.models import Outcome, SyncRequest
+from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.worker.process import open_worker
 from catalog_sync.worker.step_heartbeat import LONGEST_PAUSE
 from catalog_sync.worker.steps import Worker
@@ -28,13 +29,13 @@ async def world(make_world: MakeWorld) -> AsyncIterator[WorkerWorld]:
 async def sync(world: WorkerWorld, worker: Worker) -> str:
     """Every step of a sync, one after the other in this process; the ID of the job."""
     job = await world.jobs.submit(SyncRequest())
-    await worker.plan(job.id)
+    await worker.do(job.id, PLAN)
     for number in range(len((await world.ledger.read(job.id)).scopes)):
         try:
-            await worker.fetch(job.id, number)
+            await worker.do(job.id, step_of(number))
         except CacheConnectionError:
-            await worker.fetch(job.id, number)  # as Celery gives the message out again
-    await worker.publish(job.id)
+            await worker.do(job.id, step_of(number))  # as Celery gives the message out again
+    await worker.do(job.id, PUBLISH)
     return job.id
 
 

@@ -88,7 +88,7 @@ async def test_reports_and_catalogues_are_those_of_one_process(world: WorkerWorl
         assert [unordered(bundle) for bundle in by_name] == [
             unordered(bundle) for bundle in sorted(alone, key=lambda bundle: bundle.name)
         ]
-    assert await world.store.lock_holder() is None
+    assert await world.store.lock.holder() is None
 
 
 @pytest.mark.fault("S3")
@@ -169,7 +169,7 @@ async def test_a_refused_key_ends_the_whole_sync_at_once(world: WorkerWorld) -> 
 
 
 async def test_while_another_run_holds_the_lock_a_sync_is_skipped(world: WorkerWorld) -> None:
-    await world.store.acquire_lock("a" * 32)
+    await world.store.lock.acquire("a" * 32)
     job = await sync(world)
     assert job.outcome is Outcome.SKIPPED_LOCKED
     assert job.report is not None
@@ -188,7 +188,7 @@ async def test_one_sync_at_a_time_and_a_cancelled_one_makes_room(world: WorkerWo
     job = await world.ended(running.id)
     assert (job.status, job.outcome, job.report) == (JobStatus.CANCELLED, None, None)
     assert await world.store.current() is None
-    assert await world.store.lock_holder() is None
+    assert await world.store.lock.holder() is None
     world.supplier.reset()
     assert (await sync(world)).outcome is Outcome.COMPLETE
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from catalog_sync.api.pages.html import Html, h
-from catalog_sync.api.pages.parts import many, took
+from catalog_sync.api.pages.parts import many
 from catalog_sync.domain.models import Outcome
+from catalog_sync.domain.times import roughly
 from catalog_sync.history.days import DAY_SECONDS, DAYS, DaySummary
 
 _COLUMN: Final = 8
@@ -87,8 +88,8 @@ def chart(kept: Mapping[str, DaySummary], now: float, *, stale_after: float) -> 
     drawing = h("svg", columns, viewBox=f"0 0 {width} {height}", role="img", aria_label=said, class_="chart")
     legend = (
         f"From {found[0].date} to {found[-1].date}, a column a day. Rows: syncs (at most {most} a day), longest"
-        f" duration (at most {took(longest)}), greatest age of the catalogue (at most {took(oldest)};"
-        f" red above {took(stale_after)})."
+        f" duration (at most {roughly(longest)}), greatest age of the catalogue (at most {roughly(oldest)};"
+        f" red above {roughly(stale_after)})."
     )
     return h("figure", drawing, h("figcaption", h("p", said), h("p", legend, class_="hint")), _table(found))
 
@@ -109,8 +110,8 @@ def _text(found: Sequence[Day], stale_after: float) -> str:
     stale = sum((day.oldest or 0.0) > stale_after for day in found)
     return (
         f"{many(good + partial + failed, 'sync')} in {DAYS} days: {good} complete, {partial} partial, {failed} failed."
-        f" The longest took {took(longest.longest)}, on {longest.date}."
-        f" The catalogue was older than {took(stale_after)} on {many(stale, 'day')}."
+        f" The longest took {roughly(longest.longest)}, on {longest.date}."
+        f" The catalogue was older than {roughly(stale_after)} on {many(stale, 'day')}."
     )
 
 
@@ -124,8 +125,8 @@ def _table(found: Sequence[Day]) -> Html:
             "tr",
             h("th", str(day.date), scope="row"),
             (h("td", str(count)) for count in (day.good, day.partial, day.failed)),
-            (h("td", took(seconds)) for seconds in (day.mean, day.longest)),
-            h("td", "–" if day.oldest is None else took(day.oldest)),
+            (h("td", roughly(seconds)) for seconds in (day.mean, day.longest)),
+            h("td", "–" if day.oldest is None else roughly(day.oldest)),
         )
         for day in reversed(found)
         if day.count

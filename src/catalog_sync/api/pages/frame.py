@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Final
 
 from starlette.responses import Response
 
-from catalog_sync.api.page import POLICY
 from catalog_sync.api.pages.html import Child, Html, h, join
 from catalog_sync.api.pages.parts import moment
 from catalog_sync.api.problems import TITLES, ProblemError
@@ -16,6 +14,12 @@ from catalog_sync.domain.times import rfc3339
 from otel_resilience import correlation_id
 
 PLACES: Final = {"/": "Now", "/syncs": "Syncs", "/traces": "Failures", "/incidents": "Incidents", "/system": "System"}
+
+POLICY: Final = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self';"
+    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+"""The Content-Security-Policy of pages: nothing from elsewhere, nothing inline."""
 
 _HEAD: Final = Html(
     '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -28,30 +32,38 @@ _TOKEN: Final = Html(
     '<details id="token" class="menu script"><summary>Token</summary><form>'
     '<label for="token-value">Bearer token, <code>CATALOG_API_TOKEN</code></label>'
     '<input id="token-value" type="password" autocomplete="off" spellcheck="false">'
-    '<button type="submit">Use it</button><p class="hint">Kept in this tab only.</p></form></details>'
+    '<button type="submit">Use it</button>'
+    '<p class="hint">Kept in this tab only. Syncs and decisions need it.</p></form></details>'
+)
+_FIND: Final = Html(
+    '<form action="/find" role="search" class="find"><label for="find" class="hidden">Correlation ID</label>'
+    '<input id="find" name="id" type="search" placeholder="correlation ID" required maxlength="200">'
+    "<button>Find</button></form>"
 )
 
 
 def page(title: str, *main: Child, place: str | None = None, status: int = 200) -> Response:
     """A whole page; ``place`` is the entry of the navigation that leads to it."""
-    now = rfc3339(time.time())
+    now = moment(rfc3339(time.time()))
+    seen = h("p", h("span", id="line", role="status"), " as of ", now, id="seen", class_="line")
     body = h(
         "body",
         h("a", "Skip to the content", class_="skip", href="#main"),
-        h("header", h("a", "catalog-api", class_="brand", href="/"), navigation(place), _find(), _TOKEN, _seen(now)),
+        h("header", h("a", "catalog-api", class_="brand", href="/"), controls(place), seen),
         h("main", h("h1", title), main, id="main", tabindex="-1"),
     )
     text = join((_HEAD, h("title", f"{title} · catalog-api"), Html("</head>"), body, Html("</html>")))
-    return _response(text, status, {})
+    headers = {"Cache-Control": "no-store", "Content-Security-Policy": POLICY, "Vary": "Accept"}
+    return Response(text.encode(), status, headers, "text/html")
 
 
-def navigation(place: str | None) -> Html:
-    """The places, with the one that is shown."""
+def controls(place: str | None) -> Html:
+    """What every page has at its top: the places, with the one that is shown, the box that finds an ID, the token."""
     links = (
         h("li", h("a", name, href=address, aria_current="page" if address == place else None))
         for address, name in PLACES.items()
     )
-    return h("nav", h("ul", links), aria_label="Pages")
+    return join((h("nav", h("ul", links), aria_label="Pages"), _FIND, _TOKEN))
 
 
 def problem_page(problem: ProblemError) -> Response:
@@ -63,27 +75,5 @@ def problem_page(problem: ProblemError) -> Response:
         h("p", "Correlation ID of this request: ", h("span", correlation_id(), class_="id"), class_="hint"),
         status=problem.status_code,
     )
-    for name, value in (problem.headers or {}).items():
-        found.headers[name] = value
+    found.headers.update(problem.headers or {})
     return found
-
-
-def _seen(now: str) -> Html:
-    return h("p", h("span", id="line", role="status"), " as of ", moment(now), id="seen", class_="line")
-
-
-def _find() -> Html:
-    return h(
-        "form",
-        h("label", "Correlation ID", for_="find", class_="hidden"),
-        h("input", id="find", name="id", type="search", placeholder="correlation ID", required=True, maxlength=200),
-        h("button", "Find"),
-        action="/find",
-        role="search",
-        class_="find",
-    )
-
-
-def _response(text: str, status: int, headers: Mapping[str, str]) -> Response:
-    common = {"Cache-Control": "no-store", "Content-Security-Policy": POLICY, "Vary": "Accept"}
-    return Response(text.encode(), status, {**common, **headers}, "text/html")

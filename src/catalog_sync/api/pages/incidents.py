@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from catalog_sync.alerts.overview import DONE
 from catalog_sync.api.incidents import LONGEST_SILENCE
 from catalog_sync.api.pages.html import Child, Html, h
-from catalog_sync.api.pages.parts import dots, facts, many, moment, outside, path, pill, rows, took
-from catalog_sync.domain.times import epoch
+from catalog_sync.api.pages.parts import dots, facts, many, moment, outside, path, pill, rows
+from catalog_sync.domain.times import epoch, roughly
 from catalog_sync.history import SyncRecord
 
 Incident = Mapping[str, Any]
 
 _SILENCES: Final = (3600, 14_400, 86_400, 7 * 86_400)
-_DONE: Final = {"ack": "acknowledged", "close": "closed", "silence": "silenced", "resend": "sent again"}
 _MOST_ALIKE: Final = 10
 INCOMPLETE: Final = "Redis does not answer: incidents of other machines are unknown."
 
@@ -97,7 +97,7 @@ def timeline(each: Incident) -> Html:
 
 
 def _sent(sent: Mapping[str, Any]) -> Child:
-    return f"message {sent['message']} taken by {sent['channel']}, {took(sent['seconds'])} after its cause"
+    return f"message {sent['message']} taken by {sent['channel']}, {roughly(sent['seconds'])} after its cause"
 
 
 def _escalated(step: Mapping[str, Any]) -> Child:
@@ -119,7 +119,7 @@ def _unlisted(each: Incident) -> str | None:
 def _action(action: Mapping[str, Any]) -> Child:
     by = f" by {action['by']}" if action["by"] else ""
     reason = f": {action['reason']}" if action["reason"] else ""
-    return f"{_DONE.get(action['action'], action['action'])}{by}{reason}"
+    return f"{DONE.get(action['action'], action['action'])}{by}{reason}"
 
 
 def decisions(each: Incident) -> Html | None:
@@ -127,7 +127,7 @@ def decisions(each: Incident) -> Html | None:
     if each["status"] == "resolved":
         return None
     silences = [
-        h("option", took(s), value=str(s), selected=s == _SILENCES[1]) for s in _SILENCES if s <= LONGEST_SILENCE
+        h("option", roughly(s), value=str(s), selected=s == _SILENCES[1]) for s in _SILENCES if s <= LONGEST_SILENCE
     ]
     return h(
         "form",
@@ -156,19 +156,14 @@ def alike(each: Incident, records: Sequence[SyncRecord]) -> Html:
         if record.failed
         and record.correlation_id != each["correlation_id"]
         and epoch(record.ended_at) < epoch(each["first_seen"])
-        and each["error_type"] in _error_types(record)
+        and each["error_type"] in record.error_types
     ][:_MOST_ALIKE]
     items: list[Child] = [
         (
             pill(record.outcome.value),
             h("a", moment(record.ended_at), href=path("syncs", record.correlation_id), class_="what"),
-            h("small", f"took {took(record.duration_s)}"),
+            h("small", f"took {roughly(record.duration_s)}"),
         )
         for record in found
     ]
     return rows(items, "No earlier sync that is kept failed in this way.", label="Earlier syncs that failed alike")
-
-
-def _error_types(record: SyncRecord) -> set[str | None]:
-    errors = [record.report.get("error"), *(group.get("error") for group in record.report.get("groups", ()))]
-    return {error["type"] for error in errors if error}

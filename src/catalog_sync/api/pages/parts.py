@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
@@ -12,7 +12,6 @@ from catalog_sync.api.pages.html import Child, Html, h, join
 from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.domain.times import rfc3339
 from catalog_sync.jobs import Job
-from catalog_sync.observability.traces import tree
 from catalog_sync.sync.reporting import error_info
 
 TIMEOUT: Final = 3.0
@@ -43,12 +42,10 @@ async def known(awaitable: Awaitable[T]) -> Known[T]:
     try:
         async with asyncio.timeout(TIMEOUT):
             return Known(await awaitable)
-    except (CatalogSyncError, OSError, TimeoutError) as error:
-        return Known(None, f"no answer within {TIMEOUT:g} s" if isinstance(error, TimeoutError) else _why(error))
-
-
-def _why(error: Exception) -> str:
-    return error_info(error).message
+    except TimeoutError:
+        return Known(None, f"no answer within {TIMEOUT:g} s")
+    except (CatalogSyncError, OSError) as error:
+        return Known(None, error_info(error).message)
 
 
 def pill(word: str, tone: str | None = None) -> Html:
@@ -60,17 +57,6 @@ def moment(at: str | float) -> Html:
     """A point in time: RFC 3339, or seconds since the epoch. The script adds how long ago it was."""
     text = at if isinstance(at, str) else rfc3339(at)
     return h("time", f"{text[:19].replace('T', ' ')} UTC", datetime=text)
-
-
-def took(seconds: float) -> str:
-    """A duration."""
-    if seconds < 10:
-        return tree.duration(seconds)
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
 
 
 def number(value: object) -> str | None:
@@ -89,7 +75,6 @@ def what(kind: str, scope: str | None) -> str:
 
 
 def title_of(job: Job) -> str:
-    """What a sync was about."""
     return what(job.kind.value, job.scope)
 
 
@@ -109,14 +94,19 @@ def facts(rows: Sequence[tuple[str, Child]]) -> Html:
     return h("dl", shown, class_="facts")
 
 
+def section_of(identifier: str, title: str, found: Known[T], show: Callable[[T], Child]) -> Html:
+    """A part of a page that shows what was found, where that could be read."""
+    if found.value is None:
+        return section(identifier, title, unknown=found.problem)
+    return section(identifier, title, show(found.value))
+
+
 def section(identifier: str, title: str, *children: Child, unknown: str | None = None) -> Html:
     """A part of a page; ``unknown``: why nothing can be said now, and the script keeps what was seen last."""
-    inside: Child = children if unknown is None else h("p", f"Unknown: {unknown}", class_="quiet")
-    heading = h("h2", title, id=f"{identifier}-title")
     return h(
         "section",
-        heading,
-        inside,
+        h("h2", title, id=f"{identifier}-title"),
+        children if unknown is None else h("p", f"Unknown: {unknown}", class_="quiet"),
         id=identifier,
         class_="card wide",
         aria_labelledby=f"{identifier}-title",

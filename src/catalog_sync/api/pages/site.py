@@ -18,15 +18,15 @@ from catalog_sync.api.incidents import IncidentId
 from catalog_sync.api.pages import incidents, syncs, system, traces
 from catalog_sync.api.pages.chart import chart
 from catalog_sync.api.pages.frame import page, problem_page
-from catalog_sync.api.pages.html import Html, h
-from catalog_sync.api.pages.parts import Known, known, path, section, title_of
+from catalog_sync.api.pages.html import Child, Html, h
+from catalog_sync.api.pages.parts import Known, known, path, section, section_of, title_of
 from catalog_sync.api.parameters import JobId, PathText, SyncsParameters, Text
 from catalog_sync.api.problems import ProblemError
 from catalog_sync.domain.errors import CacheConnectionError, IncidentNotFoundError
 from catalog_sync.domain.identifiers import LEAST_DIGITS, is_beginning, pasted
 from catalog_sync.domain.models import Outcome, SyncKind
 from catalog_sync.history.days import DAYS
-from catalog_sync.history.history import KEPT, MAX_AGE, Found, FoundDays
+from catalog_sync.history.history import KEPT, MAX_AGE, FoundDays
 from catalog_sync.jobs import Job, JobNotFoundError
 from catalog_sync.observability.traces import SpanRecord
 from catalog_sync.store.traces import KEPT_FAILED, KEPT_OTHER, MAX_FAILED
@@ -77,16 +77,15 @@ class Site:
     wall_clock: Callable[[], float]
 
     async def syncs(self, wanted: Annotated[ListParameters, Query()]) -> Response:
-        """All syncs, wherever they ran."""
         chosen = {
             "outcome": wanted.outcome and wanted.outcome.value,
             "kind": wanted.kind and wanted.kind.value,
             "trigger": wanted.trigger,
         }
-        jobs, kept = await asyncio.gather(self.all.latest(wanted), known(self._days()))
+        jobs, days = await asyncio.gather(self.all.latest(wanted), known(asyncio.to_thread(self.all.history.days)))
         return page(
             "Syncs",
-            self._chart(kept),
+            section_of("history", f"The last {DAYS} days", days, self._chart),
             section(
                 "list",
                 "All syncs",
@@ -96,16 +95,11 @@ class Site:
             place="/syncs",
         )
 
-    def _chart(self, kept: Known[FoundDays]) -> Html:
-        title = f"The last {DAYS} days"
-        if kept.value is None:
-            return section("history", title, unknown=kept.problem)
-        drawn = chart(kept.value.days, self.wall_clock(), stale_after=self.settings.stale_after)
-        partly = None if kept.value.complete else h("p", "Not everything could be read.", class_="notice")
-        return section("history", title, partly, drawn)
+    def _chart(self, kept: FoundDays) -> Child:
+        partly = None if kept.complete else h("p", "Not everything could be read.", class_="notice")
+        return partly, chart(kept.days, self.wall_clock(), stale_after=self.settings.stale_after)
 
     async def sync(self, job_id: JobId) -> Response:
-        """One sync."""
         job = await self.all.job(job_id)
         spans = await known(self.all.kept.get(job.correlation_id))
         error = (job.report or {}).get("error") or {}
@@ -122,12 +116,8 @@ class Site:
         return dataclasses.replace(found, trace=None) if self.settings.alerts.trace_url is None else found
 
     async def traces(self) -> Response:
-        """Failed traces."""
-        found = await known(self.all.kept.failed())
-        if found.value is None:
-            return page("Failures", section("list", "Failed traces", unknown=found.problem), place="/traces")
-        shown = traces.trace_list(found.value)
-        return page("Failures", section("list", "Failed traces", shown), h("p", _KEPT, class_="hint"), place="/traces")
+        shown = section_of("list", "Failed traces", await known(self.all.kept.failed()), traces.trace_list)
+        return page("Failures", shown, h("p", _KEPT, class_="hint"), place="/traces")
 
     async def trace(self, trace_id: PathText) -> Response:
         """Whatever is known under a correlation ID."""
@@ -172,37 +162,32 @@ class Site:
         return next((str(each["id"]) for each in seen["incidents"] if each["id"].startswith(digits)), None)
 
     async def incidents(self) -> Response:
-        """Open incidents."""
         seen = await known(self.alerts.overview())
-        title = "Open incidents"
-        if seen.value is None:
-            return page("Incidents", section("list", title, unknown=seen.problem), place="/incidents")
-        return page("Incidents", section("list", title, incidents.incident_list(seen.value)), place="/incidents")
+        return page(
+            "Incidents", section_of("list", "Open incidents", seen, incidents.incident_list), place="/incidents"
+        )
 
     async def incident(self, incident_id: IncidentId) -> Response:
-        """One incident."""
-        found, kept = await asyncio.gather(known(self.alerts.incident(incident_id)), known(self._history()))
+        found, kept = await asyncio.gather(
+            known(self.alerts.incident(incident_id)), known(asyncio.to_thread(self.all.history.latest))
+        )
         if found.problem is not None:
             raise CacheConnectionError(f"the records of incidents cannot be read: {found.problem}")
-        if found.value is None:
+        if (each := found.value) is None:
             raise IncidentNotFoundError(f"incident {incident_id!r} does not exist or is no longer kept")
-        alike = (
-            section("alike", "Earlier syncs that failed alike", unknown=kept.problem)
-            if kept.value is None
-            else section("alike", "Earlier syncs that failed alike", incidents.alike(found.value, kept.value.syncs))
-        )
-        decide = incidents.decisions(found.value)
+        decide = incidents.decisions(each)
         return page(
-            found.value["title"],
-            section("state", "What it is", incidents.state(found.value)),
-            section("timeline", "What happened when", incidents.timeline(found.value)),
-            section("decide", "What to do with it", decide, _without_script(found.value["id"])) if decide else None,
-            alike,
+            each["title"],
+            section("state", "What it is", incidents.state(each)),
+            section("timeline", "What happened when", incidents.timeline(each)),
+            section("decide", "What to do with it", decide, _without_script(each["id"])) if decide else None,
+            section_of(
+                "alike", "Earlier syncs that failed alike", kept, lambda kept: incidents.alike(each, kept.syncs)
+            ),
             place="/incidents",
         )
 
     async def system(self) -> Response:
-        """Workers, queue, dead letters, circuits, budgets, rate limit."""
         protection, alerts, seen = await asyncio.gather(
             known(self.protection.overview()),
             known(self.alerts.overview()),
@@ -217,17 +202,9 @@ class Site:
             place="/system",
         )
 
-    async def _history(self) -> Found:
-        return await asyncio.to_thread(self.all.history.latest)
-
-    async def _days(self) -> FoundDays:
-        return await asyncio.to_thread(self.all.history.days)
-
 
 def _trace(trace_id: str, spans: Known[Sequence[SpanRecord]], error_type: str | None) -> Html:
-    if spans.value is None:
-        return section("trace", "Its trace", unknown=spans.problem)
-    return section("trace", "Its trace", traces.evidence(trace_id, spans.value, error_type))
+    return section_of("trace", "Its trace", spans, lambda found: traces.evidence(trace_id, found, error_type))
 
 
 def _without_script(identifier: str) -> Html:

@@ -18,9 +18,9 @@ from catalog_sync.api.pages.parts import (
     pill,
     rows,
     title_of,
-    took,
 )
 from catalog_sync.domain.models import FAILED_OUTCOMES, Outcome, SyncKind
+from catalog_sync.domain.times import roughly
 from catalog_sync.history.records import ASKED_BY
 from catalog_sync.jobs import Job
 from otel_resilience.alerting.model.alert import Links
@@ -80,7 +80,7 @@ def _entry(job: Job) -> Child:
             dots(
                 f"asked by {asked_by(job)}",
                 moment(job.created_at),
-                took(report["duration_s"]) if "duration_s" in report else None,
+                roughly(report["duration_s"]) if "duration_s" in report else None,
                 f"{bundles} bundles" if (bundles := number(report.get("bundles"))) else None,
                 h("a", "failed trace", href=path("traces", job.correlation_id)) if failed else None,
             ),
@@ -108,7 +108,7 @@ def state(job: Job, links: Links) -> Html:
                 ("asked", moment(job.created_at)),
                 ("started", moment(job.started_at) if job.started_at else None),
                 ("ended", moment(job.finished_at) if job.finished_at else None),
-                ("took", took(report["duration_s"]) if "duration_s" in report else None),
+                ("took", roughly(report["duration_s"]) if "duration_s" in report else None),
                 ("bundles", number(report.get("bundles"))),
                 ("requests", number(report.get("attempts"))),
                 ("of these repeated", number(report.get("retries"))),

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from catalog_sync.api.pages.html import Child, Html, h
 from catalog_sync.api.pages.incidents import INCOMPLETE
-from catalog_sync.api.pages.parts import Known, dots, facts, many, moment, path, pill, rows, section, took, what
+from catalog_sync.api.pages.parts import (
+    Known,
+    dots,
+    facts,
+    many,
+    moment,
+    path,
+    pill,
+    rows,
+    section,
+    section_of,
+    what,
+)
+from catalog_sync.domain.times import roughly
 
 if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
@@ -18,18 +31,16 @@ Entry = Mapping[str, Any]
 def workers(seen: Known[Entry] | None) -> Html:
     """Workers, what waits for them, and what they gave up. ``None``: this process does the syncs itself."""
     if seen is None:
-        return section(
-            "workers", "Workers", h("p", "There are none: this process does the syncs that it is asked for.")
-        )
-    if seen.value is None:
-        return section("workers", "Workers", unknown=seen.problem)
-    found = seen.value
+        none = h("p", "There are none: this process does the syncs that it is asked for.")
+        return section("workers", "Workers", none)
+    return section_of("workers", "Workers", seen, _workers)
+
+
+def _workers(found: Entry) -> Child:
     active, letters = found["active"], found["dead_letters"]
     under_way = h("a", what(active["kind"], active["scope"]), href=path("syncs", active["id"])) if active else "none"
     items = [_worker(each) for each in found["workers"]]
-    return section(
-        "workers",
-        "Workers",
+    return (
         h("p", pill("no worker", "bad")) if not items else None,
         rows(items, "No worker has reported in the last 15 seconds.", label="Workers"),
         facts(
@@ -61,13 +72,13 @@ def _letter(each: Entry) -> Child:
 
 def circuits(seen: Known[Entry], settings: Settings) -> Html:
     """Every circuit, its failures against the threshold that opens it."""
-    if seen.value is None:
-        return section("circuits", "Circuits", unknown=seen.problem)
-    breaker = settings.breaker
-    items: list[Child] = [
-        _circuit(each, breaker.failure_threshold or 1, breaker.monitoring_period) for each in seen.value["breakers"]
-    ]
-    return section("circuits", "Circuits", rows(items, "Nothing was called yet.", label="Circuits"))
+    threshold, period = settings.breaker.failure_threshold or 1, settings.breaker.monitoring_period
+
+    def show(found: Entry) -> Html:
+        items = [_circuit(each, threshold, period) for each in found["breakers"]]
+        return rows(items, "Nothing was called yet.", label="Circuits")
+
+    return section_of("circuits", "Circuits", seen, show)
 
 
 def _circuit(each: Entry, threshold: int, period: float) -> Child:
@@ -84,9 +95,9 @@ def _circuit(each: Entry, threshold: int, period: float) -> Child:
         h(
             "small",
             dots(
-                f"{said}, {rate} in {took(period)}",
+                f"{said}, {rate} in {roughly(period)}",
                 many(each["rejected"], "call") + " refused" if each.get("rejected") else None,
-                f"a probe in {took(wait)}" if wait else None,
+                f"a probe in {roughly(wait)}" if wait else None,
                 ("as of ", moment(each["at"])) if each.get("at") else None,
             ),
         ),
@@ -97,10 +108,11 @@ def budgets(seen: Known[Entry], settings: Settings) -> Html:
     """Retry budgets and the rate limit."""
     rate = settings.supplier_rate
     limit = facts([("rate limit", f"{rate:g} requests/s to the supplier" if rate else "none")])
-    if seen.value is None:
-        return section("budgets", "Retry budgets and rate limit", unknown=seen.problem)
-    items: list[Child] = [_budget(each) for each in seen.value["budgets"]]
-    return section("budgets", "Retry budgets and rate limit", rows(items, "None is in use.", label="Budgets"), limit)
+
+    def show(found: Entry) -> Child:
+        return rows([_budget(each) for each in found["budgets"]], "None is in use.", label="Budgets"), limit
+
+    return section_of("budgets", "Retry budgets and rate limit", seen, show)
 
 
 def _budget(each: Entry) -> Child:
@@ -126,21 +138,21 @@ def _meter(value: float, most: float, said: str, *, high_is_bad: bool) -> Html:
 
 def outbox(seen: Known[Entry]) -> Html:
     """What waits to be delivered to people, and what was given up."""
-    if seen.value is None:
-        return section("outbox", "Notifications", unknown=seen.problem)
-    if not seen.value["set_up"]:
-        return section("outbox", "Notifications", h("p", "Alerting is not set up.", class_="quiet"))
-    lost: Sequence[Child] = (pill(many(seen.value["dead_letters"], "dead letter"), "bad"),)
-    return section(
-        "outbox",
-        "Notifications",
-        h("p", lost) if seen.value["dead_letters"] else None,
-        None if seen.value.get("complete", True) else h("p", INCOMPLETE, class_="was"),
+    return section_of("outbox", "Notifications", seen, _outbox)
+
+
+def _outbox(found: Entry) -> Child:
+    if not found["set_up"]:
+        return h("p", "Alerting is not set up.", class_="quiet")
+    lost = found["dead_letters"]
+    return (
+        h("p", pill(many(lost, "dead letter"), "bad")) if lost else None,
+        None if found.get("complete", True) else h("p", INCOMPLETE, class_="was"),
         facts(
             [
-                ("waiting to be delivered", f"{seen.value['outbox']:,}"),
-                ("dead letters", f"{seen.value['dead_letters']:,}"),
-                ("open incidents", h("a", f"{len(seen.value['incidents']):,}", href="/incidents")),
+                ("waiting to be delivered", f"{found['outbox']:,}"),
+                ("dead letters", f"{lost:,}"),
+                ("open incidents", h("a", f"{len(found['incidents']):,}", href="/incidents")),
             ]
         ),
     )

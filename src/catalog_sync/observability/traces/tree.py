@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from typing import TYPE_CHECKING, Final
 
+from catalog_sync.domain.times import duration
 from catalog_sync.observability import contract
 from otel_resilience.telemetry import contract as library
 
@@ -139,8 +140,3 @@ def _error(span: SpanRecord) -> str:
     kind = str(given.get(library.ERROR_TYPE, "error"))
     details = [str(given[name]) for name in (library.ERROR_CLASS, library.ERROR_SEVERITY) if name in given]
     return f"{kind} ({', '.join(details)})" if details else kind
-
-
-def duration(seconds: float) -> str:
-    """For people."""
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

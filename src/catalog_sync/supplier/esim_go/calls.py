@@ -8,20 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
 
-from catalog_sync.domain.errors import SupplierUnavailableError
+from catalog_sync.domain.errors import RateLimitError, SupplierUnavailableError
 from catalog_sync.domain.pieces import let_others_run
+from catalog_sync.domain.times import rfc3339
 from catalog_sync.supplier import server_limits
-from catalog_sync.supplier.esim_go.responses import (
-    MAX_REDIRECTS,
-    is_redirect,
-    parse_json,
-    raise_for_status,
-    redirect_target,
-    too_many_redirects,
-)
+from catalog_sync.supplier.esim_go.responses import is_redirect, parse_json, raise_for_status, redirect_target
 from catalog_sync.supplier.failures import translate
 from catalog_sync.supplier.port import Deadline, RequestCounts
-from otel_resilience import current_attempt
+from otel_resilience import Classification, ErrorClass, Severity, current_attempt
+from otel_resilience.classification import error_types
 from otel_resilience.integrations.httpx import AsyncResilientTransport
 
 if TYPE_CHECKING:
@@ -36,6 +31,8 @@ USER_AGENT: Final = "catalog-sync"
 _READ: Final = httpx.ByteStream(b"")
 _CALL: Final = "catalog_sync.call"
 """The extension of a request that holds its :class:`_Call`."""
+_PAUSED: Final = Classification(ErrorClass.THROTTLED, Severity.MEDIUM, error_types.RATE_LIMITED, unsent=True)
+"""As that of a rate limit of ours whose next permit comes too late."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -46,6 +43,7 @@ class _Call:
     parse: Callable[[Any], Any]
     answers: Mapping[int, Any]
     """The statuses of errors that are good answers, each with what it means."""
+    deadline: Deadline
     url: httpx.URL | None
     """What is to be asked next; ``None`` once there is a result."""
     redirects: int = 0
@@ -74,7 +72,7 @@ class SupplierCalls:
         self._http = httpx.AsyncClient(
             transport=AsyncResilientTransport(
                 policy,
-                _Counted(transport, self.counts),
+                _Wire(transport, self.counts, wall_clock),
                 name=lambda request: request.extensions[_CALL].operation,
                 permits=lambda request: self._costs.get(request.extensions[_CALL].operation, 1),
                 max_body_bytes=settings.max_body_bytes,
@@ -112,7 +110,8 @@ class SupplierCalls:
         errors that are good answers, each with what it means.
         Raises only ``CatalogSyncError``, its cause chained: ``SyncDeadlineError`` where ``deadline`` has passed.
         """
-        call = _Call(operation, parse, answers, httpx.URL(self._base_url + path, params=dict(params) or None))
+        url = httpx.URL(self._base_url + path, params=dict(params) or None)
+        call = _Call(operation, parse, answers, deadline, url)
         extensions = {"url_template": template or path, "expected_statuses": frozenset(answers), _CALL: call}
         try:
             while call.url is not None:
@@ -139,7 +138,7 @@ class SupplierCalls:
     async def _judge(self, response: httpx.Response) -> bool:
         """Takes the result, or the address of a redirect within the host, from a complete answer; else raises."""
         call: _Call = response.request.extensions[_CALL]
-        self._apply_rate_limit(response, call.operation)
+        self._apply_rate_limit(response, call)
         if response.status_code in call.answers:
             call.result, call.url = call.answers[response.status_code], None
         elif not is_redirect(response):
@@ -147,33 +146,54 @@ class SupplierCalls:
             parsed = parse_json(response)
             await let_others_run()
             call.result, call.url = call.parse(parsed), None
-        elif call.redirects == MAX_REDIRECTS:
-            raise too_many_redirects(MAX_REDIRECTS)
         else:
-            call.url = redirect_target(response)
+            call.url = redirect_target(response, call.redirects)
             call.redirects += 1
         return True
 
-    def _apply_rate_limit(self, response: httpx.Response, operation: str) -> None:
-        """Let the supplier's own rate limit slow all callers down."""
+    def _apply_rate_limit(self, response: httpx.Response, call: _Call) -> None:
+        """Let the supplier's own rate limit slow all callers down.
+
+        A pause that this sync cannot wait for ends it. It is not passed to the rate limit, which all processes share:
+        it would hold up a sync that someone requests meanwhile, for a day.
+        """
         limiter = self._policy.rate_limiter
-        pause = server_limits.pause(response.status_code, response.headers, self._wall_clock())
-        if pause > 0 and limiter is not None:
+        now = self._wall_clock()
+        pause = server_limits.pause(response.status_code, response.headers, now)
+        if pause > call.deadline.remaining():
+            call.deadline.paused_until = now + pause
+        elif pause > 0 and limiter is not None:
             limiter.pause(pause)
         cost = server_limits.cost(response.headers)
         if cost is not None:
-            self._costs[operation] = cost
+            self._costs[call.operation] = cost
 
 
-class _Counted(httpx.AsyncBaseTransport):
-    """Counts what is sent: each attempt, and each redirect."""
+class _Wire(httpx.AsyncBaseTransport):
+    """Counts what is sent, each attempt and each redirect; sends nothing where the supplier asked for too long a pause.
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, counts: RequestCounts) -> None:
+    What waited for its permit when that answer came gets here as well.
+    """
+
+    def __init__(
+        self, transport: httpx.AsyncBaseTransport, counts: RequestCounts, wall_clock: Callable[[], float]
+    ) -> None:
         self._transport = transport
         self._counts = counts
+        self._wall_clock = wall_clock
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends the request."""
+        call: _Call = request.extensions[_CALL]
+        until = call.deadline.paused_until
+        if until is not None:
+            raise RateLimitError(
+                f"{call.operation}: not sent, the supplier asked for a pause until {rfc3339(until)}; a new sync tries "
+                "again, a scheduled one not before",
+                classification=_PAUSED,
+                retry_after=max(0.0, until - self._wall_clock()),
+                context={"operation": call.operation},
+            )
         self._counts.sent += 1
         self._counts.repeated += current_attempt() > 1
         return await self._transport.handle_async_request(request)

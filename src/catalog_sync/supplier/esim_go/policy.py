@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync.domain.errors import SUPPLIER
-from catalog_sync.supplier.failures import response_rule
 from otel_resilience import (
     Classification,
-    Classifier,
     ErrorClass,
     Policy,
     RateLimit,
@@ -18,8 +16,6 @@ from otel_resilience import (
 )
 
 if TYPE_CHECKING:
-    import httpx
-
     from catalog_sync.settings.settings import Settings
     from otel_resilience.storage import SharedState
 
@@ -33,23 +29,18 @@ NO_LIMIT: Final = 1_000_000
 """Requests per second that are never reached; pauses that the supplier requests still hold."""
 
 
-def classify_response(response: httpx.Response) -> Classification | None:
-    """eSIM Go's own verdicts: a denial concerns one group until the key itself is refused.
+def classify_denial(error: BaseException) -> Classification | None:
+    """eSIM Go's own verdict: a denial concerns one group until the key itself is refused.
 
     The key is static, so that a 401 is not repeated either.
     """
-    status = response.status_code
-    if status not in {401, 403}:
+    import httpx  # only where a request failed
+
+    if not isinstance(error, httpx.HTTPStatusError) or error.response.status_code not in {401, 403}:
         return None
-    key_itself = response.request.url.path.endswith("/organisation")
-    return Classification(
-        ErrorClass.PERMANENT, Severity.CRITICAL if key_itself else Severity.MEDIUM, str(status), max_retries=0
-    )
-
-
-def supplier_classifier() -> Classifier:
-    """The library's rules behind eSIM Go's own."""
-    return default_classifier().extended(response_rule(classify_response))
+    key_itself = error.response.request.url.path.endswith("/organisation")
+    severity = Severity.CRITICAL if key_itself else Severity.MEDIUM
+    return Classification(ErrorClass.PERMANENT, severity, str(error.response.status_code), max_retries=0)
 
 
 def supplier_policy(settings: Settings, shared: SharedState | None = None) -> Policy:
@@ -65,7 +56,7 @@ def supplier_policy(settings: Settings, shared: SharedState | None = None) -> Po
         max_concurrency=MAX_IN_FLIGHT,
         rate_limit=_rate_limit(settings),
         shared=shared,
-        classifier=supplier_classifier(),
+        classifier=default_classifier().extended(classify_denial),
         idempotent=True,
     )
 

@@ -43,8 +43,16 @@ def is_redirect(response: httpx.Response) -> bool:
     return response.status_code in REDIRECTS and "location" in response.headers
 
 
-def redirect_target(response: httpx.Response) -> httpx.URL:
-    """Where a redirect leads. Raises ``RedirectRefusedError`` unless it stays on the host and does not leave TLS."""
+def redirect_target(response: httpx.Response, followed: int) -> httpx.URL:
+    """Where a redirect leads, after ``followed`` others.
+
+    Raises ``RedirectRefusedError`` where it leaves the host or TLS, and where there are too many.
+    """
+    if followed == MAX_REDIRECTS:
+        raise RedirectRefusedError(
+            f"the supplier redirects more than {MAX_REDIRECTS} times",
+            classification=Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.TOO_MANY_REDIRECTS),
+        )
     origin = response.request.url
     try:
         target = origin.join(response.headers.get("location", ""))
@@ -58,14 +66,6 @@ def redirect_target(response: httpx.Response) -> httpx.URL:
             context={"target_host": target.host, "target_scheme": target.scheme},
         )
     return target
-
-
-def too_many_redirects(limit: int) -> RedirectRefusedError:
-    """The error after ``limit`` redirects."""
-    return RedirectRefusedError(
-        f"the supplier redirects more than {limit} times",
-        classification=Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.TOO_MANY_REDIRECTS),
-    )
 
 
 def raise_for_status(response: httpx.Response, operation: str) -> None:

@@ -59,7 +59,7 @@ async def adopt_lease(store: CatalogStore, sync: DistributedSync) -> LockLease |
     ``LockLostError`` where the sync owned the lock and another run owns it now, or has published since, and where the
     sync is over.
     """
-    lease = await store.acquire_lock(sync.correlation_id, shared=sync.lock_owner)
+    lease = await store.lock.acquire(sync.correlation_id, shared=sync.lock_owner)
     if sync.token is not None and isinstance(lease, LockHolder):
         raise _held_by_another(sync, lease.owner)
     return lease
@@ -70,8 +70,8 @@ async def keep_lease(store: CatalogStore, sync: DistributedSync) -> None:
 
     Raises ``LockLostError`` where another run holds the lock.
     """
-    if await store.renew_lock(sync.correlation_id, sync.lock_owner) == "lost":
-        holder = await store.lock_holder()
+    if await store.lock.renew(sync.correlation_id, sync.lock_owner) == "lost":
+        holder = await store.lock.holder()
         raise _held_by_another(sync, "another run" if holder is None else holder.owner)
 
 

@@ -1,0 +1,43 @@
+"""A person in front of a command does not wait long for a Redis that is away: refused, or silent as a firewall is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.cli import Cli
+from support.error_rows import closed_port, silent_port
+from support.timing import quickest, seconds_of
+
+COMMANDS = {
+    ("status",): 0,
+    ("search", "--limit", "1"): 6,
+    ("trace", "4bf92f3577b34da6a3ce929d0e0e4736"): 1,
+    ("run",): 5,
+    ("run", "--if-due"): 1,
+    ("doctor",): 1,
+}
+"""With their exit codes where nothing was ever published."""
+WITHIN = 10.0
+"""Seconds, with room for a process that starts on a busy machine: unbounded, the waits alone take 15."""
+
+
+@pytest.fixture(scope="module", params=[silent_port, closed_port], ids=["silent", "refused"])
+def away(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A port where no Redis answers."""
+    with request.param() as port:
+        yield port
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.fault("F40")
+def test_a_command_says_soon_which_redis_does_not_answer(cli: Cli, away: int, command: tuple[str, ...]) -> None:
+    said = "not everything could be read" if command[0] == "trace" else f"Redis does not answer at 127.0.0.1:{away}"
+
+    def ask() -> None:
+        result = cli(*command, REDIS_URL=f"redis://127.0.0.1:{away}/0")
+        assert result.code == COMMANDS[command]
+        assert said in " ".join((result.out + result.err).split())
+
+    assert quickest(lambda: seconds_of(ask), WITHIN) <= WITHIN
