@@ -18,7 +18,7 @@ def test_equivalent_mutants_do_not_count_and_survivors_do() -> None:
     result = score(
         "m.py", 9, found, [Judgement("m.f", "a", "same", "why"), Judgement("m.f", "a", "b", "killed anyway")]
     )
-    assert (result.run, result.killed, result.timeouts, result.equivalent) == (4, 2, 1, 1)
+    assert (result.run, result.killed, result.timeouts, result.equivalent) == (4, 2, (found[1],), 1)
     assert result.survivors == (found[3],)
     assert round(result.percent, 1) == 66.7
     assert "66.7 %" in table([result])

@@ -71,9 +71,9 @@ def lua_target(name: str, target: Mapping[str, Any], judgements: list[Judgement]
 
 
 def report(result: Score) -> None:
-    """A module's survivors, as soon as they are known."""
+    """A module's survivors, and what did not end, as soon as they are known."""
     print(f"{result.module}: {result.percent:.1f} %", flush=True)
-    for mutant in result.survivors:
+    for mutant in (*result.survivors, *result.timeouts):
         print(f"  {mutant.status} in {mutant.place}\n    - {mutant.before}\n    + {mutant.after}", flush=True)
 
 

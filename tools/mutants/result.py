@@ -72,7 +72,8 @@ class Score:
     generated: int
     run: int
     killed: int
-    timeouts: int
+    timeouts: tuple[Mutant, ...]
+    """Of those that were killed: what never ended, or did not on a machine with much other work."""
     equivalent: int
     survivors: tuple[Mutant, ...]
 
@@ -93,7 +94,7 @@ def score(module: str, generated: int, mutants: Sequence[Mutant], judgements: It
         generated=generated,
         run=len(mutants),
         killed=len(mutants) - len(living),
-        timeouts=sum(each.status == "timeout" for each in mutants),
+        timeouts=tuple(each for each in mutants if each.status == "timeout"),
         equivalent=len(living) - len(survivors),
         survivors=survivors,
     )
@@ -104,7 +105,7 @@ def table(scores: Sequence[Score]) -> str:
     width = max(len(each.module) for each in scores)
     lines = [f"{'module':{width}}  mutants    run  killed  (timeout)  equivalent  survived   score"]
     lines += [
-        f"{each.module:{width}}  {each.generated:7}  {each.run:5}  {each.killed:6}  {each.timeouts:9}"
+        f"{each.module:{width}}  {each.generated:7}  {each.run:5}  {each.killed:6}  {len(each.timeouts):9}"
         f"  {each.equivalent:10}  {len(each.survivors):8}  {each.percent:5.1f} %"
         for each in scores
     ]
