@@ -226,6 +226,16 @@ class TestStart:
         assert isinstance(await start(ledger, PUBLISH), Started)
 
 
+class TestPlanned:
+    async def test_the_first_plan_is_the_one_that_counts(self, ledger: JobLedger) -> None:
+        await submit(ledger)
+        await start(ledger, PLAN)
+        assert await plan(ledger)
+        assert not await plan(ledger)
+        assert await ledger.parts(job_id()) == {PLAN: Part()}
+        assert await start(ledger, PLAN) == "done"
+
+
 class TestBeat:
     async def test_extends_the_claim(self, ledger: JobLedger) -> None:
         await planned(ledger, "A")
