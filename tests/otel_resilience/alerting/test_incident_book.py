@@ -175,6 +175,13 @@ class TestWhatAReportLeadsTo:
         assert life.report(110) == "grouped"
         assert life.due(110) == ["back"]
 
+    @pytest.mark.parametrize(("at", "suppressed"), [(109, "cooldown"), (110, None)])
+    def test_one_that_came_back_later_does_not_wait(self, life: Life, at: float, suppressed: str | None) -> None:
+        life.opened()
+        life.resolve(50, certain=True)
+        life.due(50)
+        assert life.report(at) == suppressed
+
 
 class TestTheEnd:
     def test_of_nothing_is_nothing(self, life: Life) -> None:
@@ -334,7 +341,7 @@ class TestMessages:
     def test_of_a_process_without_a_name_name_none(self, life: Life) -> None:
         life.report()
         ((_, message),) = life.book.due(T + 5)
-        assert message.sender == ""
+        assert message.sender == IncidentBook(CONFIG).sender == ""
 
     def test_sent_together_end_together(self, life: Life) -> None:
         for kind in ("a", "b"):
@@ -686,6 +693,7 @@ class TestTooManyIncidents:
         assert (overflow.alert.error_type, overflow.alert.error_class) == ("503", "transient")
         assert (overflow.alert.correlation_id, overflow.alert.span_id) == ("c" * 32, "1" * 16)
         assert overflow.alert.quiet_after == 70.0
+        assert life.book.get(life.book.config.identify(overflow.alert.fingerprint)) is overflow
         assert life.report(1, "d") == "overflow"
         assert (overflow.total, len(life.book)) == (2, 3)
         assert life.report(1, "a") == "grouped", "what is known stays known"
