@@ -427,6 +427,9 @@ class TestAClockThatWasAhead:
         seen = incident(due=T + 9 * HOUR)
         seen.not_after(T, CONFIG)
         assert seen.due == T + 60
+        unsent = incident(not_before=T + 9 * HOUR)
+        unsent.not_after(T, CONFIG)
+        assert unsent.not_before == T + 60
         flapping = incident(due=T + HOUR, not_before=T + HOUR, sent_at=(T, T, T, T))
         flapping.not_after(T, CONFIG)
         assert (flapping.not_before, flapping.due) == (T + HOUR, T + HOUR), "the bound of an hour stays"
@@ -507,6 +510,8 @@ class TestWhatAnotherProcessAdds:
         seen = stored(alert={"threshold": 3, "window": 60.0})
         seen.absorb(self.observed(5, 7, threshold=3))
         assert [at for at, _ in seen.recent] == [T, T + 5, T + 7]
+        seen.absorb(self.observed(8, 9, threshold=3))
+        assert [at for at, _ in seen.recent] == [T + 7, T + 8, T + 9]
         seen = stored(alert={"threshold": 3, "window": 60.0}, phase=Phase.OPEN)
         seen.absorb(self.observed(5, 7, threshold=3))
         assert [at for at, _ in seen.recent] == [T]
@@ -516,6 +521,9 @@ class TestWhatAnotherProcessAdds:
         before = seen.dump()
         seen.absorb(Observed())
         assert (seen.dump(), seen.observed_here, seen.needs_saving) == (before, False, False)
+        seen.observed_here = True
+        seen.absorb(Observed())
+        assert seen.observed_here
 
 
 class TestItsEnd:
