@@ -420,6 +420,11 @@ class TestAClockThatWasAhead:
         seen.not_after(T, CONFIG)
         assert (seen.calm_since, seen.over_at, seen.acknowledged_at) == (None, None, None)
 
+    def test_the_first_message_follows_an_earlier_one_by_the_rate_limit_and_four_within_an_hour(self) -> None:
+        assert incident().earliest(CONFIG) == NEVER
+        assert incident(sent_at=(T, T + 5, T + 9)).earliest(CONFIG) == T + 69
+        assert incident(sent_at=(T, T + 5, T + 9, T + 10)).earliest(CONFIG) == T + HOUR
+
     def test_what_it_planned_is_planned_from_now_on(self) -> None:
         seen = incident(due=T + 9 * HOUR, not_before=T + 9 * HOUR, sent_at=(T + 8 * HOUR,))
         seen.not_after(T, CONFIG)
@@ -680,6 +685,7 @@ class TestItsRecord:
             each.see(alert(threshold=3, window=60.0, error_type="503"), T + 1)
             each.confirm("chat", T, 1.0)
             each.note_action("close", None, None, T)
+            each.take_step(0, EscalationStep(after=60.0, severity=Severity.CRITICAL), T + 60)
             assert record == before
 
     def test_what_is_not_planned_stays_so(self) -> None:
@@ -702,6 +708,42 @@ class TestItsRecord:
     def test_a_time_or_count_that_is_no_number_is_refused_by_name(self, name: str) -> None:
         with pytest.raises(TypeError, match=f"^{name} is not of its type$"):
             Incident.load({**incident().dump(), name: "7"})
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "first_seen", "last_seen", "unreported_since", "last_notified_at", "due", "not_before", "calm_since",
+            "over_at", "acknowledged_at", "silenced_until",
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("at", [-1.0, 1e15])
+    def test_a_number_that_is_no_time_is_refused(self, name: str, at: float) -> None:
+        with pytest.raises(ValueError, match="is no time"):
+            Incident.load({**incident().dump(), name: at})
+
+    @pytest.mark.parametrize(("name", "series"), [("sent_at", [T, -1.0]), ("recent", [[T, "503"], [-1.0, None]])])
+    def test_so_is_one_in_a_series(self, name: str, series: list[Any]) -> None:
+        with pytest.raises(ValueError, match="is no time"):
+            Incident.load({**incident().dump(), name: series})
+
+    @pytest.mark.parametrize("name", ["total", "unreported_count", "messages", "returns"])
+    def test_a_count_below_none_is_refused(self, name: str) -> None:
+        with pytest.raises(ValueError, match="^less than none$"):
+            Incident.load({**incident().dump(), name: -1})
+
+    @pytest.mark.parametrize(
+        ("name", "entry"),
+        [
+            ("deliveries", {"channel": "chat", "message": "one", "seconds": 1.0}),
+            ("escalations", {"severity": "HIGH", "channels": [1]}),
+            ("actions", {"action": None, "by": None, "reason": None}),
+        ],
+    )
+    def test_an_entry_that_is_none_is_refused_by_the_name_of_its_list(self, name: str, entry: dict[str, Any]) -> None:
+        with pytest.raises(TypeError, match=f"^an entry of {name} is none$"):
+            Incident.load({**incident().dump(), name: [{**entry, "at": "2026-11-24T02:00:00.000Z"}]})
+        with pytest.raises(ValueError, match="isoformat"):
+            Incident.load({**incident().dump(), name: [{**entry, "at": "yesterday"}]})
 
     @pytest.mark.parametrize(
         "name",
