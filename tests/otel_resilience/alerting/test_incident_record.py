@@ -728,7 +728,7 @@ class TestItsRecord:
 
     @pytest.mark.parametrize("name", ["total", "unreported_count", "messages", "returns"])
     def test_a_count_below_none_is_refused(self, name: str) -> None:
-        with pytest.raises(ValueError, match="^less than none$"):
+        with pytest.raises(ValueError, match=r"^less than none$"):
             Incident.load({**incident().dump(), name: -1})
 
     @pytest.mark.parametrize(
