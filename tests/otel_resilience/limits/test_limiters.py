@@ -296,6 +296,36 @@ class TestRate:
 
         assert [limited.take() for _ in range(3)] == [True, True, False]
 
+    def test_one_permit_is_given_again_where_nothing_else_is_said(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(3, margin=0))
+        limited.acquire(3)
+        limited.give_back()
+
+        assert [limited.take() for _ in range(2)] == [True, False]
+
+    def test_what_is_used_at_once_counts_once(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(2, per=1, margin=0))
+        limited.acquire()
+        limited.used()
+        assert limited.take()
+
+    def test_what_is_used_late_counts_once(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(2, per=1, margin=0))
+        limited.acquire()
+        clock.advance(0.4)
+        limited.used(age=0.4)
+        assert [limited.take() for _ in range(2)] == [True, False]
+
+    def test_of_several_permits_the_one_of_that_time_is_used_late(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(2, per=1, margin=0))
+        limited.acquire()
+        clock.advance(0.4)
+        limited.acquire()
+        limited.used(age=0.4)
+        clock.advance(0.6)
+
+        assert not limited.take()
+
     def test_as_many_permits_count_anew_as_are_used_late(self, clock: FakeClock) -> None:
         limited = limiter(clock, RateLimit(3, per=1, margin=0))
         limited.acquire(3)
@@ -398,6 +428,36 @@ class TestRate:
             acquire(limited)(within=1)
 
         assert caught.value.retry_after == 10
+
+    async def test_a_def_in_the_loop_waits_no_longer_than_it_may(self, clock: FakeClock) -> None:
+        limited = RateLimiter("supplier", RateLimit(1, per=5, margin=0), clock=clock, sleep=no_wait)
+        limited.acquire()
+        with pytest.raises(RateLimitedError) as caught:
+            limited.acquire(within=4)
+        limited.acquire(within=5, sleep=clock.sleep)
+
+        assert caught.value.retry_after == 5
+        assert clock.sleeps == [5]
+
+    def test_a_thread_waits_for_its_turn_no_longer_than_it_may(self, clock: FakeClock) -> None:
+        limited = RateLimiter("supplier", RateLimit(1, per=0.02, margin=0), clock=clock)
+        limited.acquire()
+        waits, go_on = threading.Event(), threading.Event()
+
+        def wait(seconds: float) -> None:
+            waits.set()
+            go_on.wait(LONG)
+            clock.advance(seconds)
+
+        first = threading.Thread(target=limited.acquire, kwargs={"sleep": wait}, daemon=True)
+        first.start()
+        assert waits.wait(LONG)
+        with pytest.raises(RateLimitedError) as caught:
+            limited.acquire(within=0.05)
+        go_on.set()
+        first.join(LONG)
+
+        assert caught.value.retry_after == pytest.approx(0.04)
 
     @pytest.mark.parametrize("shadow", [False, True])
     def test_shows_what_it_allows(self, shadow: bool) -> None:
