@@ -128,6 +128,15 @@ class TestAKeyThatHoldsSomethingElse:
         assert (await ledger.dead_letters())[0] == 1
 
 
+async def test_of_the_dead_letters_the_last_ones_are_kept(
+    ledger: JobLedger, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("catalog_sync.jobs.ledger.KEPT_LETTERS", 2)
+    for number in range(4):
+        await ledger.add_dead_letter({"number": number})
+    assert redis_server.command("LRANGE", DEAD, 0, -1) == [b'{"number": 3}', b'{"number": 2}']
+
+
 class TestSubmit:
     async def test_a_running_job_is_the_one_job_too(self, ledger: JobLedger) -> None:
         await planned(ledger, "A")
