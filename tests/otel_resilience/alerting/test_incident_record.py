@@ -292,6 +292,20 @@ class TestMessages:
         second = seen.next_message(CONFIG, T + 6, "raised")
         assert (second.correlation_id, second.span_id) == ("b" * 32, "2" * 16)
 
+    def test_shows_the_trace_of_the_latest_occurrence_once_there_was_a_message(self) -> None:
+        seen = incident(alert={"correlation_id": "a" * 32, "span_id": "1" * 16})
+        seen.see(alert(correlation_id="b" * 32, span_id="2" * 16), T + 1)
+        shown = [seen.next_message(CONFIG, T + 2, reason) for reason in ("new", "repeat")]
+        assert [(each.correlation_id, each.span_id) for each in shown] == [("a" * 32, "1" * 16), ("b" * 32, "2" * 16)]
+
+    def test_counts_error_types_where_there_are_several(self) -> None:
+        seen = incident(alert={"summary": "It fails.", "error_type": "503"})
+        seen.see(seen.alert, T + 3)
+        assert seen.next_message(CONFIG, T + 3, "new").summary == "It fails. 2 times in 3 s."
+
+    def test_of_a_process_without_a_name_names_none(self) -> None:
+        assert incident().next_message(CONFIG, T, "new").sender == ""
+
     def test_the_end_shows_the_first_trace_again_and_goes_to_all_who_hold_it_open(self) -> None:
         given = alert(correlation_id="a" * 32, span_id="1" * 16)
         seen = Incident.of(given, T)
@@ -535,6 +549,11 @@ class TestItsEnd:
     def test_comes_when_it_was_calm_for_long_enough(self) -> None:
         assert incident(calm_since=T + 50).ends_at(CONFIG) == T + 350
         assert incident(calm_since=T + 50, over_at=T + 60).ends_at(CONFIG) == T + 60
+
+    def test_waits_until_a_process_that_loaded_it_has_watched_for_long_enough(self) -> None:
+        for observed_here, ends in ((False, T + 500), (True, T + 350)):
+            seen = incident(calm_since=T + 50, watched_since=T + 200, observed_here=observed_here)
+            assert seen.ends_at(CONFIG) == ends
 
     def test_comes_when_nobody_has_seen_it_for_very_long(self) -> None:
         assert incident().ends_at(CONFIG) == T + 10_000
