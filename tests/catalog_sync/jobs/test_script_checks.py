@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from catalog_sync.domain.errors import AuthenticationError, SyncDeadlineError
@@ -52,19 +54,16 @@ async def plan(ledger: JobLedger, number: int = 1) -> bool:
 
 class TestAnnouncements:
     async def test_each_change_of_a_job_is_announced_once(self, ledger: JobLedger, redis_server: RedisServer) -> None:
-        part = Part(version="v")
-        for count, change in enumerate(
-            [
-                lambda: submit(ledger),
-                lambda: start(ledger, PLAN),
-                lambda: plan(ledger),
-                lambda: ledger.progress(job_id(), 0, GroupProgress("A", "running", 5)),
-                lambda: finish(ledger, 0, part),
-                lambda: ledger.cancel(job_id()),
-                lambda: end(ledger),
-            ],
-            start=1,
-        ):
+        life: list[Callable[[], Awaitable[object]]] = [
+            lambda: submit(ledger),
+            lambda: start(ledger, PLAN),
+            lambda: plan(ledger),
+            lambda: ledger.progress(job_id(), 0, GroupProgress("A", "running", 5)),
+            lambda: finish(ledger, 0, Part(version="v")),
+            lambda: ledger.cancel(job_id()),
+            lambda: end(ledger),
+        ]
+        for count, change in enumerate(life, start=1):
             await change()
             assert changes(redis_server) == [job_id()] * count
 
