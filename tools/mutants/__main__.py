@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import os
 import sys
 import tomllib
@@ -12,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from tools.mutants import lua_runs, python_code
-from tools.mutants.result import Judgement, Mutant, Score, read_judgements, read_results, score, table, write_results
+from tools.mutants.result import (
+    Judgement,
+    Mutant,
+    Score,
+    outdated,
+    read_judgements,
+    read_results,
+    score,
+    table,
+    write_results,
+)
 
 HERE = Path(__file__).parent
 WORK = python_code.ROOT / ".cache" / "mutants"
@@ -50,6 +61,8 @@ def python_target(
         mutants = [known[each] for each in chosen if each in known]
         scores.append(score(module, len(generated), mutants, judgements))
         report(scores[-1])
+        changes = {(python_code.place_of(each), *lines) for each, lines in generated.items()}
+        report_outdated(outdated(judgements, functools.partial(python_code.is_in, module=module), changes))
     return scores
 
 
@@ -67,6 +80,8 @@ def lua_target(name: str, target: Mapping[str, Any], judgements: list[Judgement]
         mutants = lua_runs.run(target["module"], [script], target["tests"], target.get("options", []), processes, log)
         scores.append(score(f"{target['module']} {script}", len(mutants), mutants, judgements))
         report(scores[-1])
+        changes = {(each.place, each.before, each.after) for each in mutants}
+        report_outdated(outdated(judgements, script.__eq__, changes))
     return scores
 
 
@@ -75,6 +90,12 @@ def report(result: Score) -> None:
     print(f"{result.module}: {result.percent:.1f} %", flush=True)
     for mutant in (*result.survivors, *result.timeouts):
         print(f"  {mutant.status} in {mutant.place}\n    - {mutant.before}\n    + {mutant.after}", flush=True)
+
+
+def report_outdated(judgements: list[Judgement]) -> None:
+    """Judgements on lines that were edited since."""
+    for each in judgements:
+        print(f"  judged, but no mutant any more: {each.place}\n    - {each.before}\n    + {each.after}", flush=True)
 
 
 def main() -> int:

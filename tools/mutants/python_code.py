@@ -186,6 +186,11 @@ def place_of(name: str) -> str:
     return f"{module}.{function.removeprefix('x_')}"
 
 
+def is_in(place: str, module: str) -> bool:
+    """Whether the function is in the module of this path."""
+    return place.startswith(module.removeprefix("src/").removesuffix(".py").replace("/", ".") + ".")
+
+
 def change(before: Sequence[str], after: Sequence[str]) -> tuple[str, str]:
     """The lines that went and those that came."""
     difference = [line for line in difflib.ndiff(before, after) if line[0] in "-+"]

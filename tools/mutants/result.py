@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 KILLED = frozenset({"killed", "timeout"})
@@ -41,6 +41,13 @@ class Judgement:
     def covers(self, mutant: Mutant) -> bool:
         """Whether it is about this mutant."""
         return (self.place, self.before, self.after) == (mutant.place, mutant.before, mutant.after)
+
+
+def outdated(
+    judgements: Iterable[Judgement], owns: Callable[[str], bool], found: Container[tuple[str, str, str]]
+) -> list[Judgement]:
+    """Judgements on places of a module for which ``owns`` holds, that cover none of the changes ``found`` there."""
+    return [each for each in judgements if owns(each.place) and (each.place, each.before, each.after) not in found]
 
 
 def read_judgements(path: Path) -> list[Judgement]:
