@@ -67,7 +67,7 @@ def python_target(
 
 
 def _is_settled(mutant: Mutant | None, judgements: list[Judgement]) -> bool:
-    return mutant is not None and (mutant.killed or any(each.covers(mutant) for each in judgements))
+    return mutant is not None and (mutant.status == "killed" or any(each.covers(mutant) for each in judgements))
 
 
 def lua_target(name: str, target: Mapping[str, Any], judgements: list[Judgement], processes: int) -> list[Score]:
@@ -112,7 +112,7 @@ def main() -> int:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--again", action="store_true", help="report the last run of the Python modules anew")
     how.add_argument(
-        "--survivors", action="store_true", help="run only what survived the last run, and what it did not run"
+        "--survivors", action="store_true", help="run only what survived or did not end in the last run, or was not run"
     )
     parser.add_argument("--module", help="only modules or scripts whose name ends like this")
     options = parser.parse_args()
