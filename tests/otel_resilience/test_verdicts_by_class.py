@@ -294,8 +294,12 @@ class TestHasNoneOf:
 class TestReplace:
     verdict = Classification(ErrorClass.TRANSIENT, Severity.LOW, "503")
 
-    def test_the_same_change_of_a_flag_is_made_once(self) -> None:
-        assert self.verdict.replace(unsent=True) is self.verdict.replace(unsent=True)
+    @pytest.mark.parametrize("value", [True, False])
+    def test_the_same_change_of_a_flag_is_made_once(self, value: bool) -> None:
+        new = self.verdict.replace(error_type="new")  # of which nobody has asked for a change yet
+        assert new.replace(idempotent=value) is new.replace(idempotent=value)
+
+    def test_a_changed_flag_is_all_that_differs(self) -> None:
         assert self.verdict.replace(unsent=True) == Classification(
             ErrorClass.TRANSIENT, Severity.LOW, "503", unsent=True
         )
@@ -313,9 +317,6 @@ class TestReplace:
             self.verdict.replace(unsent=1)
         with pytest.raises(TypeError):
             self.verdict.replace(unknown=True)
-
-    def test_both_values_of_a_flag_are_kept(self) -> None:
-        assert self.verdict.replace(idempotent=False) is self.verdict.replace(idempotent=False)
 
 
 class TestWhatIsKeptOfChangedVerdicts:
