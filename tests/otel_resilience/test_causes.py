@@ -139,9 +139,19 @@ def test_a_class_is_known_by_its_name_and_a_subclass_by_its_nearest_base() -> No
     assert (rule(base()), rule(near()), rule(own()), rule(ValueError())) == (SLOW, FINAL, FINAL, None)
 
 
+class Text(str):
+    __slots__ = ()
+
+
 @pytest.mark.parametrize(
     ("exception", "text"),
-    [(ValueError("no", "more"), "no"), (ValueError(), ""), (ValueError(3), ""), (ValueError(b"no"), "")],
+    [
+        (ValueError("no", "more"), "no"),
+        (ValueError(Text("no")), "no"),
+        (ValueError(), ""),
+        (ValueError(3), ""),
+        (ValueError(b"no"), ""),
+    ],
 )
 def test_the_message_is_the_text_that_stands_first(exception: Exception, text: str) -> None:
     assert message_of(exception) == text

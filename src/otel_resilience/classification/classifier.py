@@ -171,9 +171,7 @@ class Classifier:
         if causes:
             shown = _shown_request((exception, *causes)) if verdict.idempotent is None else None
             return verdict if shown is None else flagged(verdict, "idempotent", shown)
-        if verdict.idempotent is None and not (
-            plan.shows_no_request and REQUEST_ATTRIBUTES.isdisjoint(dict_of(exception))
-        ):
+        if not (plan.shows_no_request and REQUEST_ATTRIBUTES.isdisjoint(dict_of(exception))):
             shown = shows_idempotent(exception)
             if shown is not None:
                 return flagged(verdict, "idempotent", shown)

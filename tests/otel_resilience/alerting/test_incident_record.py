@@ -292,6 +292,20 @@ class TestMessages:
         second = seen.next_message(CONFIG, T + 6, "raised")
         assert (second.correlation_id, second.span_id) == ("b" * 32, "2" * 16)
 
+    def test_shows_the_trace_of_the_latest_occurrence_once_there_was_a_message(self) -> None:
+        seen = incident(alert={"correlation_id": "a" * 32, "span_id": "1" * 16})
+        seen.see(alert(correlation_id="b" * 32, span_id="2" * 16), T + 1)
+        shown = [seen.next_message(CONFIG, T + 2, reason) for reason in ("new", "repeat")]
+        assert [(each.correlation_id, each.span_id) for each in shown] == [("a" * 32, "1" * 16), ("b" * 32, "2" * 16)]
+
+    def test_counts_error_types_where_there_are_several(self) -> None:
+        seen = incident(alert={"summary": "It fails.", "error_type": "503"})
+        seen.see(seen.alert, T + 3)
+        assert seen.next_message(CONFIG, T + 3, "new").summary == "It fails. 2 times in 3 s."
+
+    def test_of_a_process_without_a_name_names_none(self) -> None:
+        assert incident().next_message(CONFIG, T, "new").sender == ""
+
     def test_the_end_shows_the_first_trace_again_and_goes_to_all_who_hold_it_open(self) -> None:
         given = alert(correlation_id="a" * 32, span_id="1" * 16)
         seen = Incident.of(given, T)
@@ -420,6 +434,11 @@ class TestAClockThatWasAhead:
         seen.not_after(T, CONFIG)
         assert (seen.calm_since, seen.over_at, seen.acknowledged_at) == (None, None, None)
 
+    def test_the_first_message_follows_an_earlier_one_by_the_rate_limit_and_four_within_an_hour(self) -> None:
+        assert incident().earliest(CONFIG) == NEVER
+        assert incident(sent_at=(T, T + 5, T + 9)).earliest(CONFIG) == T + 69
+        assert incident(sent_at=(T, T + 5, T + 9, T + 10)).earliest(CONFIG) == T + HOUR
+
     def test_what_it_planned_is_planned_from_now_on(self) -> None:
         seen = incident(due=T + 9 * HOUR, not_before=T + 9 * HOUR, sent_at=(T + 8 * HOUR,))
         seen.not_after(T, CONFIG)
@@ -427,6 +446,9 @@ class TestAClockThatWasAhead:
         seen = incident(due=T + 9 * HOUR)
         seen.not_after(T, CONFIG)
         assert seen.due == T + 60
+        unsent = incident(not_before=T + 9 * HOUR)
+        unsent.not_after(T, CONFIG)
+        assert unsent.not_before == T + 60
         flapping = incident(due=T + HOUR, not_before=T + HOUR, sent_at=(T, T, T, T))
         flapping.not_after(T, CONFIG)
         assert (flapping.not_before, flapping.due) == (T + HOUR, T + HOUR), "the bound of an hour stays"
@@ -507,6 +529,8 @@ class TestWhatAnotherProcessAdds:
         seen = stored(alert={"threshold": 3, "window": 60.0})
         seen.absorb(self.observed(5, 7, threshold=3))
         assert [at for at, _ in seen.recent] == [T, T + 5, T + 7]
+        seen.absorb(self.observed(8, 9, threshold=3))
+        assert [at for at, _ in seen.recent] == [T + 7, T + 8, T + 9]
         seen = stored(alert={"threshold": 3, "window": 60.0}, phase=Phase.OPEN)
         seen.absorb(self.observed(5, 7, threshold=3))
         assert [at for at, _ in seen.recent] == [T]
@@ -516,12 +540,20 @@ class TestWhatAnotherProcessAdds:
         before = seen.dump()
         seen.absorb(Observed())
         assert (seen.dump(), seen.observed_here, seen.needs_saving) == (before, False, False)
+        seen.observed_here = True
+        seen.absorb(Observed())
+        assert seen.observed_here
 
 
 class TestItsEnd:
     def test_comes_when_it_was_calm_for_long_enough(self) -> None:
         assert incident(calm_since=T + 50).ends_at(CONFIG) == T + 350
         assert incident(calm_since=T + 50, over_at=T + 60).ends_at(CONFIG) == T + 60
+
+    def test_waits_until_a_process_that_loaded_it_has_watched_for_long_enough(self) -> None:
+        for observed_here, ends in ((False, T + 500), (True, T + 350)):
+            seen = incident(calm_since=T + 50, watched_since=T + 200, observed_here=observed_here)
+            assert seen.ends_at(CONFIG) == ends
 
     def test_comes_when_nobody_has_seen_it_for_very_long(self) -> None:
         assert incident().ends_at(CONFIG) == T + 10_000
@@ -672,6 +704,7 @@ class TestItsRecord:
             each.see(alert(threshold=3, window=60.0, error_type="503"), T + 1)
             each.confirm("chat", T, 1.0)
             each.note_action("close", None, None, T)
+            each.take_step(0, EscalationStep(after=60.0, severity=Severity.CRITICAL), T + 60)
             assert record == before
 
     def test_what_is_not_planned_stays_so(self) -> None:
@@ -694,6 +727,42 @@ class TestItsRecord:
     def test_a_time_or_count_that_is_no_number_is_refused_by_name(self, name: str) -> None:
         with pytest.raises(TypeError, match=f"^{name} is not of its type$"):
             Incident.load({**incident().dump(), name: "7"})
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "first_seen", "last_seen", "unreported_since", "last_notified_at", "due", "not_before", "calm_since",
+            "over_at", "acknowledged_at", "silenced_until",
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("at", [-1.0, 1e15])
+    def test_a_number_that_is_no_time_is_refused(self, name: str, at: float) -> None:
+        with pytest.raises(ValueError, match="is no time"):
+            Incident.load({**incident().dump(), name: at})
+
+    @pytest.mark.parametrize(("name", "series"), [("sent_at", [T, -1.0]), ("recent", [[T, "503"], [-1.0, None]])])
+    def test_so_is_one_in_a_series(self, name: str, series: list[Any]) -> None:
+        with pytest.raises(ValueError, match="is no time"):
+            Incident.load({**incident().dump(), name: series})
+
+    @pytest.mark.parametrize("name", ["total", "unreported_count", "messages", "returns"])
+    def test_a_count_below_none_is_refused(self, name: str) -> None:
+        with pytest.raises(ValueError, match=r"^less than none$"):
+            Incident.load({**incident().dump(), name: -1})
+
+    @pytest.mark.parametrize(
+        ("name", "entry"),
+        [
+            ("deliveries", {"channel": "chat", "message": "one", "seconds": 1.0}),
+            ("escalations", {"severity": "HIGH", "channels": [1]}),
+            ("actions", {"action": None, "by": None, "reason": None}),
+        ],
+    )
+    def test_an_entry_that_is_none_is_refused_by_the_name_of_its_list(self, name: str, entry: dict[str, Any]) -> None:
+        with pytest.raises(TypeError, match=f"^an entry of {name} is none$"):
+            Incident.load({**incident().dump(), name: [{**entry, "at": "2026-11-24T02:00:00.000Z"}]})
+        with pytest.raises(ValueError, match="isoformat"):
+            Incident.load({**incident().dump(), name: [{**entry, "at": "yesterday"}]})
 
     @pytest.mark.parametrize(
         "name",

@@ -285,7 +285,7 @@ class IncidentBook:
         self._incidents[stored.fingerprint] = stored
         if stored.phase is Phase.WATCHING:
             self._begin(stored, now, urgent=stored.alert.at_once)
-        elif stored.severity > stored.notified_severity and observed.alert is not None:
+        elif observed.alert is not None:
             self._seen(stored, observed.alert, now)
 
     def restore_lost(self, known: Container[str]) -> None:
