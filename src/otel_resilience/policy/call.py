@@ -385,6 +385,14 @@ class Call(CallTelemetry):
             return "budget"
         return ""
 
+    def give_hedge_back(self) -> None:
+        """The held attempt is a hedge that was cancelled before its first step: it took nothing after all."""
+        policy = self.policy
+        if policy.rate_limiter is not None:
+            policy.rate_limiter.give_back(self.options.permits, age=policy.clock() - self.started_attempt)
+        if policy.budget is not None:
+            policy.budget.refund(policy.budget.config.transient_cost)
+
     def lost(self, error: BaseException | None) -> None:
         """The held attempt does not decide the call: it failed with ``error``, or was cancelled."""
         policy = self.policy
@@ -494,8 +502,13 @@ class Call(CallTelemetry):
         slots, self.slots = self.slots, None
         if slots is not None:
             slots.release()
-        if self.paid_for > self.attempts and self.policy.rate_limiter is not None:
-            self.paid_for = 0
+        if self.paid_for > self.attempts:
+            self.give_permits_back()
+
+    def give_permits_back(self) -> None:
+        """The permits of the rate limit that were taken last served no attempt."""
+        self.paid_for = 0
+        if self.policy.rate_limiter is not None:
             self.policy.rate_limiter.give_back(self.options.permits, age=self.policy.clock() - self.paid_at)
 
     def _inspect_enclosed_calls(self, error: BaseException) -> None:

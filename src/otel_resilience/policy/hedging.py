@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from opentelemetry.context import attach
 
@@ -17,13 +17,20 @@ from otel_resilience.policy.latencies import HedgeDelay
 from otel_resilience.policy.waits import check_can_cut
 
 
-class _Runner(NamedTuple):
-    """One of two attempts at once."""
+class _Runner:
+    """One of two attempts at once, in a task of its own."""
 
-    task: asyncio.Task[Any]
-    attempt: CutAttempt
-    held: tuple[Any, ...]
-    """What the call holds for it: permit, begin, number, span."""
+    def __init__(self, operation: Callable[[], Awaitable[Any]], call: Call, context: contextvars.Context) -> None:
+        self.attempt = CutAttempt(call, call.seconds)
+        self.held = call.held
+        self.begun = False
+        """Its task has run. One that is cancelled before its first step never does."""
+        context.run(enclosing.set, self.attempt)
+        self.task = asyncio.create_task(self._run(operation), context=context)
+
+    async def _run(self, operation: Callable[[], Awaitable[Any]]) -> Any:
+        self.begun = True
+        return await operation()
 
 
 async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay: HedgeDelay) -> Any:
@@ -40,7 +47,7 @@ async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay:
             "with Policy(idempotent=True) or execute(..., idempotent=True) where it is",
         )
         return await operation()
-    runners: list[_Runner] = [_start(operation, call, contextvars.copy_context())]
+    runners: list[_Runner] = [_Runner(operation, call, contextvars.copy_context())]
     wait = delay.seconds()
     try:
         if wait is not None and not call.hedged:
@@ -55,16 +62,6 @@ async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay:
     return result
 
 
-def _start(operation: Callable[[], Awaitable[Any]], call: Call, context: contextvars.Context) -> _Runner:
-    attempt = CutAttempt(call, call.seconds)
-    context.run(enclosing.set, attempt)
-
-    async def run() -> Any:
-        return await operation()
-
-    return _Runner(asyncio.create_task(run(), context=context), attempt, call.held)
-
-
 def _hedge(operation: Callable[[], Awaitable[Any]], call: Call) -> list[_Runner]:
     """The second attempt, where one may be made."""
     first = call.held
@@ -76,7 +73,7 @@ def _hedge(operation: Callable[[], Awaitable[Any]], call: Call) -> list[_Runner]
         return []
     context = contextvars.copy_context()
     context.run(attach, shown)
-    second = _start(operation, call, context)
+    second = _Runner(operation, call, context)
     call.hold(first)
     return [second]
 
@@ -130,7 +127,11 @@ async def _stop(runners: list[_Runner], call: Call, *, wait: bool) -> None:
     for hedge in runners[1:]:
         call.hold(hedge.held)
         call.lost(None)
+        if not hedge.begun:
+            call.give_hedge_back()
         call.hold(runners[0].held)
+    if not runners[0].begun:
+        call.give_permits_back()
     running = [runner.task for runner in runners if not runner.task.done()]
     if running and wait:
         await asyncio.wait(running)

@@ -363,3 +363,45 @@ def test_a_coroutine_that_is_closed_in_the_middle_leaves_nothing_taken(clock: Fa
     run_fake(clock, main())
     assert policy.concurrency_limiter is not None
     assert policy.concurrency_limiter.in_flight == 0
+
+
+class TestBeforeTheFirstStep:
+    """A task that is cancelled then never runs: nothing was sent, so that what was taken for it is given back."""
+
+    def test_of_the_only_attempt_the_permit(self, clock: FakeClock) -> None:
+        attempts = Attempts(clock, (0, "value"))
+        policy = hedging(clock, hedge_after="p95", rate_limit=RateLimit(1, per=60))
+
+        async def main() -> None:
+            task = asyncio.create_task(policy.execute(attempts))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        run_fake(clock, main())
+        assert attempts.began == []
+        assert policy.rate_limiter is not None
+        assert policy.rate_limiter.take()
+
+    @pytest.mark.parametrize("steps", [1, 2])
+    def test_of_the_first_attempt_the_permit_and_of_a_hedge_what_paid_for_it(
+        self, clock: FakeClock, steps: int
+    ) -> None:
+        attempts = Attempts(clock, (3600, "late"))
+        policy = hedging(clock, rate_limit=RateLimit(2, per=60), max_concurrency=1)
+
+        async def main() -> None:
+            protected = policy.execute(attempts)
+            for step in range(steps):
+                if step:
+                    await asyncio.sleep(1.5)
+                protected.send(None)
+            protected.close()
+            await asyncio.sleep(0)
+
+        run_fake(clock, main())
+        assert attempts.began == [0] * (steps - 1)
+        assert policy.rate_limiter is not None
+        assert [policy.rate_limiter.take() for _ in range(3)] == [True, steps == 1, False]
+        assert tokens(policy) == 100
