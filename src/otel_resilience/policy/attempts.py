@@ -14,7 +14,7 @@ from otel_resilience import telemetry
 from otel_resilience._internal.nesting import Enclosing, enclosing, leave
 from otel_resilience.limits.attempt_timeout import CutAttempt, TimeLimit
 from otel_resilience.policy.call import GIVE_UP, Call
-from otel_resilience.policy.waits import can_wait_async, check_can_cut, wait_for_turn, wait_for_turn_async
+from otel_resilience.policy.waits import can_wait_async, task_to_cut, wait_for_turn, wait_for_turn_async
 
 
 class Attempts:
@@ -141,16 +141,14 @@ class Attempt:
         self._entered = True
         try:
             limit = call.time_limit()
-            cuts = progress.asynchronous and limit != math.inf
-            if cuts:
-                check_can_cut(call)
+            task = task_to_cut(call) if progress.asynchronous and limit != math.inf else None
             call.begin_attempt()
         except BaseException as error:
             progress.end(error)
             raise
         progress.running = True
-        if cuts:
-            self._limit = TimeLimit(limit, call, call.time_limit_error)
+        if task is not None:
+            self._limit = TimeLimit(limit, call, call.time_limit_error, task)
         elif call.policy.attempt_timeout is not None:
             self._limit = _ShownLimit(limit, call)
         if self._limit is not None:

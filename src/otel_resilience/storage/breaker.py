@@ -255,13 +255,15 @@ class SharedCircuitBreaker(CircuitBreaker):
         for link in self._shared.links if links is None else links:
             seen: list[BreakerView] = []
 
-            def adopt(answer: _Answer, link: Link = link, seen: list[BreakerView] = seen) -> None:
-                if self._adopt(link, answer):
-                    seen.append(answer.view)
-
             def late(answer: _Answer, link: Link = link) -> None:
                 if answer.view.granted:
                     self._return_lease(link, details["lease"])
+
+            def adopt(answer: _Answer, link: Link = link, seen: list[BreakerView] = seen) -> None:
+                if self._adopt(link, answer):
+                    seen.append(answer.view)
+                else:
+                    late(answer, link)
 
             for _ in range(2):  # once more where the storage has lost its state, and gets this breaker's
                 answered = link.call(lambda link=link: self._send(link, action, **details), adopt, late)  # type: ignore[misc]
@@ -275,7 +277,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         return None
 
     def _return_lease(self, link: Link, lease: str) -> None:
-        """A probe was granted too late, the call used local state: its result counts, not that late step."""
+        """A probe was granted too late: the call used local state, whose result counts, or requests it again."""
         try:
             link.run(lambda: self._send(link, Action.RELEASE, newest=True, lease=lease))
         except StorageError as error:

@@ -19,6 +19,8 @@ from otel_resilience import (
 )
 from otel_resilience.storage import (
     Action,
+    BreakerStep,
+    BreakerView,
     MemoryStorage,
     SharedCircuitBreaker,
     SharedRetryBudget,
@@ -274,6 +276,29 @@ def test_a_probe_without_a_verdict_gives_its_slot_back(
     with pytest.raises(neutral):
         fleet.breakers[0].execute(operation)
     assert fleet.breakers[1].execute(lambda: "the next probe") == "the next probe"
+
+
+def test_a_probe_whose_answer_a_local_step_overtook_is_granted_again(
+    clock: FakeClock, storage: FrailStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (breaker,) = opened(clock, storage, 1).breakers
+    clock.advance(8)
+    step_of = storage.breaker
+    granted: list[str] = []
+
+    def overtaken(key: str, step: BreakerStep) -> BreakerView:
+        view = step_of(key, step)
+        if view.granted and not granted:
+            granted.append(step.lease)
+            storage.gone = True
+            breaker.flush()  # as another thread, which gets no answer
+            storage.gone = False
+        return view
+
+    monkeypatch.setattr(storage, "breaker", overtaken)
+    assert breaker.execute(lambda: "the probe") == "the probe"
+    assert len(granted) == 1
+    assert breaker.state.name == "CLOSED"
 
 
 def test_an_answer_that_proves_the_dependency_well_closes(clock: FakeClock, storage: FrailStorage) -> None:
