@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
-from typing import Protocol
+from collections.abc import Callable
+from typing import TypeVar
 
 from otel_resilience._internal import validation as check
 from otel_resilience.storage.links import BackgroundLink, DirectLink, Link, Member
 from otel_resilience.storage.protocol import Storage
 
+T = TypeVar("T")
+
 WAIT = 0.05
 """Seconds that a call waits for a remote storage at most (row F45 of common fault matrices: never more than 50 ms)."""
 STALENESS = 0.25
 """Seconds between two refreshes of what other processes reported."""
-
-
-class _Sharing(Member, Protocol):
-    @property
-    def key(self) -> str:
-        """Where its state is kept."""
-
-    def flush(self) -> None:
-        """Reports what has not been reported yet."""
 
 
 class Sharing:
@@ -42,7 +37,7 @@ class Sharing:
             for storage in storages
         )
         self._scope = scope
-        self._members: weakref.WeakSet[_Sharing] = weakref.WeakSet()
+        self._members: weakref.WeakSet[Member] = weakref.WeakSet()
 
     @property
     def degraded(self) -> bool:
@@ -83,16 +78,52 @@ class Sharing:
         key = self.key(dependency)
         left = [0.0]
         for link in self.links:
-            link.call(lambda link=link: link.storage.pause(key, seconds), left.append)  # type: ignore[misc]
+            link.call(functools.partial(link.storage.pause, key, seconds), left.append)
         return max(left)
 
-    def join(self, member: _Sharing) -> None:
+    def join(self, member: Member) -> None:
         """A breaker or a budget takes part from now on."""
         self._members.add(member)
         for link in reversed(self.links):
             link.join(member)
 
-    def changed(self, source: _Sharing, link: Link) -> None:
+    def ask(
+        self,
+        send: Callable[[Link], T],
+        adopt: Callable[[Link, T], bool],
+        late: Callable[[Link, T], object] = lambda link, answer: None,
+        *,
+        links: tuple[Link, ...] = (),
+        tries: int = 1,
+    ) -> tuple[Link, T] | None:
+        """Makes a step at the first storage, of all or of ``links``, that answers in time with what is adopted.
+
+        ``late`` gets what is not: an answer that came too late, or that ``adopt`` refused; then it is sent again, as
+        often as ``tries`` says.
+        """
+        for link in links or self.links:
+            adopted: list[T] = []
+
+            def handle(answer: T, link: Link = link, adopted: list[T] = adopted) -> None:
+                if adopt(link, answer):
+                    adopted.append(answer)
+                else:
+                    late(link, answer)
+
+            for _ in range(tries):
+                answered = link.call(functools.partial(send, link), handle, functools.partial(late, link))
+                if adopted:
+                    return link, adopted[0]
+                if not answered:
+                    break
+        return None
+
+    def copy_behind(self, link: Link, send: Callable[[Link], object]) -> None:
+        """Keeps the storages behind ``link`` up to date: they are used once it is unreachable."""
+        for other in self.links[self.links.index(link) + 1 :]:
+            other.submit(functools.partial(send, other), lambda _: None)
+
+    def changed(self, source: Member, link: Link) -> None:
         """Informs the other breakers of this process that ``source`` has a new state from ``link``."""
         for member in list(self._members):
             if member is not source and isinstance(member, type(source)) and member.key == source.key:
