@@ -164,16 +164,16 @@ class Attempt:
 class _ShownLimit(CutAttempt):
     """The time limit of a block that cannot be cut: calls inside see what is left, and none begins after it."""
 
-    __slots__ = ("_token", "_until")
+    __slots__ = ("_clock", "_token", "_until")
 
     def __init__(self, limit: float, call: Call) -> None:
         super().__init__(call, limit)
-        self._until = call.policy.clock() + limit
+        self._clock = call.policy.clock
+        self._until = self._clock() + limit
 
     def left(self) -> float | None:
         """Seconds until the limit passes."""
-        call = self.outer
-        return self._until - call.policy.clock() if isinstance(call, Call) else None
+        return self._until - self._clock()
 
     def __enter__(self) -> Enclosing:
         self._token = enclosing.set(self)

@@ -28,7 +28,6 @@ from otel_resilience.errors import (
     DeadlineExceededError,
     ErrorContext,
     FailedResultError,
-    LimitError,
     ResilienceError,
     attach_context,
     attached_context,
@@ -196,11 +195,7 @@ class Call(CallTelemetry):
         try:
             return breaker.admit()
         except CircuitOpenError as rejection:
-            self.refused(rejection)
-            if self.error is None:
-                raise
-            self._suppress("breaker_open")
-            raise rejection from self.error
+            self.refuse(rejection, "breaker_open")
 
     def check_circuit(self) -> None:
         """Raises :class:`CircuitOpenError` while the circuit is open."""
@@ -217,20 +212,20 @@ class Call(CallTelemetry):
             outer = outer.outer
         return False
 
-    def refuse(self, rejection: LimitError) -> NoReturn:
-        """A limit lets no attempt begin: raises ``rejection``."""
-        self.refused(rejection)
-        if self.error is None:
-            raise rejection
-        self._suppress("rate_limited")
-        raise rejection from self.error
+    def refuse(self, rejection: ResilienceError, suppressed: str = "") -> NoReturn:
+        """The attempt does not begin: its cost is refunded, and ``rejection``, which says what was done before, raised.
 
-    def refused(self, rejection: ResilienceError) -> None:
-        """The attempt was not started: its cost is refunded, and the rejection says what was done before."""
+        ``suppressed``: why a retry is not made, for telemetry.
+        """
         self._refund()
         self.rejected = True
         if self.attempts:
             rejection.attempts = self.attempts
+        if self.error is None:
+            raise rejection
+        if suppressed:
+            self._suppress(suppressed)
+        raise rejection from self.error
 
     def succeeded(self) -> None:
         """The attempt, and with it the call, succeeded."""

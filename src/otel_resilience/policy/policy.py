@@ -464,10 +464,7 @@ class Policy(ProcessBound):
         try:
             return threads.reserve(limit)
         except AttemptThreadsExhaustedError as refusal:
-            call.refused(refusal)
-            if call.error is None:
-                raise
-            raise refusal from call.error
+            call.refuse(refusal)
 
     def _later(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T]) -> Coroutine[Any, Any, T]:
         """Continues where the result is awaited. Where it never is, nothing stays taken or open."""

@@ -50,7 +50,7 @@ def wait_for_turn(delay: float, call: Call) -> None:
             call.paid_for = call.attempts + 1
             call.paid_at = call.policy.clock()
     except LimitError as rejection:
-        call.refuse(rejection)
+        call.refuse(rejection, "rate_limited")
 
 
 async def wait_for_turn_async(delay: float, call: Call) -> None:
@@ -71,7 +71,7 @@ async def wait_for_turn_async(delay: float, call: Call) -> None:
             call.paid_for = call.attempts + 1
             call.paid_at = call.policy.clock()
     except LimitError as rejection:
-        call.refuse(rejection)
+        call.refuse(rejection, "rate_limited")
 
 
 def _slot_within(call: Call, slots: ConcurrencyLimiter, *, in_loop: bool) -> float:
