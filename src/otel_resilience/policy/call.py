@@ -122,11 +122,20 @@ class Call(CallTelemetry):
 
     def note_on_wire(self) -> None:
         """The permits of the attempt count from now, for the server counts from when it gets the request."""
-        rate = self.policy.rate_limiter
-        if rate is not None and self.paid_for == self.attempts:
-            now = self.policy.clock()
-            rate.used(self.options.permits, age=now - self.paid_at)
-            self.paid_at = now
+        if self.paid_for == self.attempts:
+            self.paid_at = self.use_permits(self.paid_at)
+
+    def use_permits(self, paid_at: float) -> float:
+        """Permits that were taken ``paid_at`` count from now, which is returned."""
+        now = self.policy.clock()
+        if self.policy.rate_limiter is not None:
+            self.policy.rate_limiter.used(self.options.permits, age=now - paid_at)
+        return now
+
+    def give_permits_back(self, paid_at: float) -> None:
+        """Permits that were taken ``paid_at`` served no attempt."""
+        if self.policy.rate_limiter is not None:
+            self.policy.rate_limiter.give_back(self.options.permits, age=self.policy.clock() - paid_at)
 
     def time_left(self) -> float:
         """Seconds until the nearest deadline, infinity where there is none. Raises :class:`DeadlineExceededError`."""
@@ -293,7 +302,9 @@ class Call(CallTelemetry):
         verdict = self.verdict = policy.classify(error)
         unsent = verdict.unsent
         if self.cuts and (unsent or self.attempts < policy.max_attempts):
-            self._inspect_running_tasks()
+            repeatable = left_running(self)
+            if repeatable is not None:
+                Enclosing.note_sent(self, unsafe=not repeatable)
         heard = self.heard
         if heard:
             if self.failures is not None or self.below:
@@ -380,13 +391,11 @@ class Call(CallTelemetry):
             return "budget"
         return ""
 
-    def give_hedge_back(self) -> None:
-        """The held attempt is a hedge that was cancelled before its first step: it took nothing after all."""
-        policy = self.policy
-        if policy.rate_limiter is not None:
-            policy.rate_limiter.give_back(self.options.permits, age=policy.clock() - self.started_attempt)
-        if policy.budget is not None:
-            policy.budget.refund(policy.budget.config.transient_cost)
+    def refund_hedge(self) -> None:
+        """A hedge was cancelled before its first step: it costs nothing after all."""
+        budget = self.policy.budget
+        if budget is not None:
+            budget.refund(budget.config.transient_cost)
 
     def lost(self, error: BaseException | None) -> None:
         """The held attempt does not decide the call: it failed with ``error``, or was cancelled."""
@@ -498,13 +507,8 @@ class Call(CallTelemetry):
         if slots is not None:
             slots.release()
         if self.paid_for > self.attempts:
-            self.give_permits_back()
-
-    def give_permits_back(self) -> None:
-        """The permits of the rate limit that were taken last served no attempt."""
-        self.paid_for = 0
-        if self.policy.rate_limiter is not None:
-            self.policy.rate_limiter.give_back(self.options.permits, age=self.policy.clock() - self.paid_at)
+            self.paid_for = 0
+            self.give_permits_back(self.paid_at)
 
     def _inspect_enclosed_calls(self, error: BaseException) -> None:
         """Which enclosed calls this failure comes from."""
@@ -513,11 +517,6 @@ class Call(CallTelemetry):
             raised = {id(each) for each in chain(error)}
             self.below = tuple(each for each in self.failures if id(each.error) in raised)
             self.failures = None
-
-    def _inspect_running_tasks(self) -> None:
-        repeatable = left_running(self)
-        if repeatable is not None:
-            Enclosing.note_sent(self, unsafe=not repeatable)
 
     def _next_delay(self, error: BaseException, verdict: Classification, heard: bool) -> float:  # internal
         policy = self.policy

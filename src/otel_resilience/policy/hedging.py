@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.context import attach
 
@@ -17,20 +17,34 @@ from otel_resilience.policy.latencies import HedgeDelay
 from otel_resilience.policy.waits import task_to_cut
 
 
-class _Runner:
-    """One of two attempts at once, in a task of its own."""
+class _Attempt(CutAttempt):
+    """One of two attempts at once, as the code in it sees it."""
 
-    def __init__(self, operation: Callable[[], Awaitable[Any]], call: Call, context: contextvars.Context) -> None:
-        self.attempt = CutAttempt(call, call.seconds)
-        self.held = call.held
+    def __init__(self, call: Call, paid_at: float) -> None:
+        super().__init__(call, call.seconds)
+        self._hedged = call
+        self.paid_at = paid_at
+        """When it got its permits of the rate limit."""
         self.begun = False
         """Its task has run. One that is cancelled before its first step never does."""
-        context.run(enclosing.set, self.attempt)
-        self.task = asyncio.create_task(self._run(operation), context=context)
 
-    async def _run(self, operation: Callable[[], Awaitable[Any]]) -> Any:
+    def note_on_wire(self) -> None:
+        """As :meth:`Call.note_on_wire`, of the permits of this one."""
+        if not self.given_up:
+            self.paid_at = self._hedged.use_permits(self.paid_at)
+
+    async def run(self, operation: Callable[[], Awaitable[Any]]) -> Any:
         self.begun = True
         return await operation()
+
+
+class _Runner(NamedTuple):
+    """One of two attempts at once, as the call sees it."""
+
+    task: asyncio.Task[Any]
+    attempt: _Attempt
+    held: tuple[Any, ...]
+    """What the call holds for it: permit, begin, number, span."""
 
 
 async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay: HedgeDelay) -> Any:
@@ -47,7 +61,7 @@ async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay:
             "with Policy(idempotent=True) or execute(..., idempotent=True) where it is",
         )
         return await operation()
-    runners: list[_Runner] = [_Runner(operation, call, contextvars.copy_context())]
+    runners: list[_Runner] = [_start(operation, call, contextvars.copy_context(), call.paid_at)]
     wait = delay.seconds()
     try:
         if wait is not None and not call.hedged:
@@ -62,6 +76,14 @@ async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay:
     return result
 
 
+def _start(
+    operation: Callable[[], Awaitable[Any]], call: Call, context: contextvars.Context, paid_at: float
+) -> _Runner:
+    attempt = _Attempt(call, paid_at)
+    context.run(enclosing.set, attempt)
+    return _Runner(asyncio.create_task(attempt.run(operation), context=context), attempt, call.held)
+
+
 def _hedge(operation: Callable[[], Awaitable[Any]], call: Call) -> list[_Runner]:
     """The second attempt, where one may be made."""
     first = call.held
@@ -73,7 +95,7 @@ def _hedge(operation: Callable[[], Awaitable[Any]], call: Call) -> list[_Runner]
         return []
     context = contextvars.copy_context()
     context.run(attach, shown)
-    second = _Runner(operation, call, context)
+    second = _start(operation, call, context, call.started_attempt)
     call.hold(first)
     return [second]
 
@@ -124,14 +146,14 @@ async def _stop(runners: list[_Runner], call: Call, *, wait: bool) -> None:
     nothing."""
     for runner in runners:
         _cancel(runner)
+        if not runner.attempt.begun:
+            call.give_permits_back(runner.attempt.paid_at)
     for hedge in runners[1:]:
         call.hold(hedge.held)
         call.lost(None)
-        if not hedge.begun:
-            call.give_hedge_back()
+        if not hedge.attempt.begun:
+            call.refund_hedge()
         call.hold(runners[0].held)
-    if not runners[0].begun:
-        call.give_permits_back()
     running = [runner.task for runner in runners if not runner.task.done()]
     if running and wait:
         await asyncio.wait(running)

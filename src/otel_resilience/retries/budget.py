@@ -165,13 +165,6 @@ class RetryBudget(ProcessBound):
             self._denied += 1
         return False
 
-    def _count(self, *, granted: bool) -> None:
-        if granted:
-            self._granted += 1
-            self._starved = self.full = False
-        else:
-            self._denied += 1
-
     def give(self, tokens: float) -> None:
         """Pays in ``tokens``, at least 0, up to the capacity: a refund, or the credit of a first-try success."""
         if type(tokens) is not float or not 0.0 <= tokens < _INFINITY:

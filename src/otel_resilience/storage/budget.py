@@ -70,9 +70,12 @@ class SharedRetryBudget(RetryBudget):
         answered = self._shared.ask(lambda link: self._send(link, cost), self._adopt)
         with self._lock:
             if answered is not None:
-                granted = answered[1].view.granted
-                self._count(granted=granted)
-                return granted
+                if answered[1].view.granted:
+                    self._granted += 1
+                    self._starved = self.full = False
+                    return True
+                self._denied += 1
+                return False
             self._local_steps += 1
             self._answered_by = None
         return super().take(cost)
