@@ -7,7 +7,6 @@ import functools
 import operator
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 
 from otel_resilience import telemetry
 from otel_resilience._internal.forks import renew_after_fork
+from otel_resilience._internal.in_use import InUse
 from otel_resilience.errors import AttemptThreadsExhaustedError
 from otel_resilience.limits import DEFAULT_MAX_THREADS
 from otel_resilience.telemetry import contract
@@ -23,7 +23,7 @@ from otel_resilience.telemetry.gauges import by_dependency
 IDLE: Final = 10.0
 """Seconds after which a thread without work ends."""
 
-_pools: weakref.WeakSet[AttemptThreads] = weakref.WeakSet()
+_pools: Final[InUse[AttemptThreads]] = InUse()
 
 
 class Worker:
@@ -194,7 +194,7 @@ class AttemptThreads:
 
 
 def _observe_abandoned(_: CallbackOptions) -> Iterable[Observation]:
-    pools = ((threads.dependency, threads.abandoned) for threads in list(_pools))
+    pools = ((threads.dependency, threads.abandoned) for threads in _pools)
     for attributes, number in by_dependency(pools, operator.add):
         yield Observation(number, attributes)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable
 from typing import TypeVar
 
 from otel_resilience._internal import validation as check
+from otel_resilience._internal.in_use import InUse
 from otel_resilience.storage.links import BackgroundLink, DirectLink, Link, Member
 from otel_resilience.storage.protocol import Storage
 
@@ -37,7 +37,7 @@ class Sharing:
             for storage in storages
         )
         self._scope = scope
-        self._members: weakref.WeakSet[Member] = weakref.WeakSet()
+        self._members: InUse[Member] = InUse()
 
     @property
     def degraded(self) -> bool:
@@ -125,13 +125,13 @@ class Sharing:
 
     def changed(self, source: Member, link: Link) -> None:
         """Informs the other breakers of this process that ``source`` has a new state from ``link``."""
-        for member in list(self._members):
+        for member in self._members:
             if member is not source and isinstance(member, type(source)) and member.key == source.key:
                 link.refresh(member)
 
     def close(self) -> None:
         """Reports what was not reported yet, and closes connections. Members still in use fall back to local state."""
-        for member in list(self._members):
+        for member in self._members:
             member.flush()
         for link in self.links:
             link.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from typing import Any
 
@@ -26,6 +27,7 @@ from otel_resilience.storage import (
     SharedRetryBudget,
     SharedState,
 )
+from otel_resilience.storage.links import Link
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.frail_storage import FrailStorage
 from support.resilience import Driver, NotFoundFault, Script, ThrottledFault, TransientFault
@@ -625,3 +627,31 @@ def test_pauses_add_up_to_the_longest(clock: FakeClock, storage: FrailStorage) -
 def test_shared_state_needs_a_storage() -> None:
     with pytest.raises(ValueError, match="at least one"):
         SharedState()
+
+
+def test_some_take_part_while_others_are_told_of_a_change() -> None:
+    """Policies are made in any thread, also while the breaker of another one opens."""
+
+    class Member:
+        def __init__(self, key: str) -> None:
+            self.key = key
+
+        def refresh(self, link: Link) -> None: ...
+
+        def flush(self) -> None: ...
+
+    shared, source = SharedState(MemoryStorage()), Member("supplier")
+    members = [Member("other") for _ in range(20_000)]
+    shared.join(source)
+    joining = [threading.Thread(target=lambda n=n: [shared.join(each) for each in members[n::4]]) for n in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in joining:
+            thread.start()
+        while any(thread.is_alive() for thread in joining):
+            shared.changed(source, shared.links[0])
+    finally:
+        sys.setswitchinterval(interval)
+        for thread in joining:
+            thread.join()
