@@ -26,7 +26,7 @@ from otel_resilience.classification.classifier import Classifier
 from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass
 from otel_resilience.storage.links import Link
 from otel_resilience.storage.protocol import Action, BreakerStep, BreakerView, Claim, StorageError
-from otel_resilience.storage.sharing import Sharing
+from otel_resilience.storage.sharing import Sharing, ask, copy_behind
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 
@@ -208,7 +208,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         """Reports what has not been reported yet."""
         answer = self._request(Action.LOOK)
         if answer is not None:
-            self._shared.copy_behind(answer[0], self._send)
+            copy_behind(answer[0], self._shared.links, self._send)
 
     def _must_check_storage(self) -> bool:
         """Whether the latest known call failed, as far as a reachable storage knows."""
@@ -258,8 +258,8 @@ class SharedCircuitBreaker(CircuitBreaker):
                 self._return_lease(link, details["lease"])
 
         # Once more where the storage has lost its state, and gets this breaker's.
-        answered = self._shared.ask(
-            lambda link: self._send(link, action, **details), self._adopt, late, links=links, tries=2
+        answered = ask(
+            links or self._shared.links, lambda link: self._send(link, action, **details), self._adopt, late, tries=2
         )
         if answered is not None:
             return answered[0], answered[1].view
@@ -331,7 +331,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         if not silent:
             super()._report_changes(transition)
         if view.generation != before:
-            self._shared.copy_behind(link, self._send)
+            copy_behind(link, self._shared.links, self._send)
             self._shared.changed(self, link)
         return True
 

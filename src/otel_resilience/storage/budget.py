@@ -14,7 +14,7 @@ from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
 from otel_resilience.storage.links import Link
 from otel_resilience.storage.protocol import BudgetStep, BudgetView, Merge
-from otel_resilience.storage.sharing import Sharing
+from otel_resilience.storage.sharing import Sharing, ask, copy_behind
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class SharedRetryBudget(RetryBudget):
     def take(self, cost: float) -> bool:
         """As of :class:`~otel_resilience.RetryBudget`."""
         check.number("cost", cost, minimum=0)
-        answered = self._shared.ask(lambda link: self._send(link, cost), self._adopt)
+        answered = ask(self._shared.links, lambda link: self._send(link, cost), self._adopt)
         with self._lock:
             if answered is not None:
                 if answered[1].view.granted:
@@ -97,9 +97,9 @@ class SharedRetryBudget(RetryBudget):
 
     def flush(self) -> None:
         """Reports what has not been reported yet."""
-        answered = self._shared.ask(self._send, self._adopt)
+        answered = ask(self._shared.links, self._send, self._adopt)
         if answered is not None:
-            self._shared.copy_behind(answered[0], self._send)
+            copy_behind(answered[0], self._shared.links, self._send)
 
     def _send(self, link: Link, cost: float = 0.0) -> _Answer:
         with self._lock:

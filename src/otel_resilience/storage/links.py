@@ -40,13 +40,6 @@ RETRY_EVERY = 1.0
 class Member(Protocol):
     """A breaker, a budget or a rate limit that shares its state."""
 
-    @property
-    def key(self) -> str:
-        """Where its state is kept."""
-
-    def flush(self) -> None:
-        """Reports what has not been reported yet."""
-
     def refresh(self, link: Link) -> None:
         """Reports to the storage of ``link`` what it does not know yet, and adopts what other processes reported.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.in_use import InUse
@@ -17,6 +17,15 @@ WAIT = 0.05
 """Seconds that a call waits for a remote storage at most (row F45 of common fault matrices: never more than 50 ms)."""
 STALENESS = 0.25
 """Seconds between two refreshes of what other processes reported."""
+
+
+class _Sharing(Member, Protocol):
+    @property
+    def key(self) -> str:
+        """Where its state is kept."""
+
+    def flush(self) -> None:
+        """Reports what has not been reported yet."""
 
 
 class Sharing:
@@ -37,7 +46,7 @@ class Sharing:
             for storage in storages
         )
         self._scope = scope
-        self._members: InUse[Member] = InUse()
+        self._members: InUse[_Sharing] = InUse()
 
     @property
     def degraded(self) -> bool:
@@ -81,49 +90,13 @@ class Sharing:
             link.call(functools.partial(link.storage.pause, key, seconds), left.append)
         return max(left)
 
-    def join(self, member: Member) -> None:
+    def join(self, member: _Sharing) -> None:
         """A breaker or a budget takes part from now on."""
         self._members.add(member)
         for link in reversed(self.links):
             link.join(member)
 
-    def ask(
-        self,
-        send: Callable[[Link], T],
-        adopt: Callable[[Link, T], bool],
-        late: Callable[[Link, T], object] = lambda link, answer: None,
-        *,
-        links: tuple[Link, ...] = (),
-        tries: int = 1,
-    ) -> tuple[Link, T] | None:
-        """Makes a step at the first storage, of all or of ``links``, that answers in time with what is adopted.
-
-        ``late`` gets what is not: an answer that came too late, or that ``adopt`` refused; then it is sent again, as
-        often as ``tries`` says.
-        """
-        for link in links or self.links:
-            adopted: list[T] = []
-
-            def handle(answer: T, link: Link = link, adopted: list[T] = adopted) -> None:
-                if adopt(link, answer):
-                    adopted.append(answer)
-                else:
-                    late(link, answer)
-
-            for _ in range(tries):
-                answered = link.call(functools.partial(send, link), handle, functools.partial(late, link))
-                if adopted:
-                    return link, adopted[0]
-                if not answered:
-                    break
-        return None
-
-    def copy_behind(self, link: Link, send: Callable[[Link], object]) -> None:
-        """Keeps the storages behind ``link`` up to date: they are used once it is unreachable."""
-        for other in self.links[self.links.index(link) + 1 :]:
-            other.submit(functools.partial(send, other), lambda _: None)
-
-    def changed(self, source: Member, link: Link) -> None:
+    def changed(self, source: _Sharing, link: Link) -> None:
         """Informs the other breakers of this process that ``source`` has a new state from ``link``."""
         for member in self._members:
             if member is not source and isinstance(member, type(source)) and member.key == source.key:
@@ -135,3 +108,40 @@ class Sharing:
             member.flush()
         for link in self.links:
             link.close()
+
+
+def ask(
+    links: tuple[Link, ...],
+    send: Callable[[Link], T],
+    adopt: Callable[[Link, T], bool],
+    late: Callable[[Link, T], object] = lambda link, answer: None,
+    *,
+    tries: int = 1,
+) -> tuple[Link, T] | None:
+    """Makes a step at the first storage that answers in time with what is adopted.
+
+    ``late`` gets what is not: an answer that came too late, or that ``adopt`` refused; then it is sent again, as often
+    as ``tries`` says.
+    """
+    for link in links:
+        adopted: list[T] = []
+
+        def handle(answer: T, link: Link = link, adopted: list[T] = adopted) -> None:
+            if adopt(link, answer):
+                adopted.append(answer)
+            else:
+                late(link, answer)
+
+        for _ in range(tries):
+            answered = link.call(functools.partial(send, link), handle, functools.partial(late, link))
+            if adopted:
+                return link, adopted[0]
+            if not answered:
+                break
+    return None
+
+
+def copy_behind(link: Link, links: tuple[Link, ...], send: Callable[[Link], object]) -> None:
+    """Keeps the storages behind ``link`` up to date: they are used once it is unreachable."""
+    for other in links[links.index(link) + 1 :]:
+        other.submit(functools.partial(send, other), lambda _: None)

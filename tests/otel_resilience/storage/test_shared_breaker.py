@@ -643,7 +643,12 @@ def test_some_take_part_while_others_are_told_of_a_change() -> None:
     shared, source = SharedState(MemoryStorage()), Member("supplier")
     members = [Member("other") for _ in range(20_000)]
     shared.join(source)
-    joining = [threading.Thread(target=lambda n=n: [shared.join(each) for each in members[n::4]]) for n in range(4)]
+
+    def join(some: list[Member]) -> None:
+        for member in some:
+            shared.join(member)
+
+    joining = [threading.Thread(target=join, args=(members[number::4],)) for number in range(4)]
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
