@@ -125,7 +125,7 @@ def _observe_breakers(_: CallbackOptions) -> Iterable[Observation]:
 
 
 def _observe_budgets(_: CallbackOptions) -> Iterable[Observation]:
-    used = ((budget.dependency, budget.metrics().utilization) for budget in budgets_in_use())
+    used = ((budget.dependency, budget.metrics().utilization) for budget in budgets_in_use)
     for attributes, most in by_dependency(used, max):
         yield Observation(most, attributes)
 
