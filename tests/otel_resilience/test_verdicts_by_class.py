@@ -123,6 +123,7 @@ def test_an_error_of_the_system_is_judged_by_its_number_each_time(number: int) -
     assert classifier.classify(OwnSystemError(number, "")) == classify(OSError(number, ""))
 
 
+@pytest.mark.usefixtures("nothing_logged_yet")
 def test_as_many_classes_are_kept_as_are_bounded() -> None:
     classifier = Classifier(default_classifier().rules)
     for number in range(1200):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from typing import Final
 
 from otel_resilience._internal.foreign import args_of, bases_of, cause_of, context_of, leaves_of, name_of
@@ -31,25 +31,33 @@ def message_of(exception: BaseException) -> str:
     return first if type(first) is str or isinstance(first, str) else ""
 
 
-def by_class_name(names: Iterable[tuple[str, Classification]]) -> Callable[[BaseException], Classification | None]:
-    """A rule that knows classes by ``module.name``, so that nothing is imported; a subclass is as its nearest base.
+def by_class_name(modules: Mapping[str, Mapping[str, Classification | Rule]]) -> Rule:
+    """A rule that knows classes by module and name, so that nothing is imported; a subclass is as its nearest base.
 
-    An exception whose class was never imported cannot exist, so the rule is silent where its library is not in use.
+    For each class stands the verdict on its exceptions, or a rule that looks at them. An exception whose class was
+    never imported cannot exist, so the rule is silent where its library is not in use.
     """
-    table = dict(names)
-    known: dict[type[BaseException], Classification | None] = {}
+    table = {f"{module}.{name}": entry for module, classes in modules.items() for name, entry in classes.items()}
+    known: dict[type[BaseException], Classification | Rule | None] = {}
 
     def of_class(exception: BaseException) -> Classification | None:
         kind = type(exception)
         if kind in known:
-            return known[kind]
-        if len(known) >= _MAX_CLASSES:
-            known.clear()
-        found = (table.get(name_of(base)) for base in bases_of(kind))
-        verdict = known[kind] = next((each for each in found if each is not None), None)
-        return verdict
+            entry = known[kind]
+        else:
+            if len(known) >= _MAX_CLASSES:
+                known.clear()
+            found = (table.get(name_of(base)) for base in bases_of(kind))
+            entry = known[kind] = next((each for each in found if each is not None), None)
+        return entry if entry is None or isinstance(entry, Classification) else entry(exception)
 
+    of_class.__qualname__ = f"by_class_name({', '.join(modules)})"  # in the message about a rule that fails
     return of_class
+
+
+def judged_behind(judge: Rule, default: Classification) -> Rule:
+    """A rule that says what ``judge`` knows of what lies behind an exception, else ``default``."""
+    return lambda exception: nearest_verdict(exception, judge) or default
 
 
 def _search(exception: BaseException, judge: Rule, seen: set[int]) -> Classification | None:

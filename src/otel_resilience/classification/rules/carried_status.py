@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from otel_resilience._internal.foreign import attribute, bases_of, header_of, is_a, name_of
 from otel_resilience.classification.by_class import STATUS_ATTRIBUTES, decided_by_class
-from otel_resilience.classification.model import Classification, Rule
+from otel_resilience.classification.model import Classification
 from otel_resilience.classification.rules.http_status import CONTROL_NOT_MODIFIED, judge_response
 
 
@@ -37,7 +37,6 @@ def status_of(exception: BaseException, response: object) -> Classification | No
 
 
 _NOT_MODIFIED: Final = 304
-RULES: Final[tuple[Rule, ...]] = (classify_carried_status,)
 
 
 def http_status(value: object) -> int | None:

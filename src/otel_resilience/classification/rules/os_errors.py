@@ -10,8 +10,8 @@ from typing import Final
 
 from otel_resilience._internal.foreign import attribute, is_a
 from otel_resilience.classification import error_types
-from otel_resilience.classification.causes import message_of
-from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Severity, badness
+from otel_resilience.classification.causes import message_of, nearest_verdict
+from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Severity, badness, flagged
 
 BROKEN: Final = Classification(
     ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE
@@ -122,6 +122,15 @@ def judge(exception: BaseException) -> Classification | None:
     number = errno_of(exception)
     verdict = None if number is None else _BY_ERRNO.get(number)
     return verdict or _by_type(exception)  # type: ignore[arg-type]  # as above
+
+
+def connecting(exception: BaseException) -> Classification:
+    """The verdict on a client's exception which says that no connection came about: the system's error behind it says
+    why. Nothing was sent."""
+    behind = nearest_verdict(exception, judge)
+    if behind is None:
+        return REFUSED
+    return behind if behind.unsent else flagged(behind, "unsent", True)
 
 
 def errno_of(exception: BaseException) -> int | None:

@@ -15,7 +15,7 @@ from typing import Final
 from otel_resilience._internal.foreign import cause_of, context_of
 from otel_resilience.classification import error_types
 from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
-from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Rule, Severity, flagged
+from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Severity, flagged
 from otel_resilience.classification.rules import os_errors, verdicts
 from otel_resilience.classification.rules.verdicts import permanent, slow, transient
 
@@ -113,7 +113,7 @@ _CLASSES: Final = {
     "ChildDeadlockedError": permanent(error_types.OTHER, Severity.CRITICAL),
 }
 
-_by_name: Final = by_class_name((f"redis.exceptions.{name}", verdict) for name, verdict in _CLASSES.items())
+_by_name: Final = by_class_name({"redis.exceptions": _CLASSES})
 
 _IN_PIPELINE: Final = " of pipeline caused error: "
 _PREFIX: Final = re.compile(r"-?([A-Z][A-Z0-9_]*)(?=[ :]|$)")
@@ -141,10 +141,6 @@ def classify_redis(exception: BaseException) -> Classification | None:
     if verdict is _LOCK_BUSY and message_of(exception).startswith("Cannot "):
         return verdicts.MISUSE  # a lock released or extended that was never taken
     return verdict
-
-
-RULES: Final[tuple[Rule, ...]] = (classify_redis,)
-"""Silent on everything that redis-py did not raise."""
 
 
 def _response(exception: BaseException) -> Classification:
