@@ -123,6 +123,20 @@ def test_an_error_of_the_system_is_judged_by_its_number_each_time(number: int) -
     assert classifier.classify(OwnSystemError(number, "")) == classify(OSError(number, ""))
 
 
+def test_what_a_class_gets_after_its_first_failure_is_not_seen_and_what_an_exception_gets_is() -> None:
+    class LateError(Exception):
+        classification: Classification
+
+    own = Classification(ErrorClass.TRANSIENT, Severity.LOW, "unavailable")
+    before = classify(LateError())
+    LateError.classification = own
+    assert classify(LateError()) == before
+    error = LateError()
+    error.classification = own
+    assert classify(error) == own
+    assert Classifier(default_classifier().rules).classify(LateError()) == own
+
+
 @pytest.mark.usefixtures("nothing_logged_yet")
 def test_as_many_classes_are_kept_as_are_bounded() -> None:
     classifier = Classifier(default_classifier().rules)

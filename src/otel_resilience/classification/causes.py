@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,8 +10,8 @@ from otel_resilience._internal.foreign import args_of, bases_of, cause_of, conte
 from otel_resilience.classification.control_flow import is_group
 from otel_resilience.classification.model import Classification, Rule, merge_verdicts
 
-_MAX_CLASSES = 512
-_MAX_NODES = 200
+_MAX_CLASSES: Final = 512
+_MAX_NODES: Final = 200
 """A longer chain is not searched to its end; this also bounds the recursion into groups."""
 
 
@@ -38,13 +39,13 @@ def by_class_name(modules: Mapping[str, Mapping[str, Classification | Rule]]) ->
     never imported cannot exist, so the rule is silent where its library is not in use.
     """
     table = {f"{module}.{name}": entry for module, classes in modules.items() for name, entry in classes.items()}
-    known: dict[type[BaseException], Classification | Rule | None] = {}
+    known: dict[type, Classification | Rule | None] = {}
 
     def of_class(exception: BaseException) -> Classification | None:
-        kind = type(exception)
-        if kind in known:
+        kind: type = type(exception)
+        try:
             entry = known[kind]
-        else:
+        except KeyError:
             if len(known) >= _MAX_CLASSES:
                 known.clear()
             found = (table.get(name_of(base)) for base in bases_of(kind))
@@ -67,8 +68,8 @@ def _search(exception: BaseException, judge: Rule, seen: set[int]) -> Classifica
     while True:
         context, cause = context_of(node), cause_of(node)
         if context is not None and context is not cause:
-            package = package or _package_of(type(exception))
-            if package == "builtins" or _package_of(type(context)) != package:
+            package = package or _package_of(exception)
+            if package == "builtins" or _package_of(context) != package:
                 pending.append(context)
         if cause is not None:
             pending.append(cause)
@@ -84,16 +85,11 @@ def _search(exception: BaseException, judge: Rule, seen: set[int]) -> Classifica
             return verdict
 
 
-_packages: Final[dict[type[BaseException], str]] = {}
+_packages: Final = functools.lru_cache(_MAX_CLASSES)(lambda kind: name_of(kind).partition(".")[0])
 
 
-def _package_of(kind: type[BaseException]) -> str:
-    if kind in _packages:
-        return _packages[kind]
-    if len(_packages) >= _MAX_CLASSES:
-        _packages.clear()
-    package = _packages[kind] = name_of(kind).partition(".")[0]
-    return package
+def _package_of(exception: BaseException) -> str:
+    return _packages(type(exception))  # type: ignore[arg-type]  # mypy does not see that classes are hashable
 
 
 def _merged_members(group: BaseExceptionGroup[BaseException], judge: Rule, seen: set[int]) -> Classification | None:

@@ -16,6 +16,10 @@ from otel_resilience.classification.rules import os_errors, verdicts
 from otel_resilience.classification.rules.carried_status import status_of
 
 
+def _answered(exception: BaseException) -> Classification:
+    return status_of(exception, attribute(exception, "response")) or verdicts.CONFIRM_ONCE
+
+
 def _protocol(exception: BaseException) -> Classification:
     text = message_of(exception)
     if text.startswith("Server disconnected"):
@@ -63,7 +67,7 @@ _CLASSES: Final[dict[str, Classification | Rule]] = {
     "InvalidURL": verdicts.MISUSE,
     "CookieConflict": verdicts.MISUSE,
     "StreamError": verdicts.MISUSE,
-    "HTTPStatusError": verdicts.CONFIRM_ONCE,
+    "HTTPStatusError": _answered,
 }
 _by_name: Final = by_class_name({"httpx": _CLASSES, "httpx2": _CLASSES})
 
@@ -73,8 +77,5 @@ def classify_httpx(exception: BaseException) -> Classification | None:
     verdict = _by_name(exception)
     if verdict is None:
         return None
-    response = attribute(exception, "response")
-    if response is not None:
-        verdict = status_of(exception, response) or verdict
     idempotent = shown_idempotent(exception)
     return verdict if idempotent is None else flagged(verdict, "idempotent", idempotent)
