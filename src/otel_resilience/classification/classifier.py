@@ -134,7 +134,7 @@ class Classifier:
         if plan is None:
             if len(self._by_class) >= _MAX_CLASSES:
                 self._by_class.clear()
-            described = () if self_described in self._rules else (self_described,)
+            described = () if any(rule is self_described for rule in self._rules) else (self_described,)
             plan = ClassPlan(kind, self._first, self._by_type.get(kind), (*self._rules, *described))
             self._by_class[kind] = plan
         return plan
