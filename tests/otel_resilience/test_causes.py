@@ -151,6 +151,19 @@ def test_what_lies_behind_is_judged_or_else_the_default_holds() -> None:
     assert (rule(error("?", cause=error("final"))), rule(error("final"))) == (FINAL, SLOW)
 
 
+@pytest.mark.parametrize(("argument", "expected"), [(0, FINAL), (-1, SLOW)])
+def test_what_an_exception_wraps_comes_before_what_lies_behind_it(argument: int, expected: Classification) -> None:
+    wrapping = ValueError(error("final"), "text", error("slow"))
+    default = Classification(ErrorClass.LOCAL, Severity.LOW, "default")
+    rule = judged_behind(judge, default, argument=argument)
+    wrapping.__cause__ = error("slow" if expected is FINAL else "final")
+    assert rule(wrapping) is expected
+    for each in (ValueError(), ValueError("text"), ValueError(error("?"))):
+        assert rule(each) is default
+        each.__cause__ = error("final")
+        assert rule(each) is FINAL
+
+
 @pytest.mark.parametrize(
     ("exception", "text"),
     [(ValueError("no", "more"), "no"), (ValueError(), ""), (ValueError(3), ""), (ValueError(b"no"), "")],

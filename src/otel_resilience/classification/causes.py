@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 from typing import Final
 
-from otel_resilience._internal.foreign import args_of, bases_of, cause_of, context_of, leaves_of, name_of
+from otel_resilience._internal.foreign import args_of, bases_of, cause_of, context_of, is_a, leaves_of, name_of
 from otel_resilience.classification.control_flow import is_group
 from otel_resilience.classification.model import Classification, Rule, merge_verdicts
 
@@ -56,9 +56,18 @@ def by_class_name(modules: Mapping[str, Mapping[str, Classification | Rule]]) ->
     return of_class
 
 
-def judged_behind(judge: Rule, default: Classification) -> Rule:
-    """A rule that says what ``judge`` knows of what lies behind an exception, else ``default``."""
-    return lambda exception: nearest_verdict(exception, judge) or default
+def judged_behind(judge: Rule, default: Classification, *, argument: int | None = None) -> Rule:
+    """A rule that says what ``judge`` knows of what lies behind an exception, else ``default``.
+
+    ``argument``: where among its arguments an exception may have the one that it wraps, which is asked about first.
+    """
+
+    def behind(exception: BaseException) -> Classification:
+        wrapped = args_of(exception)[argument] if argument is not None and args_of(exception) else None
+        known = judge(wrapped) if is_a(wrapped, BaseException) else None
+        return known or nearest_verdict(exception, judge) or default
+
+    return behind
 
 
 def _search(exception: BaseException, judge: Rule, seen: set[int]) -> Classification | None:

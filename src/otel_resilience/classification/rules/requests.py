@@ -6,11 +6,11 @@ or a body that stays away.
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
-from otel_resilience._internal.foreign import args_of, is_a
-from otel_resilience.classification.causes import by_class_name, nearest_verdict
-from otel_resilience.classification.model import Classification, Rule
+from otel_resilience.classification.causes import by_class_name, judged_behind
+from otel_resilience.classification.model import Classification
 from otel_resilience.classification.rules import os_errors, verdicts
 from otel_resilience.classification.rules.carried_status import classify_carried_status
 from otel_resilience.classification.rules.urllib3 import classify_urllib3
@@ -20,16 +20,7 @@ def _answered(exception: BaseException) -> Classification:
     return classify_carried_status(exception) or verdicts.CONFIRM_ONCE
 
 
-def _behind(default: Classification) -> Rule:
-    """A rule that asks what urllib3 says: in the first argument, or behind the exception."""
-
-    def of_urllib3(exception: BaseException) -> Classification:
-        inner = args_of(exception)[:1]
-        known = classify_urllib3(inner[0]) if inner and is_a(inner[0], BaseException) else None
-        return known or nearest_verdict(exception, classify_urllib3) or default
-
-    return of_urllib3
-
+_behind: Final = functools.partial(judged_behind, classify_urllib3, argument=0)
 
 classify_requests: Final = by_class_name(
     {

@@ -6,27 +6,13 @@ import re
 from typing import Final
 
 from otel_resilience._internal.foreign import args_of, attribute, is_a
-from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
+from otel_resilience.classification.causes import by_class_name, judged_behind, message_of
 from otel_resilience.classification.model import Classification, Rule
-from otel_resilience.classification.rules import os_errors, stdlib, verdicts
+from otel_resilience.classification.rules import os_errors, verdicts
 from otel_resilience.classification.rules.http_status import judge_response
+from otel_resilience.classification.rules.stdlib import classify_stdlib
 
 _TOO_MANY: Final = re.compile(r"too many (\d{3} error responses|redirects|error responses)")
-
-
-def _inner(exception: BaseException, default: Classification) -> Classification:
-    """What the last argument, an exception, says, or what stands behind."""
-    inner = args_of(exception)[-1:]
-    known = stdlib.classify_stdlib(inner[0]) if inner and is_a(inner[0], BaseException) else None
-    return known or nearest_verdict(exception, stdlib.classify_stdlib) or default
-
-
-def _tls(exception: BaseException) -> Classification:
-    return _inner(exception, os_errors.TLS_REFUSED)
-
-
-def _broken(exception: BaseException) -> Classification:
-    return _inner(exception, os_errors.BROKEN)
 
 
 def _proxy(exception: BaseException) -> Classification:
@@ -50,9 +36,9 @@ _CLASSES: Final[dict[str, Classification | Rule]] = {
     "ConnectTimeoutError": verdicts.CONNECT_TIMEOUT,
     "ReadTimeoutError": verdicts.READ_TIMEOUT,
     "TimeoutError": verdicts.READ_TIMEOUT,
-    "SSLError": _tls,
+    "SSLError": judged_behind(classify_stdlib, os_errors.TLS_REFUSED, argument=-1),
     "ProxyError": _proxy,
-    "ProtocolError": _broken,
+    "ProtocolError": judged_behind(classify_stdlib, os_errors.BROKEN, argument=-1),
     "IncompleteRead": verdicts.ENDED,
     "InvalidChunkLength": verdicts.ENDED,
     "ResponseNotChunked": verdicts.MISUSE,
@@ -70,7 +56,7 @@ def _gave_up(exception: BaseException) -> Classification:
     """Its own retries have ended: by the last reason, which is none of these itself."""
     reason = attribute(exception, "reason")
     if is_a(reason, BaseException):
-        return _judge_reason(reason) or stdlib.classify_stdlib(reason) or verdicts.MISUSE
+        return _judge_reason(reason) or classify_stdlib(reason) or verdicts.MISUSE
     return _other(exception)
 
 
