@@ -115,7 +115,7 @@ class Observers(NamedTuple):
         return cls(*functions)
 
 
-class Observed(Protocol):
+class HasObservers(Protocol):
     """A policy with hooks of its own."""
 
     @property
@@ -133,7 +133,7 @@ NOBODY: Final = Observers()
 subscribed: tuple[Hooks | Observer, ...] = ()
 everywhere = NOBODY
 """The functions of :data:`subscribed`. Looked at on every failure, so it is a plain tuple, replaced as a whole."""
-_of_policies: InUse[Observed] = InUse()
+_of_policies: InUse[HasObservers] = InUse()
 """Policies with hooks."""
 
 awaited: frozenset[str] = frozenset()
@@ -205,7 +205,7 @@ def _replace(
     success_wanted = bool(awaited or everywhere.successes)
 
 
-def watch_policy(policy: Observed) -> None:
+def watch_policy(policy: HasObservers) -> None:
     """Notifies the hooks of a policy of transitions of its dependency, as long as the policy is in use."""
     _of_policies.add(policy)
 
