@@ -50,7 +50,9 @@ def by_class_name(modules: Mapping[str, Mapping[str, Classification | Rule]]) ->
                 known.clear()
             found = (table.get(name_of(base)) for base in bases_of(kind))
             entry = known[kind] = next((each for each in found if each is not None), None)
-        return entry if entry is None or isinstance(entry, Classification) else entry(exception)
+        if type(entry) is Classification:  # most are
+            return entry
+        return None if entry is None else entry(exception)  # type: ignore[operator]  # mypy thinks of derived classes
 
     of_class.__qualname__ = f"by_class_name({', '.join(modules)})"  # in the message about a rule that fails
     return of_class

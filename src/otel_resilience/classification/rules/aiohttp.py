@@ -11,7 +11,7 @@ from otel_resilience._internal.foreign import attribute, is_a
 from otel_resilience.classification.causes import by_class_name, nearest_verdict
 from otel_resilience.classification.model import Classification
 from otel_resilience.classification.rules import os_errors, verdicts
-from otel_resilience.classification.rules.carried_status import classify_carried_status
+from otel_resilience.classification.rules.carried_status import answered
 
 _NO_HTTP: Final = {"aiohttp.http_exceptions": {"BadHttpMessage": verdicts.GARBAGE}}
 _no_http: Final = by_class_name(_NO_HTTP)
@@ -19,7 +19,7 @@ _no_http: Final = by_class_name(_NO_HTTP)
 
 def _answered(exception: BaseException) -> Classification:
     """By the status; an answer that is no HTTP has 400, which no server has said."""
-    return nearest_verdict(exception, _no_http) or classify_carried_status(exception) or verdicts.CONFIRM_ONCE
+    return nearest_verdict(exception, _no_http) or answered(exception)
 
 
 def _connecting(exception: BaseException) -> Classification:

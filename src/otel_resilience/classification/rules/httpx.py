@@ -8,16 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_resilience._internal.foreign import attribute
 from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
 from otel_resilience.classification.model import Classification, ErrorClass, Rule, flagged
 from otel_resilience.classification.request_shown import shown_idempotent
 from otel_resilience.classification.rules import os_errors, verdicts
-from otel_resilience.classification.rules.carried_status import status_of
-
-
-def _answered(exception: BaseException) -> Classification:
-    return status_of(exception, attribute(exception, "response")) or verdicts.CONFIRM_ONCE
+from otel_resilience.classification.rules.carried_status import answered
 
 
 def _protocol(exception: BaseException) -> Classification:
@@ -34,17 +29,16 @@ def _proxy(exception: BaseException) -> Classification:
     return verdicts.PROXY_REFUSES if text == "Invalid username/password" else verdicts.PROXY
 
 
-def _sent(default: Classification) -> Rule:
-    """A rule for what goes wrong with a connection in use; what does not pass behind it decides."""
-
-    def lost(exception: BaseException) -> Classification:
-        behind = nearest_verdict(exception, os_errors.judge)
-        return default if behind is None or behind.error_class is ErrorClass.TRANSIENT else behind.replace(unsent=False)
-
-    return lost
+def _broken(exception: BaseException, default: Classification = os_errors.BROKEN) -> Classification:
+    """Of a connection in use: what does not pass, behind it, decides."""
+    behind = nearest_verdict(exception, os_errors.judge)
+    return default if behind is None or behind.error_class is ErrorClass.TRANSIENT else behind.replace(unsent=False)
 
 
-_lost: Final = _sent(os_errors.BROKEN)
+def _unread(exception: BaseException) -> Classification:
+    return _broken(exception, verdicts.ENDED)
+
+
 _CLASSES: Final[dict[str, Classification | Rule]] = {
     "ConnectTimeout": verdicts.CONNECT_TIMEOUT,
     "ReadTimeout": verdicts.READ_TIMEOUT,
@@ -52,22 +46,22 @@ _CLASSES: Final[dict[str, Classification | Rule]] = {
     "PoolTimeout": verdicts.POOL,
     "TimeoutException": verdicts.READ_TIMEOUT,
     "ConnectError": os_errors.connecting,
-    "ReadError": _sent(verdicts.ENDED),
-    "WriteError": _lost,
-    "CloseError": _lost,
-    "NetworkError": _lost,
+    "ReadError": _unread,
+    "WriteError": _broken,
+    "CloseError": _broken,
+    "NetworkError": _broken,
     "RemoteProtocolError": _protocol,
     "LocalProtocolError": verdicts.MISUSE,
     "ProtocolError": _protocol,
     "ProxyError": _proxy,
     "UnsupportedProtocol": verdicts.MISUSE,
-    "TransportError": _lost,
+    "TransportError": _broken,
     "DecodingError": verdicts.CONFIRM_ONCE,
     "TooManyRedirects": verdicts.TOO_MANY_REDIRECTS,
     "InvalidURL": verdicts.MISUSE,
     "CookieConflict": verdicts.MISUSE,
     "StreamError": verdicts.MISUSE,
-    "HTTPStatusError": _answered,
+    "HTTPStatusError": answered,
 }
 _by_name: Final = by_class_name({"httpx": _CLASSES, "httpx2": _CLASSES})
 

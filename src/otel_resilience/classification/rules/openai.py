@@ -8,7 +8,7 @@ from otel_resilience._internal.foreign import attribute, is_a
 from otel_resilience.classification.causes import by_class_name, judged_behind
 from otel_resilience.classification.model import Classification, ErrorClass, Rule, Severity
 from otel_resilience.classification.rules import os_errors, verdicts
-from otel_resilience.classification.rules.carried_status import classify_carried_status
+from otel_resilience.classification.rules.carried_status import answered
 from otel_resilience.classification.rules.httpx import classify_httpx
 
 _NO_CREDIT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_error"})
@@ -16,7 +16,7 @@ _NO_CREDIT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached
 
 
 def _answered(exception: BaseException) -> Classification:
-    verdict = classify_carried_status(exception) or verdicts.CONFIRM_ONCE
+    verdict = answered(exception)
     if verdict.error_class is ErrorClass.THROTTLED:
         said = (attribute(exception, "code"), attribute(exception, "type"))
         if any(is_a(each, str) and each in _NO_CREDIT for each in said):

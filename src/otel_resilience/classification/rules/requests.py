@@ -10,15 +10,9 @@ import functools
 from typing import Final
 
 from otel_resilience.classification.causes import by_class_name, judged_behind
-from otel_resilience.classification.model import Classification
 from otel_resilience.classification.rules import os_errors, verdicts
-from otel_resilience.classification.rules.carried_status import classify_carried_status
+from otel_resilience.classification.rules.carried_status import answered
 from otel_resilience.classification.rules.urllib3 import classify_urllib3
-
-
-def _answered(exception: BaseException) -> Classification:
-    return classify_carried_status(exception) or verdicts.CONFIRM_ONCE
-
 
 _behind: Final = functools.partial(judged_behind, classify_urllib3, argument=0)
 
@@ -32,11 +26,11 @@ classify_requests: Final = by_class_name(
             "SSLError": _behind(os_errors.TLS_REFUSED),
             "ConnectionError": _behind(os_errors.BROKEN),
             "ChunkedEncodingError": _behind(verdicts.ENDED),
-            "ContentDecodingError": _answered,
-            "InvalidJSONError": _answered,
+            "ContentDecodingError": answered,
+            "InvalidJSONError": answered,
             "RetryError": _behind(verdicts.SERVER_ERROR),
             "TooManyRedirects": verdicts.TOO_MANY_REDIRECTS,
-            "HTTPError": _answered,
+            "HTTPError": answered,
             "RequestException": verdicts.MISUSE,
         }
     }
