@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from otel_resilience._internal.once import Once
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support import resilience
 from support.resilience import Driver
@@ -13,6 +14,13 @@ from support.resilience import Driver
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
+
+
+@pytest.fixture
+def nothing_logged_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said once per process was not said by another test, and will not count for the next."""
+    for name in ("_unknown_classes", "_broken_rules"):
+        monkeypatch.setattr(f"otel_resilience.classification.classifier.{name}", Once())
 
 
 @pytest.fixture(params=["plain", "limited", "observed"])

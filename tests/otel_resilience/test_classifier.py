@@ -16,7 +16,6 @@ from otel_resilience import (
     classify,
     default_classifier,
 )
-from otel_resilience._internal.once import Once
 
 OURS = "otel_resilience"
 NO_VERDICT = "returned builtins.str, which is neither a Classification nor None"
@@ -64,13 +63,6 @@ def test_a_group_nested_thousands_deep_is_classified() -> None:
     for _ in range(5000):
         group = ExceptionGroup("deeper", [group])
     assert classify(group).error_class is ErrorClass.TRANSIENT
-
-
-@pytest.fixture
-def nothing_logged_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is said once per process was not said by another test."""
-    for name in ("_unknown_classes", "_broken_rules"):
-        monkeypatch.setattr(f"otel_resilience.classification.classifier.{name}", Once())
 
 
 class Unhashable(type):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, ClassVar
 
 import httpx
@@ -125,6 +126,44 @@ def test_an_error_of_the_system_is_judged_by_its_number_each_time(number: int) -
     assert classifier.classify(OwnSystemError(number, "")) == classify(OSError(number, ""))
 
 
+@dataclasses.dataclass
+class CodeRule:
+    """A rule with settings, which as a dataclass that is not frozen has no hash."""
+
+    codes: set[str]
+
+    def __call__(self, error: BaseException) -> Classification | None:
+        known = isinstance(error, ValueError) and str(error) in self.codes
+        return Classification(ErrorClass.TRANSIENT, Severity.LOW, "unavailable") if known else None
+
+
+class ComparedRule(CodeRule):
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("not to be compared")
+
+
+@pytest.mark.parametrize("kind", [CodeRule, ComparedRule])
+def test_a_rule_may_be_an_object_without_a_hash_or_one_that_cannot_be_compared(kind: type[CodeRule]) -> None:
+    for classifier in (Classifier([kind({"7"})]), default_classifier().extended(kind({"7"}))):
+        assert classifier.classify(ValueError("7")).error_type == "unavailable"
+        assert classifier.classify(TimeoutError()).unclassified is (len(classifier.rules) == 1)
+
+
+def test_what_a_class_gets_after_its_first_failure_is_not_seen_and_what_an_exception_gets_is() -> None:
+    class LateError(Exception):
+        classification: Classification
+
+    own = Classification(ErrorClass.TRANSIENT, Severity.LOW, "unavailable")
+    before = classify(LateError())
+    LateError.classification = own
+    assert classify(LateError()) == before
+    error = LateError()
+    error.classification = own
+    assert classify(error) == own
+    assert Classifier(default_classifier().rules).classify(LateError()) == own
+
+
+@pytest.mark.usefixtures("nothing_logged_yet")
 def test_as_many_classes_are_kept_as_are_bounded() -> None:
     classifier = Classifier(default_classifier().rules)
     most = 0
