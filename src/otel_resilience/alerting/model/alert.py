@@ -102,6 +102,9 @@ class Alert:
         for name in ("dependency", "error_type", "error_class"):
             value = getattr(self, name)
             put(self, name, None if value is None else _clean(value, MAX_TITLE))
+        for name in ("correlation_id", "span_id", "details_url"):
+            value = getattr(self, name)
+            put(self, name, None if value is None else _encodable(value))
 
     def _check(self) -> None:
         for name in ("kind", "title", "summary"):
@@ -281,26 +284,15 @@ class Notification:
 
     def dump(self) -> dict[str, Any]:
         """Everything, for the outbox; :meth:`load` is the inverse."""
-        data = dataclasses.asdict(self)
-        data["severity"] = self.severity.value
-        return data
+        fields: dict[str, Any] = stored.dumped(self)
+        return fields
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Notification:
-        """The inverse of :meth:`dump`. Raises ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
-        fields = stored.known_fields(cls, data)
-        links = stored.known_fields(Links, fields.pop("links"))
-        stored.check_fields(cls, fields)
-        stored.check_fields(Links, links)
+        """The inverse of :meth:`dump`. Raises ``TypeError`` or ``ValueError`` on anything else."""
+        fields = stored.fields_of(cls, data)
         times = ("first_seen", "last_seen", "caused_at", "ended_at", "quiet_after")
         stored.check_times(fields.get(name) for name in times)
-        fields["links"] = Links(**links)
-        fields["status"] = Status(fields["status"])
-        fields["severity"] = Severity(fields["severity"])
-        channels = fields.get("channels")
-        fields["channels"] = None if channels is None else tuple(channels)
-        fields["further_channels"] = tuple(fields["further_channels"])
-        fields["merged"] = tuple(fields.get("merged", ()))
         return cls(**fields)
 
 
@@ -317,7 +309,7 @@ def clean_context(context: Mapping[str, Any]) -> dict[str, Scalar]:
         key = _clean(str(name), 100)
         if is_secret_name(key):
             cleaned[key] = REDACTED
-        elif value is None or isinstance(value, (bool, int, float)):
+        elif value is None or (isinstance(value, (bool, int, float)) and stored.is_small(value)):
             cleaned[key] = value
         else:
             text = str(value)
@@ -325,6 +317,10 @@ def clean_context(context: Mapping[str, Any]) -> dict[str, Scalar]:
     return cleaned
 
 
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _clean(text: str, limit: int) -> str:
-    text = " ".join(redact(text.encode("utf-8", "replace").decode("utf-8")).split())
+    text = " ".join(redact(_encodable(text)).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -39,8 +39,8 @@ _TIMES: Final = (
     "first_seen", "last_seen", "unreported_since", "last_notified_at", "due", "not_before", "calm_since", "over_at",
     "acknowledged_at", "silenced_until",
 )  # fmt: skip
-_UNLIMITED: Final = {"due": math.inf, "not_before": -math.inf, "silenced_until": -math.inf}
-"""Times that need not be one, which JSON holds as ``null``."""
+_UNLIMITED: Final = ("due", "not_before", "silenced_until")
+"""Times that need not be one: infinite by default, which JSON holds as ``null``."""
 _ENTRIES: Final[dict[str, dict[str, Any]]] = {
     "deliveries": {"channel": str, "message": int, "seconds": float},
     "escalations": {"severity": Severity, "channels": list[str]},
@@ -505,53 +505,19 @@ class Incident:
 
     def dump(self) -> dict[str, Any]:
         """Everything, as JSON; :meth:`load` is the inverse."""
-        data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in _LOCAL}
-        alert = dataclasses.asdict(self.alert)
-        alert["severity"] = self.alert.severity.value
-        data.update(
-            alert=alert,
-            severity=self.severity.value,
-            notified_severity=self.notified_severity.value,
-            phase=self.phase.value,
-            recent=list(self.recent),
-            error_types=dict(self.error_types),
-            deliveries=list(self.deliveries),
-            actions=list(self.actions),
-            escalations=list(self.escalations),
-        )
-        return {key: None if value in (math.inf, -math.inf) else value for key, value in data.items()}
+        names = (field.name for field in dataclasses.fields(self) if field.name not in _LOCAL)
+        return {name: stored.dumped(getattr(self, name)) for name in names}
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Incident:
         """The inverse of :meth:`dump`. Raises ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
-        renamed = {_FORMER_NAMES.get(name, name): value for name, value in data.items() if name not in _LOCAL}
-        fields = stored.known_fields(cls, renamed)
-        alert = stored.known_fields(Alert, fields.pop("alert"))
-        unlimited = {name: fields.pop(name) for name in _UNLIMITED if fields[name] is None}
-        stored.check_fields(cls, fields)
-        stored.check_fields(Alert, alert)
+        record = {_FORMER_NAMES.get(name, name): value for name, value in data.items() if name not in _LOCAL}
+        for name in _UNLIMITED:
+            if record[name] is None:
+                del record[name]
+        fields = stored.fields_of(cls, record)
         _check(fields)
-        alert["severity"] = Severity(alert["severity"])
-        alert["fingerprint_by"] = tuple(alert["fingerprint_by"])
-        fields.update(
-            alert=Alert(**alert),
-            severity=Severity(fields["severity"]),
-            notified_severity=Severity(fields["notified_severity"]),
-            phase=Phase(fields["phase"]),
-            recent=deque((float(at), kind) for at, kind in fields["recent"]),
-            steps=tuple(fields["steps"]),
-            channels=tuple(fields["channels"]),
-            holders=tuple(fields["holders"]),
-            senders=tuple(fields["senders"]),
-            sent_at=tuple(map(float, fields.get("sent_at", ()))),
-            deliveries=list(fields["deliveries"]),
-            actions=list(fields.get("actions", ())),
-            escalations=list(fields.get("escalations", ())),
-            error_types=dict(fields["error_types"]),
-            watched_since=fields["last_seen"],
-            **{name: _UNLIMITED[name] for name in unlimited},
-        )
-        return cls(**fields)
+        return cls(**fields, watched_since=fields["last_seen"])
 
 
 def _check(fields: Mapping[str, Any]) -> None:
