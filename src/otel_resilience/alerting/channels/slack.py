@@ -8,7 +8,6 @@ from typing import Any, Final
 from otel_resilience.alerting.channels._http import ChatWebhook
 from otel_resilience.alerting.channels._text import (
     cut,
-    duration,
     headline,
     key_facts,
     links,
@@ -17,7 +16,7 @@ from otel_resilience.alerting.channels._text import (
     shown,
     width,
 )
-from otel_resilience.alerting.model.alert import Notification, Status
+from otel_resilience.alerting.model.alert import Notification, Status, format_duration
 from otel_resilience.alerting.model.digest import DIGEST, MORE
 
 MIN_INTERVAL: Final = 1.0
@@ -57,7 +56,7 @@ def build_message(notification: Notification) -> dict[str, Any]:
 
 def _after_headline(notification: Notification) -> str:
     if notification.status is Status.RESOLVED:
-        return f" (after {duration(notification.duration)})"
+        return f" (after {format_duration(notification.duration)})"
     return f" ({occurrences(notification)})" if notification.total > 1 else ""
 
 

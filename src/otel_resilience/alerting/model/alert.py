@@ -302,6 +302,22 @@ def rfc3339(seconds: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def format_duration(seconds: float) -> str:
+    """A duration for people: ``0.4 s``, ``90 s``, ``12 min``, ``3 h 5 min``, ``2 d 4 h``."""
+    if seconds < 10:
+        return f"{max(0.0, round(seconds, 1)):g} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
 def clean_context(context: Mapping[str, Any]) -> dict[str, Scalar]:
     """At most :data:`MAX_CONTEXT` entries, their names and texts redacted and cut."""
     cleaned: dict[str, Scalar] = {}

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from otel_resilience._internal import stored
-from otel_resilience.alerting.model.alert import Alert, Notification, Scalar, Status, rfc3339
+from otel_resilience.alerting.model.alert import Alert, Notification, Scalar, Status, format_duration, rfc3339
 from otel_resilience.alerting.model.config import AlertConfig, EscalationStep
 from otel_resilience.alerting.model.observed import Observed, append_recent, count_type
 from otel_resilience.classification.model import Severity
@@ -552,19 +552,6 @@ def escalated_severity(current: Severity, target: Severity | None) -> Severity:
     if target is None:
         target = _SEVERITIES[min(_SEVERITIES.index(current) + 1, len(_SEVERITIES) - 1)]
     return max(current, target)
-
-
-def format_duration(seconds: float) -> str:
-    """A duration for people: ``45 s``, ``12 min``, ``3.5 h``, ``2 days``."""
-    if seconds < 1:
-        return f"{max(0.0, seconds):.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 172_800:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86_400:.0f} days"
 
 
 def ordinal(number: int) -> str:
