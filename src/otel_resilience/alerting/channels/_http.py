@@ -13,7 +13,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -144,31 +144,10 @@ class ChatWebhook(Posting):
     keeps_incidents = False
     _name: ClassVar[str]
     _min_interval: ClassVar[float]
-    _reasons: ClassVar[frozenset[str]] = frozenset()
-
     _message: ClassVar[staticmethod[[Notification], Mapping[str, Any]]]
-
-    def __init_subclass__(
-        cls,
-        *,
-        name: str | None = None,
-        min_interval: float | None = None,
-        message: Callable[[Notification], Mapping[str, Any]] | None = None,
-        reasons: frozenset[str] | None = None,
-    ) -> None:
-        """The defaults of a chat, what it is sent, and the bodies of its refusals that may be repeated in errors.
-
-        What is not given is as of the base.
-        """
-        super().__init_subclass__()
-        if name is not None:
-            cls._name = name
-        if min_interval is not None:
-            cls._min_interval = min_interval
-        if message is not None:
-            cls._message = staticmethod(message)
-        if reasons is not None:
-            cls._reasons = reasons
+    """What it is sent."""
+    _reasons: ClassVar[frozenset[str]] = frozenset()
+    """Bodies of its refusals that may be repeated in errors."""
 
     def __init__(
         self,
@@ -281,10 +260,6 @@ class _Attempt(BoundedThread):
         super()._give_up()
 
 
-class _Reached(Exception):  # noqa: N818  no error: what was to be tried has worked
-    """The connection stands."""
-
-
 class _Connection(_Attempt):
     """One request that ends where the connection stands, before anything is sent to the receiver."""
 
@@ -292,18 +267,13 @@ class _Connection(_Attempt):
         super().__init__(url, proxy, b"", {}, timeout)
         self._handshakes = sum(part.startswith("https:") for part in (url.lower(), (proxy or "").lower()))
 
-    def _post(self) -> None:
-        try:
-            super()._post()
-        except _Reached:
-            self.reached = True
-
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         super()._trace(event, info)
         self._handshakes -= event.endswith(".start_tls.complete")
         if self._handshakes == 0 and event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             info["return_value"].close()
-            raise _Reached
+            self.reached = True
+            raise ConnectionAbortedError("the connection stands, and nothing is to be sent")
 
 
 def _beginning(response: httpx.Response, ends: float) -> bytes:

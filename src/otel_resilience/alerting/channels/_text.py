@@ -173,6 +173,15 @@ def links(notification: Notification, longest: int = MAX_LINK) -> list[tuple[str
     return [(label, url) for label, url in usable if url is not None and len(url) <= longest]
 
 
+def summary_and_links(
+    notification: Notification, escape: Callable[[str, int], str], limit: int, longest_link: int
+) -> str:
+    """The summary, escaped, and below it the links in Markdown: ``limit`` characters."""
+    shown_links = " · ".join(f"[{label}]({url})" for label, url in links(notification, longest_link))
+    summary = escape(readable(notification.summary), limit - len(shown_links) - 2)
+    return "\n\n".join(filter(None, (summary, shown_links)))
+
+
 def key_facts(notification: Notification) -> Iterator[tuple[str, str]]:
     """Labels and values, neither ever empty: what, how often, since when."""
     over = notification.status is Status.RESOLVED

@@ -125,7 +125,7 @@ def _escaped_width(char: str) -> int:
     return len(_ESCAPES.get(char, "")) or width(char)
 
 
-class SlackChannel(ChatWebhook, name="slack", min_interval=MIN_INTERVAL, message=build_message, reasons=REASONS):
+class SlackChannel(ChatWebhook):
     """Posts each notification as a message of blocks; from ``coalesce_from`` waiting ones on, as one message.
 
     Slack knows no key against repetitions: where an answer is lost, a message can appear twice.
@@ -136,3 +136,8 @@ class SlackChannel(ChatWebhook, name="slack", min_interval=MIN_INTERVAL, message
         >>> channel.name, channel.min_interval
         ('slack', 1.0)
     """
+
+    _name = "slack"
+    _min_interval = MIN_INTERVAL
+    _message = staticmethod(build_message)
+    _reasons = REASONS

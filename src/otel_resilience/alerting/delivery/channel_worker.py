@@ -14,6 +14,7 @@ from otel_resilience._internal import validation as check
 from otel_resilience._internal.foreign import repr_of
 from otel_resilience.alerting import telemetry as signals
 from otel_resilience.alerting.channels.base import Channel
+from otel_resilience.alerting.channels.errors import REVOKED_STATUSES
 from otel_resilience.alerting.model.alert import Notification, Status
 from otel_resilience.alerting.model.digest import digest
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig
@@ -29,7 +30,7 @@ DEPENDENCY_PREFIX: Final = "alert-"
 SECURED_WITHIN: Final = 5.0
 """Seconds for which a message waits for the disk at most, before it is sent all the same."""
 
-REVOKED: Final = frozenset({"401", "403", "404", "410"})
+REVOKED: Final = frozenset(map(str, REVOKED_STATUSES))
 """Answers by which a receiver revokes our access."""
 
 _log = logging.getLogger("otel_resilience.alerting")
