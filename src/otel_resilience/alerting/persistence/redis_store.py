@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_resilience.alerting.persistence.store import MAX_AGE, MAX_RECORDS, Record, Swap
+from otel_resilience.alerting.persistence.store import DAMAGE, MAX_AGE, MAX_RECORDS, Record, Swap, as_record
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -108,7 +108,6 @@ def _said(error: Exception) -> str:
 def _object(value: Any) -> Record | None:
     """The record; ``None`` where it is damaged."""
     try:
-        record = json.loads(value)
-    except (ValueError, RecursionError):
+        return as_record(json.loads(value))
+    except DAMAGE:
         return None
-    return record if isinstance(record, dict) else None
