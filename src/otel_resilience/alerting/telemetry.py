@@ -136,21 +136,13 @@ def delivery(channel: str, notification: Notification) -> Iterator[Delivery]:
         yield Delivery(span)
 
 
+@never_raise
 def _start(channel: str, notification: Notification) -> Span | None:
-    started: list[Span] = []
-
-    @never_raise
-    def start() -> None:
-        listener = telemetry.active()
-        if listener is None:
-            return
-        attributes, links = _identity(channel, notification), list(_links(notification))
-        started.append(
-            listener.tracer.start_span(contract.DELIVERY_SPAN, Context(), SpanKind.INTERNAL, attributes, links)
-        )
-
-    start()
-    return started[0] if started else None
+    listener = telemetry.active()
+    if listener is None:
+        return None
+    attributes, links = _identity(channel, notification), list(_links(notification))
+    return listener.tracer.start_span(contract.DELIVERY_SPAN, Context(), SpanKind.INTERNAL, attributes, links)
 
 
 def _links(notification: Notification) -> Iterator[Link]:
@@ -185,10 +177,8 @@ def _identity(channel: str, notification: Notification) -> dict[str, events.Valu
 
 
 def _attributes(channel: str, notification: Notification) -> dict[str, events.Value]:
-    attributes = _identity(channel, notification)
-    if notification.dependency is not None:
-        attributes[contract.DEPENDENCY] = notification.dependency
-    return attributes
+    about = {} if notification.dependency is None else {contract.DEPENDENCY: notification.dependency}
+    return {**_identity(channel, notification), **about}
 
 
 def _observe_queues(_: CallbackOptions) -> Iterable[Observation]:

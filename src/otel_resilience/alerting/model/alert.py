@@ -20,6 +20,8 @@ MAX_VALUE: Final = 500
 """Characters of one value of the context."""
 MAX_CONTEXT: Final = 20
 """Entries of the context."""
+MAX_SHOWN_TYPES: Final = 10
+"""Values of ``error.type`` in a notification, the most frequent ones."""
 
 Scalar = str | int | float | bool | None
 
@@ -338,5 +340,9 @@ def _encodable(text: str) -> str:
 
 
 def _clean(text: str, limit: int) -> str:
-    text = " ".join(redact(_encodable(text)).split())
+    return shortened(" ".join(redact(_encodable(text)).split()), limit)
+
+
+def shortened(text: str, limit: int) -> str:
+    """``text``, or its beginning with an ellipsis: at most ``limit`` characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

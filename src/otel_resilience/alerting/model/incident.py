@@ -11,18 +11,25 @@ import dataclasses
 import datetime
 import math
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
 from otel_resilience._internal import stored
-from otel_resilience.alerting.model.alert import Alert, Notification, Scalar, Status, format_duration, rfc3339
+from otel_resilience.alerting.model.alert import (
+    MAX_SHOWN_TYPES,
+    Alert,
+    Notification,
+    Scalar,
+    Status,
+    format_duration,
+    rfc3339,
+)
 from otel_resilience.alerting.model.config import AlertConfig, EscalationStep
-from otel_resilience.alerting.model.observed import Observed, append_recent, count_type
+from otel_resilience.alerting.model.observed import Observed, count_type, with_more
 from otel_resilience.classification.model import Severity
 
-SHOWN_ERROR_TYPES: Final = 10
 MAX_DELIVERIES: Final = 10
 MAX_SENDERS: Final = 8
 MAX_ACTIONS: Final = 20
@@ -227,7 +234,7 @@ class Incident:
         self._see(1, now, now, alert, alert if alert.correlation_id is not None else None)
         count_type(self.error_types, alert.error_type, 1)
         if self.phase is Phase.WATCHING:
-            append_recent(self, alert.threshold, ((now, alert.error_type),))
+            self.recent = with_more(self.recent, alert.threshold, ((now, alert.error_type),))
 
     def mark_ongoing(self, now: float) -> None:
         """It is still ongoing, without another occurrence."""
@@ -306,7 +313,7 @@ class Incident:
         elif math.isfinite(observed.last_bad):
             self._mark_ongoing(observed.last_bad)
         if self.phase is Phase.WATCHING:
-            append_recent(self, self.alert.threshold, observed.recent)
+            self.recent = with_more(self.recent, self.alert.threshold, observed.recent)
         if observed.calm_since is not None and observed.calm_since >= self.last_seen:
             self.calm_since = min(observed.calm_since, self.calm_since or math.inf)
             if observed.over_at is not None:
@@ -476,7 +483,7 @@ class Incident:
             environment=config.environment,
             sender=sender,
             reason=reason,
-            error_types=dict(sorted(self.error_types.items(), key=lambda item: -item[1])[:SHOWN_ERROR_TYPES]),
+            error_types=dict(Counter(self.error_types).most_common(MAX_SHOWN_TYPES)),
             further_channels=(*self.channels, *self.holders) if status is Status.RESOLVED else self.channels,
             quiet_after=alert.quiet_after,
             caused_at=self.unreported_since if reason in {"new", "back", "raised"} else now,
