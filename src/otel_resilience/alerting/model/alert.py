@@ -23,6 +23,13 @@ MAX_CONTEXT: Final = 20
 MAX_SHOWN_TYPES: Final = 10
 """Values of ``error.type`` in a notification, the most frequent ones."""
 
+SHOWN_FIELDS: Final = (
+    "id", "status", "severity", "kind", "title", "summary", "dependency", "error_type", "error_class", "correlation_id",
+    "fingerprint", "incident", "count", "total", "first_seen", "last_seen", "escalation", "reason", "error_types",
+    "links", "context", "service",
+)  # fmt: skip
+"""Of a notification, what every message of the generic webhook holds."""
+
 Scalar = str | int | float | bool | None
 
 
@@ -252,29 +259,15 @@ class Notification:
 
     def to_json(self) -> dict[str, Any]:
         """The object of the generic webhook."""
-        data: dict[str, Any] = {
-            "id": self.id,
+        data = {name: getattr(self, name) for name in SHOWN_FIELDS}
+        data |= {
             "status": self.status.value,
             "severity": self.severity.value,
-            "kind": self.kind,
-            "title": self.title,
-            "summary": self.summary,
-            "dependency": self.dependency,
-            "error_type": self.error_type,
-            "error_class": self.error_class,
-            "correlation_id": self.correlation_id,
-            "fingerprint": self.fingerprint,
-            "incident": self.incident,
-            "count": self.count,
-            "total": self.total,
             "first_seen": rfc3339(self.first_seen),
             "last_seen": rfc3339(self.last_seen),
-            "escalation": self.escalation,
-            "reason": self.reason,
             "error_types": dict(self.error_types),
             "links": self.links.to_json(),
             "context": dict(self.context),
-            "service": self.service,
         }
         if self.environment is not None:
             data["environment"] = self.environment
