@@ -25,8 +25,8 @@ from typing import Final, Self
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.foreign import repr_of
 from otel_resilience.alerting import telemetry as signals
-from otel_resilience.alerting.delivery.channel_worker import DEPENDENCY_PREFIX, DeliveryConfig
-from otel_resilience.alerting.delivery.dispatch import DISABLED_KIND, Dispatcher
+from otel_resilience.alerting.delivery.config import DeliveryConfig
+from otel_resilience.alerting.delivery.dispatch import DEPENDENCY_PREFIX, DISABLED_KIND, Dispatcher
 from otel_resilience.alerting.delivery.ledger import Route
 from otel_resilience.alerting.delivery.receipt import Receipt, in_context
 from otel_resilience.alerting.model.alert import Alert, Notification, Status, fingerprint

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.foreign import is_a, text_of
 from otel_resilience.alerting import telemetry as signals
-from otel_resilience.alerting.delivery.channel_worker import DEPENDENCY_PREFIX
+from otel_resilience.alerting.delivery.dispatch import DEPENDENCY_PREFIX
 from otel_resilience.alerting.model.alert import Alert, Scalar
 from otel_resilience.alerting.model.book import RecoverySign
 from otel_resilience.alerting.model.config import Thresholds
