@@ -424,7 +424,7 @@ class AlertService:
 
     def is_outdated(self, notification: Notification, *, keeper: str | None) -> bool:
         """The dispatcher asks: a message must not follow the end that another process sent, nor must an end that is
-        late close the incident after it, at a receiver that keeps one at a time.
+        late close the incident after it, at a receiver that keeps one at a time: ``keeper`` is its channel.
 
         Such a receiver ignored the end of a CRITICAL incident that it did not know: it gets both.
         """
@@ -499,7 +499,8 @@ class AlertService:
             ):
                 self._archive.drop(incident)
             self._secure(incident)
-        signals.all_suppressed(self.book.suppressed)
+        while self.book.suppressed:
+            signals.suppressed(*self.book.suppressed.popleft())
 
     def _run(self) -> None:
         while True:

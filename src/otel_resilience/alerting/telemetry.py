@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
@@ -24,15 +23,10 @@ _DELIVERED, _FAILED = contract.ALERT_OUTCOMES
 
 
 class Watched(Protocol):
-    """A service whose queues are shown."""
+    """An alert service, whose queues are shown."""
 
-    def queue_sizes(self) -> Mapping[str, int]:
-        """Waiting notifications by channel."""
-        ...
-
-    def dead_letter_count(self) -> int:
-        """Notifications that no channel took."""
-        ...
+    def queue_sizes(self) -> Mapping[str, int]: ...
+    def dead_letter_count(self) -> int: ...
 
 
 _services: weakref.WeakSet[Watched] = weakref.WeakSet()
@@ -51,12 +45,6 @@ def suppressed(reason: str, number: int = 1) -> None:
     listener = telemetry.active()
     if listener is not None and number:
         listener.metrics.alerts_suppressed.add(number, {contract.ALERT_REASON: reason})
-
-
-def all_suppressed(decisions: deque[tuple[str, int]]) -> None:
-    """Reasons and numbers, which are taken from ``decisions``."""
-    while decisions:
-        suppressed(*decisions.popleft())
 
 
 @never_raise

@@ -118,9 +118,15 @@ class Endpoint:
 
 
 class Posting:
-    """What a channel that posts to one URL shares."""
+    """What channels that post to one URL share."""
 
-    _endpoint: Endpoint
+    keeps_incidents = False
+
+    def __init__(self, endpoint: Endpoint, min_interval: float, coalesce_from: int | None) -> None:
+        self.name = endpoint.channel
+        self.min_interval = min_interval
+        self.coalesce_from = coalesce_from
+        self._endpoint = endpoint
 
     def close(self) -> None:
         """Nothing is held between deliveries."""
@@ -141,7 +147,6 @@ class ChatWebhook(Posting):
     nothing can be posted there.
     """
 
-    keeps_incidents = False
     _name: ClassVar[str]
     _min_interval: ClassVar[float]
     _message: ClassVar[staticmethod[[Notification], Mapping[str, Any]]]
@@ -158,10 +163,8 @@ class ChatWebhook(Posting):
         coalesce_from: int | None = 2,
     ) -> None:
         """``url`` is the secret URL of the webhook. Raises ``ValueError`` where nothing can be posted there."""
-        self.name = self._name if name is None else name
-        self.min_interval = self._min_interval if min_interval is None else min_interval
-        self.coalesce_from = coalesce_from
-        self._endpoint = Endpoint(self.name, url, reasons=self._reasons)
+        endpoint = Endpoint(self._name if name is None else name, url, reasons=self._reasons)
+        super().__init__(endpoint, self._min_interval if min_interval is None else min_interval, coalesce_from)
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
         """Posts it, within ``timeout`` seconds. Raises :class:`ChannelError`."""
@@ -182,9 +185,7 @@ class IncidentApi(Posting):
         if not self._key:
             raise ValueError(f"{called} is needed")
         register_secret(self._key)
-        self.name = name
-        self.min_interval = min_interval
-        self._endpoint = Endpoint(name, url)
+        super().__init__(Endpoint(name, url), min_interval, self.coalesce_from)
 
 
 class _Attempt(BoundedThread):

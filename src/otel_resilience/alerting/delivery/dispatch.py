@@ -41,24 +41,12 @@ _log = logging.getLogger("otel_resilience.alerting")
 
 
 class Owner(Protocol):
-    """The alert service, as seen from here. Called without the lock."""
+    """The alert service, as seen from here: its methods say what they do. Called without the lock."""
 
-    def now(self) -> float:
-        """Seconds since the epoch."""
-        ...
-
-    def on_receipt(self, receipt: Receipt) -> None:
-        """Something was delivered or given up."""
-        ...
-
-    def report(self, alert: Alert) -> None:
-        """Something happened, such as that a receiver revoked our access."""
-        ...
-
-    def is_outdated(self, notification: Notification, *, keeper: str | None) -> bool:
-        """Whether it is not to be sent any more. ``keeper``: the channel, where its receiver keeps incidents, one of a
-        fingerprint at a time."""
-        ...
+    def now(self) -> float: ...
+    def on_receipt(self, receipt: Receipt) -> None: ...
+    def report(self, alert: Alert) -> None: ...
+    def is_outdated(self, notification: Notification, *, keeper: str | None) -> bool: ...
 
 
 class Dispatcher:

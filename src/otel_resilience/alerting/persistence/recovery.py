@@ -221,9 +221,7 @@ class Archive:
         self.dead_letters = min(self.dead_letters + 1, MAX_DEAD_LETTERS)
         self._write("a dead letter could not be written", lambda box: box.move_to_dead_letters(notification, reason))
 
-    def close(
-        self, undelivered: Iterable[Notification], *, tried: Iterable[Notification] = (), now: float = 0.0
-    ) -> None:
+    def close(self, undelivered: Iterable[Notification], *, tried: Iterable[Notification], now: float) -> None:
         """Let go of the outbox; say what is lost. Of what was ``tried`` in vain, too old ones become dead letters."""
         for notification in tried if self._outbox is not None else ():
             if is_durable(notification) and now - notification.caused_at > MAX_AGE:
