@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from opentelemetry.context import Context
@@ -93,35 +94,27 @@ def handled(action: str, incident: Incident | Notification, by: str | None, reas
     )
 
 
-class Delivery:
-    """The span of one delivery; without effect where there is none."""
-
-    def __init__(self, span: Span | None) -> None:
-        self._span = span
-
-    @never_raise
-    def delivered(self) -> None:
-        """The channel confirmed."""
-        if self._span is not None:
-            self._span.set_attribute(contract.OUTCOME, _DELIVERED)
-
-    @never_raise
-    def failed(self, error_type: str) -> None:
-        """It was given up."""
-        if self._span is not None:
-            self._span.set_attributes({contract.OUTCOME: _FAILED, contract.ERROR_TYPE: error_type})
-            self._span.set_status(Status(StatusCode.ERROR))
-
-
 @contextlib.contextmanager
-def delivery(channel: str, notification: Notification) -> Iterator[Delivery]:
-    """A span for the delivery, the root of a separate trace, linked to the trace that caused it."""
+def delivery(channel: str, notification: Notification) -> Iterator[Callable[[str | None], None]]:
+    """A span for the delivery, the root of a separate trace, linked to the trace that caused it.
+
+    Gives a function that is told how it ended: with which ``error.type``, or ``None`` where the channel confirmed.
+    """
     span = _start(channel, notification)
     if span is None:
-        yield Delivery(None)
+        yield lambda _: None
         return
     with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
-        yield Delivery(span)
+        yield functools.partial(_ended, span)
+
+
+@never_raise
+def _ended(span: Span, error_type: str | None) -> None:
+    if error_type is None:
+        span.set_attribute(contract.OUTCOME, _DELIVERED)
+    else:
+        span.set_attributes({contract.OUTCOME: _FAILED, contract.ERROR_TYPE: error_type})
+        span.set_status(Status(StatusCode.ERROR))
 
 
 @never_raise

@@ -147,16 +147,21 @@ def web_link(url: str | None) -> str | None:
     return url if usable and well_formed(url) == url else None
 
 
+def title(notification: Notification) -> str:
+    """One line, never empty."""
+    return readable(notification.title) or "Alert without a title"
+
+
 def headline(notification: Notification) -> str:
     """Sign, severity or state, and title."""
-    title = readable(notification.title) or "Alert without a title"
+    shown_title = title(notification)
     if notification.reason == "test":
-        return f"🧪 TEST {notification.severity}: {title}"
+        return f"🧪 TEST {notification.severity}: {shown_title}"
     if notification.status is Status.RESOLVED:
-        return f"✅ RESOLVED: {title}"
+        return f"✅ RESOLVED: {shown_title}"
     shown_reason = _REASONS_SHOWN.get(notification.reason)
     state = f"{notification.severity}, {shown_reason}" if shown_reason else str(notification.severity)
-    return f"{_SIGNS[notification.severity]} {state}: {title}"
+    return f"{_SIGNS[notification.severity]} {state}: {shown_title}"
 
 
 def links(notification: Notification, longest: int = MAX_LINK) -> list[tuple[str, str]]:

@@ -395,7 +395,7 @@ class ChannelWorker:
             return True
         limit = min(SECURED_WITHIN, self._give_up_at - self._clock()) if self._closing else SECURED_WITHIN
         self._dispatcher.secure(notification, max(0.0, limit))
-        with signals.delivery(self.channel.name, notification) as span:
+        with signals.delivery(self.channel.name, notification) as ended:
             try:
                 self.policy.execute(lambda: self._deliver(notification), name="deliver", idempotent=True)
             except InterruptedDeliveryError:
@@ -404,9 +404,9 @@ class ChannelWorker:
                 return False
             except Exception as error:  # noqa: BLE001  # whatever a channel raises is classified and reported, not passed on
                 verdict = self.policy.classify(error)
-                span.failed(verdict.error_type)
+                ended(verdict.error_type)
                 return self._failed(notification, error, verdict)
-            span.delivered()
+            ended(None)
             self._pause, self._not_before = self._config.first_pause, -math.inf
             self.revoked, self._probe_pause = None, self._config.first_probe
             # Within the span: its event and its metrics lead to the trace.

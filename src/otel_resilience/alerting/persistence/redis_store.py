@@ -89,20 +89,14 @@ class RedisStore:
         return found
 
     def _asked(self, question: Callable[[], Any]) -> Any:
-        from redis.exceptions import RedisError  # there where its client is
+        from redis.exceptions import RedisError, ResponseError  # there where its client is
 
         try:
             return question()
         except (RedisError, ValueError) as error:
-            raise ConnectionError(f"the store of incidents did not answer: {_said(error)}") from error
-
-
-def _said(error: Exception) -> str:
-    """What went wrong: the answer of Redis names the command or the key, that it forbids for example."""
-    from redis.exceptions import ResponseError
-
-    name = type(error).__name__
-    return f"{name}: {redact(str(error))[:200]}" if isinstance(error, ResponseError) else name
+            # An answer of Redis names the command or the key, that it forbids for example.
+            said = f": {redact(str(error))[:200]}" if isinstance(error, ResponseError) else ""
+            raise ConnectionError(f"the store of incidents did not answer: {type(error).__name__}{said}") from error
 
 
 def _object(value: Any) -> Record | None:
