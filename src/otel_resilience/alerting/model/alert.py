@@ -101,29 +101,21 @@ class Alert:
     :meth:`~otel_resilience.alerting.AlertService.resolve`."""
 
     def __post_init__(self) -> None:
-        self._check()
         put = object.__setattr__
-        put(self, "kind", _clean(self.kind, 60))
-        put(self, "title", _clean(self.title, MAX_TITLE))
-        put(self, "summary", _clean(self.summary, MAX_SUMMARY))
-        put(self, "context", clean_context(self.context))
-        put(self, "fingerprint_by", tuple(redact(part) for part in self.fingerprint_by))
+        for name, limit in (("kind", 60), ("title", MAX_TITLE), ("summary", MAX_SUMMARY)):
+            put(self, name, _clean(check.text(name, getattr(self, name)), limit))
         for name in ("dependency", "error_type", "error_class"):
-            value = getattr(self, name)
+            value = check.optional_text(name, getattr(self, name))
             put(self, name, None if value is None else _clean(value, MAX_TITLE))
         for name in ("correlation_id", "span_id", "details_url"):
-            value = getattr(self, name)
+            value = check.optional_text(name, getattr(self, name))
             put(self, name, None if value is None else _encodable(value))
-
-    def _check(self) -> None:
-        for name in ("kind", "title", "summary"):
-            check.text(name, getattr(self, name))
-        for name in ("dependency", "error_type", "error_class", "correlation_id", "span_id", "details_url"):
-            check.optional_text(name, getattr(self, name))
         check.instance("severity", self.severity, Severity)
         check.series("fingerprint_by", self.fingerprint_by, str)
+        put(self, "fingerprint_by", tuple(redact(part) for part in self.fingerprint_by))
         if not isinstance(self.context, Mapping):
             raise TypeError(f"context must be a mapping, not of type {type(self.context).__name__}")
+        put(self, "context", clean_context(self.context))
         check.instance("at_once", self.at_once, bool)
         check.count("threshold", self.threshold)
         check.seconds("window", self.window)
