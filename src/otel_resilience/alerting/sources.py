@@ -168,17 +168,12 @@ class ResilienceSource:
     def _await(self, incidents: Iterable[Incident]) -> None:
         awaited: dict[str, list[_Awaited]] = {}
         for each in incidents:
-            if (
-                each.kind in _ENDED_BY_SUCCESS
-                and each.phase is Phase.OPEN
-                and each.calm_since is None
-                and each.dependency
-            ):
+            goes_on = each.phase is Phase.OPEN and each.calm_since is None
+            if each.kind in _ENDED_BY_SUCCESS and each.dependency and goes_on:
                 bound = each.kind == CONTRACT_DRIFT or each.alert.error_type == "403"
                 operation = each.alert.context.get("operation") if bound else None
-                awaited.setdefault(each.dependency, []).append(
-                    _Awaited(each.fingerprint, None if operation is None else str(operation))
-                )
+                name = None if operation is None else str(operation)
+                awaited.setdefault(each.dependency, []).append(_Awaited(each.fingerprint, name))
         self._awaited = awaited
         await_success(self, frozenset(awaited))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 from otel_resilience.alerting.channels._http import ChatWebhook
@@ -39,10 +38,10 @@ def build_message(notification: Notification) -> dict[str, Any]:
     """The message: blocks, and ``text`` for where they are not shown, as in the notification on a phone."""
     blocks = [
         {"type": "header", "text": _plain(headline(notification), MAX_HEADER)},
-        *_summary(notification),
+        *_section(_escape(readable(notification.summary), MAX_TEXT)),
         {"type": "section", "fields": [_marked(field, MAX_FIELD) for field in _fields(notification)]},
-        *_context(notification),
-        *_correlation(notification),
+        *_section(_context(notification)),
+        *_section(_correlation(notification)),
         *_buttons(notification),
         {"type": "context", "elements": [_marked(_origin(notification), MAX_TEXT)]},
     ]
@@ -60,16 +59,16 @@ def _after_headline(notification: Notification) -> str:
     return f" ({occurrences(notification)})" if notification.total > 1 else ""
 
 
-def _summary(notification: Notification) -> Iterable[dict[str, Any]]:
-    text = readable(notification.summary)
-    return [{"type": "section", "text": _marked(_escape(text, MAX_TEXT), MAX_TEXT)}] if text else []
+def _section(text: str) -> list[dict[str, Any]]:
+    """None where there is no text."""
+    return [{"type": "section", "text": _marked(text, MAX_TEXT)}] if text else []
 
 
 def _fields(notification: Notification) -> list[str]:
     return [f"*{label}*\n{_escape(value, MAX_FIELD - 100)}" for label, value in key_facts(notification)]
 
 
-def _context(notification: Notification) -> Iterable[dict[str, Any]]:
+def _context(notification: Notification) -> str:
     """As many whole lines as fit; of a digest the incidents."""
     in_digest = notification.reason == DIGEST
     entries = dict(notification.context)
@@ -86,15 +85,15 @@ def _context(notification: Notification) -> Iterable[dict[str, Any]]:
         lines.append(line)
     if more:
         lines.append(f"… and {more} more")
-    return [{"type": "section", "text": _marked("\n".join(lines), MAX_TEXT)}] if lines else []
+    return "\n".join(lines)
 
 
-def _correlation(notification: Notification) -> Iterable[dict[str, Any]]:
+def _correlation(notification: Notification) -> str:
     text = _escape(readable(notification.correlation_id or ""), 200).replace("`", "'")
-    return [{"type": "section", "text": _marked(f"*Correlation ID*\n```{text}```", MAX_TEXT)}] if text else []
+    return f"*Correlation ID*\n```{text}```" if text else ""
 
 
-def _buttons(notification: Notification) -> Iterable[dict[str, Any]]:
+def _buttons(notification: Notification) -> list[dict[str, Any]]:
     buttons = [
         {"type": "button", "text": _plain(label, 75), "url": url, "action_id": label.lower().replace(" ", "_")}
         for label, url in links(notification)
