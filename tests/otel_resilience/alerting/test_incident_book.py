@@ -182,6 +182,13 @@ class TestWhatAReportLeadsTo:
         life.due(50)
         assert life.report(at) == suppressed
 
+    def test_one_that_comes_back_when_the_rate_limit_ends_waits_for_its_group_alone(self, life: Life) -> None:
+        life.opened()
+        life.resolve(50, certain=True)
+        life.due(50)
+        assert life.report(110) is None
+        assert life.one().due == T + 115
+
 
 class TestTheEnd:
     def test_of_nothing_is_nothing(self, life: Life) -> None:
@@ -295,8 +302,8 @@ class TestSignsOfRecovery:
         life.report(0, "outage")
         life.report(0, "errors")
         life.book.apply(RecoverySign(at=T + 1))
+        assert list(life.book.suppressed) == [("cancelled", 1)]
         assert life.until(4000) == []
-        assert list(life.book.suppressed) == [("cancelled", 1)]  # the cause
 
     def test_end_watching_ones_too(self, life: Life) -> None:
         life.report(threshold=3)
@@ -693,7 +700,7 @@ class TestTooManyIncidents:
         assert (overflow.alert.error_type, overflow.alert.error_class) == ("503", "transient")
         assert (overflow.alert.correlation_id, overflow.alert.span_id) == ("c" * 32, "1" * 16)
         assert overflow.alert.quiet_after == 70.0
-        assert life.book.get(life.book.config.identify(overflow.alert.fingerprint)) is overflow
+        assert life.book.get(self.CONFIG.identify(overflow.alert.fingerprint)) is overflow
         assert life.report(1, "d") == "overflow"
         assert (overflow.total, len(life.book)) == (2, 3)
         assert life.report(1, "a") == "grouped", "what is known stays known"
@@ -979,6 +986,13 @@ class TestMerging:
         assert list(life.book.withdrawn) == [mine]
         assert (life.one().id, life.one().total, life.one().started_here) == (other.id, 2, False)
 
+    def test_what_this_process_cannot_wait_to_tell_hurries_that_of_another(self, life: Life) -> None:
+        other = Life()
+        other.report()
+        life.report(1, at_once=True)
+        life.book.merge(stored_copy(other.one(), "1"), T + 2)
+        assert (life.one().id, life.one().phase, life.one().due) == (other.one().id, Phase.PENDING, T + 2)
+
     def test_the_occurrences_of_all_processes_reach_the_threshold(self, life: Life) -> None:
         given: dict[str, Any] = {"threshold": 3, "window": 2 * LONG_WATCH}
         other = Life()
@@ -1074,17 +1088,13 @@ class TestMerging:
         life.book.merge(later, T + 9)
         assert life.one() is not mine
 
-    def test_what_ended_here_stays_over_where_the_store_knows_nothing_newer(self) -> None:
-        for at, phase, unsaved in (
-            (2, Phase.PENDING, True),
-            (2, Phase.OVER, False),
-            (0, Phase.PENDING, True),
-            (0, Phase.OVER, False),
-        ):
+    @pytest.mark.parametrize("ended", [0, 2])
+    def test_what_ended_here_stays_over_where_the_store_knows_nothing_newer(self, ended: float) -> None:
+        for phase, unsaved in ((Phase.PENDING, True), (Phase.OVER, False)):
             life = Life()
             life.report()
             mine = life.one()
-            life.resolve(at)
+            life.resolve(ended)
             mine.unsaved = False
             life.book.merge(stored_copy(mine, phase=phase), T + 3)
             assert life.one() is mine
