@@ -37,6 +37,8 @@ BOUNDED: Final = Severity.CRITICAL
 """Below this severity, an incident sends at most :data:`MOST_IN_AN_HOUR` messages in any hour."""
 MOST_IN_AN_HOUR: Final = 4
 HOUR: Final = 3600.0
+CLOCKS_DIFFER: Final = 1.0
+"""Seconds by which the clock of another machine may be ahead of ours without any harm."""
 SETTLE: Final = 900.0
 """Seconds, those of the longest job by default, for which a process that took an incident in neither escalates nor
 repeats it before it has observed the incident itself."""
@@ -302,6 +304,21 @@ class Incident:
         self.not_before = min(self.not_before, max(now + config.rate_limit, self.earliest(config)))
         if self.due != math.inf:
             self.due = min(self.due, max(now + max(config.group_wait, config.rate_limit), self.not_before))
+        self._silence_from(now)
+
+    def _silence_from(self, now: float) -> None:
+        """A silence that a clock which was ahead wrote down is as long as the person asked for. It is written down, for
+        it began now."""
+        place = max((n for n, entry in enumerate(self.actions) if entry["action"] == "silence"), default=None)
+        if place is None:
+            return
+        asked = self.actions[place]
+        began = datetime.datetime.fromisoformat(asked["at"]).timestamp()
+        if began > now + CLOCKS_DIFFER and self.silenced_until > began:
+            self.silenced_until -= began - now
+            self.fresh.silenced_until = min(self.fresh.silenced_until, self.silenced_until)
+            self.actions = [*self.actions[:place], {**asked, "at": rfc3339(now)}, *self.actions[place + 1 :]]
+            self.unsaved = True
 
     def absorb(self, observed: Observed) -> None:
         """Add what this process observed to what the store holds. An occurrence or a sign of recovery: the later one
