@@ -533,12 +533,12 @@ def _check(fields: Mapping[str, Any]) -> None:
     stored.check_times(fields.get("sent_at", ()))
     stored.check_times(at for at, _ in fields["recent"])
     if min(fields[name] for name in ("total", "unreported_count", "messages", "returns")) < 0:
-        raise ValueError("less than none")
+        raise ValueError("a count below zero")
     for name, kinds in _ENTRIES.items():
         for entry in fields.get(name, ()):
             datetime.datetime.fromisoformat(entry["at"])
             if not all(stored.fits(entry[key], kind) for key, kind in kinds.items()):
-                raise TypeError(f"an entry of {name} is none")
+                raise TypeError(f"an entry of {name} has an unexpected type")
 
 
 def message_number(notification: Notification) -> int:
