@@ -291,6 +291,14 @@ class TestMessages:
         assert (first.correlation_id, first.span_id) == ("b" * 32, None), "the first alert had none of its own"
         second = seen.next_message(CONFIG, T + 6, "raised")
         assert (second.correlation_id, second.span_id) == ("b" * 32, "2" * 16)
+        seen = incident(alert={"correlation_id": "a" * 32, "span_id": "1" * 16})
+        seen.see(alert(correlation_id="b" * 32, span_id="2" * 16), T + 1)
+        traces = [seen.next_message(CONFIG, T + 2, reason).correlation_id for reason in ("new", "repeat")]
+        assert traces == ["a" * 32, "b" * 32]
+
+    def test_name_no_process_unless_one_is_given(self) -> None:
+        seen = incident()
+        assert (seen.next_message(CONFIG, T, "new").sender, seen.senders) == ("", ("",))
 
     def test_shows_the_trace_of_the_latest_occurrence_once_there_was_a_message(self) -> None:
         seen = incident(alert={"correlation_id": "a" * 32, "span_id": "1" * 16})
@@ -736,33 +744,37 @@ class TestItsRecord:
         ],
     )  # fmt: skip
     @pytest.mark.parametrize("at", [-1.0, 1e15])
-    def test_a_number_that_is_no_time_is_refused(self, name: str, at: float) -> None:
+    def test_a_time_that_cannot_be_is_refused(self, name: str, at: float) -> None:
         with pytest.raises(ValueError, match="is no time"):
             Incident.load({**incident().dump(), name: at})
 
-    @pytest.mark.parametrize(("name", "series"), [("sent_at", [T, -1.0]), ("recent", [[T, "503"], [-1.0, None]])])
-    def test_so_is_one_in_a_series(self, name: str, series: list[Any]) -> None:
+    @pytest.mark.parametrize(("name", "series"), [("sent_at", [T, -1.0]), ("recent", [[T, None], [-1.0, "503"]])])
+    def test_nor_is_one_in_a_series(self, name: str, series: list[Any]) -> None:
         with pytest.raises(ValueError, match="is no time"):
             Incident.load({**incident().dump(), name: series})
 
     @pytest.mark.parametrize("name", ["total", "unreported_count", "messages", "returns"])
-    def test_a_count_below_none_is_refused(self, name: str) -> None:
-        with pytest.raises(ValueError, match=r"^less than none$"):
+    def test_a_count_below_zero_is_refused(self, name: str) -> None:
+        with pytest.raises(ValueError, match=r"^a count below zero$"):
             Incident.load({**incident().dump(), name: -1})
 
     @pytest.mark.parametrize(
-        ("name", "entry"),
+        ("name", "entry", "odd"),
         [
-            ("deliveries", {"channel": "chat", "message": "one", "seconds": 1.0}),
-            ("escalations", {"severity": "HIGH", "channels": [1]}),
-            ("actions", {"action": None, "by": None, "reason": None}),
+            ("deliveries", {"channel": "chat", "message": 1, "seconds": 0.5}, {"message": "1"}),
+            ("escalations", {"severity": "HIGH", "channels": []}, {"severity": "high"}),
+            ("actions", {"action": "close", "by": None, "reason": None}, {"by": 7}),
         ],
     )
-    def test_an_entry_that_is_none_is_refused_by_the_name_of_its_list(self, name: str, entry: dict[str, Any]) -> None:
-        with pytest.raises(TypeError, match=f"^an entry of {name} is none$"):
-            Incident.load({**incident().dump(), name: [{**entry, "at": "2026-11-24T02:00:00.000Z"}]})
-        with pytest.raises(ValueError, match="isoformat"):
-            Incident.load({**incident().dump(), name: [{**entry, "at": "yesterday"}]})
+    def test_an_entry_of_a_list_is_whole_or_refused(
+        self, name: str, entry: dict[str, Any], odd: dict[str, Any]
+    ) -> None:
+        whole = {"at": "2026-11-29T03:00:00.000Z", **entry}
+        assert getattr(Incident.load({**incident().dump(), name: [whole]}), name) == [whole]
+        with pytest.raises(TypeError, match=f"^an entry of {name} has an unexpected type$"):
+            Incident.load({**incident().dump(), name: [whole, {**whole, **odd}]})
+        with pytest.raises(ValueError, match="Invalid isoformat"):
+            Incident.load({**incident().dump(), name: [{**whole, "at": "yesterday"}]})
 
     @pytest.mark.parametrize(
         "name",
