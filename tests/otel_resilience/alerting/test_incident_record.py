@@ -745,12 +745,12 @@ class TestItsRecord:
     )  # fmt: skip
     @pytest.mark.parametrize("at", [-1.0, 1e15])
     def test_a_time_that_cannot_be_is_refused(self, name: str, at: float) -> None:
-        with pytest.raises(ValueError, match="is no time"):
+        with pytest.raises(ValueError, match="is not a time"):
             Incident.load({**incident().dump(), name: at})
 
     @pytest.mark.parametrize(("name", "series"), [("sent_at", [T, -1.0]), ("recent", [[T, None], [-1.0, "503"]])])
     def test_nor_is_one_in_a_series(self, name: str, series: list[Any]) -> None:
-        with pytest.raises(ValueError, match="is no time"):
+        with pytest.raises(ValueError, match="is not a time"):
             Incident.load({**incident().dump(), name: series})
 
     @pytest.mark.parametrize("name", ["total", "unreported_count", "messages", "returns"])
