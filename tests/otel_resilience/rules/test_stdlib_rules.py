@@ -313,6 +313,12 @@ class TestWhatTheSystemSaysBehindAClientsException:
         assert (os_errors.judge(plain) is None) is (number in (9999, None))
 
     @pytest.mark.parametrize("error", [OSError("?"), OwnSystemError("?")])
+    @pytest.mark.parametrize("number", [[], {}, str(errno.ECONNREFUSED)])
+    def test_what_is_no_number_says_nothing(self, error: OSError, number: Any) -> None:
+        error.errno = number
+        assert os_errors.judge(error) is None
+
+    @pytest.mark.parametrize("error", [OSError("?"), OwnSystemError("?")])
     def test_a_number_may_be_a_member_of_an_enumeration(self, error: OSError) -> None:
         error.errno = Number.REFUSED
         assert os_errors.judge(error) == os_errors.REFUSED
