@@ -20,8 +20,13 @@ from otel_resilience import (
     CircuitBreaker,
     CircuitBreakerConfig,
     CircuitOpenError,
+    ConcurrencyLimit,
+    ConcurrencyLimiter,
+    ConcurrencyLimitError,
     DeadlineExceededError,
     Policy,
+    RateLimit,
+    RateLimitedError,
     RetryBudgetConfig,
     RetryConfig,
     RetryService,
@@ -327,17 +332,25 @@ class TestMemory:
         assert issubclass(error, CircuitOpenError if kind == "rejected" else (TransientFault, PermanentFault))
         assert alive
 
-    def test_rejections_are_kept_alive(self, driver: Driver, clock: FakeClock) -> None:
-        policy = make_policy(clock)
+    @pytest.mark.parametrize("kind", [CircuitOpenError, RateLimitedError, ConcurrencyLimitError])
+    def test_rejections_are_kept_alive(self, driver: Driver, clock: FakeClock, kind: type[Exception]) -> None:
+        slots = ConcurrencyLimiter("supplier", ConcurrencyLimit(1, max_wait=0))
+        policy = make_policy(clock, rate_limit=RateLimit(1, per=60, max_wait=0), max_concurrency=slots)
         assert policy.breaker is not None
-        policy.breaker.force_open()
+        assert policy.rate_limiter is not None
+        if kind is CircuitOpenError:
+            policy.breaker.force_open()
+        elif kind is RateLimitedError:
+            policy.rate_limiter.take()
+        else:
+            slots.take()
         gc.collect()
-        before = sum(type(each) is CircuitOpenError for each in gc.get_objects())
+        before = sum(type(each) is kind for each in gc.get_objects())
 
         def gone() -> bool:
-            return sum(type(each) is CircuitOpenError for each in gc.get_objects()) == before
+            return sum(type(each) is kind for each in gc.get_objects()) == before
 
-        self.handled(driver, policy, lambda: "value", gone)
+        assert self.handled(driver, policy, lambda: "value", gone) is kind
 
     def test_recorded_telemetry_keeps_no_exception(self, clock: FakeClock) -> None:
         with RecordedTelemetry().recording():

@@ -14,7 +14,7 @@ from otel_resilience import telemetry
 from otel_resilience._internal.nesting import Enclosing, enclosing, leave
 from otel_resilience.limits.attempt_timeout import CutAttempt, TimeLimit
 from otel_resilience.policy.call import GIVE_UP, Call
-from otel_resilience.policy.waits import can_wait_async, task_to_cut, wait_for_turn, wait_for_turn_async
+from otel_resilience.policy.waits import can_wait_async, check_block_can_be_cut, wait_for_turn, wait_for_turn_async
 
 
 class Attempts:
@@ -117,13 +117,15 @@ class Attempt:
             raise RuntimeError(f"{self!r} was entered already, or its loop has ended")
         try:
             limit = call.time_limit()
-            task = task_to_cut(call) if call.cuts and limit != math.inf else None
+            cuts = call.cuts and limit != math.inf
+            if cuts:
+                check_block_can_be_cut(call)
             call.begin_attempt()
         except BaseException as error:
             _end(call, error)
             raise
-        if task is not None:
-            self._limit = TimeLimit(limit, call, call.time_limit_error, task)
+        if cuts:
+            self._limit = TimeLimit(limit, call, call.time_limit_error)
         elif call.policy.attempt_timeout is not None:
             self._limit = _ShownLimit(limit, call)
         if self._limit is not None:

@@ -230,11 +230,14 @@ class Call(CallTelemetry):
         self.rejected = True
         if self.attempts:
             rejection.attempts = self.attempts
-        if self.error is None:
-            raise rejection
-        if suppressed:
+        if suppressed and self.error is not None:
             self._suppress(suppressed)
-        raise rejection from self.error
+        try:
+            if self.error is None:
+                raise rejection
+            raise rejection from self.error
+        finally:
+            del rejection  # else its traceback would keep it alive
 
     def succeeded(self) -> None:
         """The attempt, and with it the call, succeeded."""

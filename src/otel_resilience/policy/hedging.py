@@ -14,7 +14,7 @@ from otel_resilience.errors import CircuitOpenError
 from otel_resilience.limits.attempt_timeout import CutAttempt
 from otel_resilience.policy.call import Call
 from otel_resilience.policy.latencies import HedgeDelay
-from otel_resilience.policy.waits import task_to_cut
+from otel_resilience.policy.waits import check_can_cut
 
 
 class _Attempt(CutAttempt):
@@ -53,7 +53,7 @@ async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay:
     Only where the call is declared idempotent, once per call, and where the budget pays for it and the circuit lets it
     pass. A failure of one leaves the decision to the other.
     """
-    task_to_cut(call)
+    check_can_cut(call)
     if call.idempotent is not True:
         call.policy.warn_once(
             "hedge_after",

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from otel_resilience.errors import LimitError
-from otel_resilience.limits.attempt_timeout import running_task
 
 if TYPE_CHECKING:
     from otel_resilience.limits.concurrency import ConcurrencyLimiter
@@ -95,13 +94,18 @@ def can_wait_async(call: Call) -> bool:
     return False
 
 
-def task_to_cut(call: Call) -> asyncio.Task[Any]:
-    """The running task, by which an ``async def`` can be cut. Raises ``RuntimeError`` where there is none."""
+def check_can_cut(call: Call) -> asyncio.AbstractEventLoop:
+    """The loop that can cut an ``async def``. Raises ``RuntimeError`` where there is none."""
     loop = running_loop()
     if loop is None:
         raise RuntimeError(f"no running event loop of asyncio, which alone can cut {call.operation}")
-    task = asyncio.current_task(loop)
-    return running_task() if task is None else task
+    return loop
+
+
+def check_block_can_be_cut(call: Call) -> None:
+    """Raises ``RuntimeError`` outside a task, as in a callback of the loop: before anything is taken for the block."""
+    if asyncio.current_task(check_can_cut(call)) is None:
+        raise RuntimeError(f"a time limit can cut {call.operation} only in a task of asyncio")
 
 
 def warn_of_loop(call: Call, what: str) -> None:

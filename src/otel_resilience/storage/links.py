@@ -50,10 +50,9 @@ class Member(Protocol):
 class Link(abc.ABC):
     """One storage as the members of this process see it."""
 
-    def __init__(self, storage: Storage, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self.name = storage.name
-        self._clock = clock
         self._lock = threading.Lock()
         self._down_since: float | None = None
         self._cut_off = False
@@ -101,18 +100,18 @@ class Link(abc.ABC):
 
     def run(self, step: Step[T]) -> T:
         """Runs a step in this thread, and measures it. Raises :class:`StorageError`."""
-        started = self._clock()
+        started = time.monotonic()
         try:
             answer = step()
         except Exception as failure:
             error = StorageError("closed before it answered") if self._cut_off else failure
-            telemetry.storage_step(self.name, self._clock() - started, _error_type(error))
+            telemetry.storage_step(self.name, time.monotonic() - started, _error_type(error))
             if error is not failure:
                 raise error from None
             if isinstance(error, StorageError):
                 raise
             raise StorageError(redact(repr_of(error))) from error
-        telemetry.storage_step(self.name, self._clock() - started, "")
+        telemetry.storage_step(self.name, time.monotonic() - started, "")
         return answer
 
     def refresh(self, member: Member) -> None:
@@ -127,7 +126,7 @@ class Link(abc.ABC):
         with self._lock:
             first = self._down_since is None
             if first:
-                self._down_since = self._clock()
+                self._down_since = time.monotonic()
         if first:
             telemetry.storage_degraded(self.name, _error_type(error), str(error))
 
@@ -135,7 +134,7 @@ class Link(abc.ABC):
         with self._lock:
             since, self._down_since = self._down_since, None
         if since is not None:
-            telemetry.storage_restored(self.name, self._clock() - since)
+            telemetry.storage_restored(self.name, time.monotonic() - since)
 
 
 class DirectLink(Link):
@@ -185,19 +184,11 @@ class BackgroundLink(Link):
     ``limit``: seconds that a caller waits. ``every``: seconds between two refreshes of the members.
     """
 
-    def __init__(
-        self,
-        storage: Storage,
-        *,
-        limit: float,
-        every: float,
-        retry_every: float = RETRY_EVERY,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(storage, clock=clock)
+    def __init__(self, storage: Storage, *, limit: float, every: float) -> None:
+        super().__init__(storage)
         self._limit = limit
         self._every = every
-        self._retry_every = max(retry_every, every)
+        self._retry_every = max(RETRY_EVERY, every)
         self._members: weakref.WeakSet[Member] = weakref.WeakSet()
         self._initialize()
         renew_after_fork(self)
@@ -320,8 +311,8 @@ class BackgroundLink(Link):
     def _work(self) -> None:
         while True:
             with self._wake:
-                while not (self._closed or self._jobs or self._clock() >= self._due or not self._fresh):
-                    self._wake.wait(max(0.0, self._due - self._clock()))
+                while not (self._closed or self._jobs or time.monotonic() >= self._due or not self._fresh):
+                    self._wake.wait(max(0.0, self._due - time.monotonic()))
                 if self._closed and (self._cut_off or not self._jobs):
                     return
                 job = self._jobs.popleft() if self._jobs else None
@@ -332,7 +323,7 @@ class BackgroundLink(Link):
             self._refresh_all()
             with self._wake:
                 if self._every >= before:
-                    self._due = self._clock() + (self._retry_every if self.degraded else self._every)
+                    self._due = time.monotonic() + (self._retry_every if self.degraded else self._every)
 
     def _execute(self, job: _Job) -> None:
         answer, answered = None, not self.degraded
@@ -380,9 +371,9 @@ class BackgroundLink(Link):
     def _connect(self) -> bool:
         if self._connected and not self.degraded:
             return True
-        started = self._clock()
+        started = time.monotonic()
         self.run(self.storage.ping)
-        if self.degraded and self._clock() - started > self._limit:
+        if self.degraded and time.monotonic() - started > self._limit:
             return False  # it answers, but too slowly to be waited for
         self._connected = True
         self._recovered()

@@ -51,9 +51,7 @@ def timer(monkeypatch: pytest.MonkeyPatch) -> Timer:
 def limit() -> TimeLimit:
     call = Enclosing()
     call.outer, call.attempts = None, 1
-    return TimeLimit(
-        1.0, call, lambda seconds, idempotent: AttemptTimeoutError(seconds), attempt_timeout.running_task()
-    )
+    return TimeLimit(1.0, call, lambda seconds, idempotent: AttemptTimeoutError(seconds))
 
 
 async def started(work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
