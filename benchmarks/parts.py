@@ -26,7 +26,7 @@ from otel_resilience import CircuitBreaker, Policy, RetryBudget, RetryConfig
 from otel_resilience._internal.nesting import chain
 from otel_resilience.classification.requests_seen import shows_nothing, shows_unsafe_request
 from otel_resilience.errors import CircuitOpenError
-from otel_resilience.limits.attempt_timeout import SharedTimer, TimeLimit, start_timer
+from otel_resilience.limits.attempt_timeout import SharedTimer, TimeLimit, running_task, start_timer
 from otel_resilience.policy.call import begin_call
 from otel_resilience.policy.plan import NO_OPTIONS
 from otel_resilience.telemetry.providers import any_set
@@ -148,12 +148,11 @@ def limits() -> Iterator[Part]:
     call = begin_call(ours.policy(), _succeed, NO_OPTIONS, 30.0)
 
     async def inside() -> list[Part]:
-        loop = asyncio.get_running_loop()
-
+        loop, task = asyncio.get_running_loop(), running_task()
         timer = SharedTimer(loop, 10.0)
 
         def limited() -> None:
-            with TimeLimit(10.0, call, call.time_limit_error, loop, timer):
+            with TimeLimit(10.0, call, call.time_limit_error, task, timer):
                 pass
 
         return [

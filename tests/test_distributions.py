@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import os
 import subprocess
@@ -82,14 +83,17 @@ def empty_environment(
     run(interpreter, "-m", "venv", "--without-pip", folder / "env", folder=folder)
     python = folder / "env" / "bin" / "python"
     pip = _environment_with_pip(folder.parent, interpreter)
-    run(pip, "-m", "pip", "--python", python, "install", "--quiet", "--constraint", constraints, *packages,
-        folder=folder)  # fmt: skip
+    # What no test imports needs no compiling.
+    run(pip, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile", "--constraint", constraints,
+        *packages, folder=folder)  # fmt: skip
     return python
 
 
 @functools.cache
 def _environment_with_pip(folder: Path, interpreter: str | Path) -> Path:
     """It installs into the others: setting pip up takes longer than what most of them are used for."""
+    if interpreter == sys.executable and importlib.util.find_spec("pip") is not None:
+        return Path(sys.executable)
     home = folder / "installers" / str(interpreter).strip("/")
     run(interpreter, "-m", "venv", home, folder=folder)
     return home / "bin" / "python"

@@ -12,6 +12,7 @@ from otel_resilience.classification.model import BreakerEffect, Classification, 
 
 CONTEXT_ATTRIBUTE = "__resilience__"
 _NOTES = "__notes__"
+_MEDIUM, _NEUTRAL = Severity.MEDIUM, BreakerEffect.NEUTRAL
 
 
 class ResilienceError(Exception):
@@ -35,8 +36,9 @@ class CircuitOpenError(ResilienceError):
     """The circuit of the dependency is open; the attempt that was to be made was not sent.
 
     Made with the dependency and the seconds until a call may pass. It has no ``__init__`` of its own: the arguments are
-    all there is, and a rejection must cost next to nothing. Where attempts of the call were made before, ``attempts``
-    says how many, and the last of their errors is the cause.
+    all there is, and a rejection must cost next to nothing. One that is made without them, as by a mock that raises the
+    class, is of the dependency ``unknown``. Where attempts of the call were made before, ``attempts`` says how many,
+    and the last of their errors is the cause.
 
     Examples:
         >>> error = CircuitOpenError("supplier", 2.5)
@@ -46,34 +48,26 @@ class CircuitOpenError(ResilienceError):
         the circuit of supplier is open; a call may pass in 2.500 s
     """
 
-    args: tuple[str, float | None]
-
     @property
     def dependency(self) -> str:
         """The dependency that was called."""
-        return self.args[0]
+        return self.args[0] if len(self.args) == 2 else "unknown"
 
     @property
     def retry_after(self) -> float | None:
         """Seconds until a call may pass; ``None`` where the circuit was forced open."""
-        return self.args[1]
+        return self.args[1] if len(self.args) == 2 else None
 
     def __str__(self) -> str:
-        if self.retry_after is None:
+        left = self.retry_after
+        if left is None:
             return f"the circuit of {self.dependency} was forced open"
-        return f"the circuit of {self.dependency} is open; a call may pass in {self.retry_after:.3f} s"
+        return f"the circuit of {self.dependency} is open; a call may pass in {left:.3f} s"
 
     @property
     def classification(self) -> Classification:
         """Transient, neutral for any breaker around, and provably unsent where no attempt was made."""
-        return Classification(
-            ErrorClass.TRANSIENT,
-            Severity.MEDIUM,
-            error_types.CIRCUIT_OPEN,
-            retry_after=self.retry_after,
-            unsent=not self.attempts,
-            max_retries=0,
-        )
+        return _verdict(self, ErrorClass.TRANSIENT, error_types.CIRCUIT_OPEN, 0)
 
 
 class LimitError(ResilienceError):
@@ -92,17 +86,23 @@ class LimitError(ResilienceError):
         supplier: again in 61 s
     """
 
-    args: tuple[str, float]
-
     @property
     def dependency(self) -> str:
         """The dependency that was called."""
-        return self.args[0]
+        return self.args[0] if len(self.args) == 2 else "unknown"
 
     @property
     def retry_after(self) -> float:
         """Seconds after which the same call can be expected to pass."""
-        return self.args[1]
+        return self.args[1] if len(self.args) == 2 else 0.0
+
+
+def _verdict(
+    rejection: CircuitOpenError | LimitError, error_class: ErrorClass, error_type: str, max_retries: int | None
+) -> Classification:
+    wait, unsent = rejection.retry_after, not rejection.attempts
+    # By position, which is faster: every rejection is judged.
+    return Classification(error_class, _MEDIUM, error_type, _NEUTRAL, wait, unsent, False, max_retries)
 
 
 class RateLimitedError(LimitError):
@@ -121,13 +121,7 @@ class RateLimitedError(LimitError):
     @property
     def classification(self) -> Classification:
         """As a response with status 429, but neutral and unsent."""
-        return Classification(
-            ErrorClass.THROTTLED,
-            Severity.MEDIUM,
-            error_types.RATE_LIMITED,
-            retry_after=self.retry_after,
-            unsent=not self.attempts,
-        )
+        return _verdict(self, ErrorClass.THROTTLED, error_types.RATE_LIMITED, None)
 
 
 class ConcurrencyLimitError(LimitError):
@@ -150,13 +144,7 @@ class ConcurrencyLimitError(LimitError):
     @property
     def classification(self) -> Classification:
         """Our own resource is short: it says nothing about the dependency."""
-        return Classification(
-            ErrorClass.LOCAL,
-            Severity.MEDIUM,
-            error_types.CONCURRENCY_LIMITED,
-            retry_after=self.retry_after,
-            unsent=not self.attempts,
-        )
+        return _verdict(self, ErrorClass.LOCAL, error_types.CONCURRENCY_LIMITED, None)
 
 
 class AttemptTimeoutError(ResilienceError, TimeoutError):

@@ -34,6 +34,7 @@ MAX_TEXT: Final = 65_536
 """Characters of a text that are kept; the rest is cut off."""
 
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"}  # as html.escape has them
+_LETTERS = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}  # after a backslash, in JSON and Python
 _MIN_BASE64 = 8
 _CUT_MARK = "… [cut]"
 
@@ -229,7 +230,7 @@ def is_secret_name(name: str) -> bool:
         >>> is_secret_name("X-API-Key"), is_secret_name("page")
         (True, False)
     """
-    return re.search(_SENSITIVE_KEY, name.replace("_", "-")) is not None
+    return re.search(_SENSITIVE_KEY, name) is not None
 
 
 def _redact_parameter(part: str) -> str:
@@ -255,7 +256,7 @@ def _spelling(char: str) -> str:
         "".join(rf"\\{{1,4}}u(?i:{units[at : at + 4]})" for at in range(0, len(units), 4)),
         rf"\\{{1,4}}U(?i:{code:08x})",
         "".join(rf"\\{{1,4}}x(?i:{byte:02x})" for byte in char.encode("utf-8", "surrogatepass")),
-        r"\\{1,3}" + re.escape(char),
+        rf"\\{{1,4}}{_LETTERS.get(char, re.escape(char))}",
     }
     if code < 0x100:
         forms.add(rf"\\{{1,4}}x(?i:{code:02x})")
@@ -271,9 +272,8 @@ def _base64_cores(value: str) -> set[str]:
     for offset in range(3):
         data = b"\0" * offset + raw
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            digits = encode(data).decode("ascii").rstrip("=")
             start = -(-offset * 8 // 6)
-            core = digits[start : len(data) * 8 // 6]
+            core = encode(data).decode("ascii")[start : len(data) * 8 // 6]
             if len(core) >= _MIN_BASE64:
                 cores.add(core)
     return cores

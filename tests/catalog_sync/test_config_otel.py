@@ -91,10 +91,14 @@ GOOD = [
     ("OTEL_PROPAGATORS", "baggage, tracecontext"),
     ("OTEL_PROPAGATORS", "none"),
     ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
+    ("OTEL_TRACES_SAMPLER", "traceidratio"),
+    ("OTEL_TRACES_SAMPLER", "ParentBased_TraceIdRatio"),
     ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
     ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "0"),
     ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2048"),
     ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,team=a%20b"),
+    ("OTEL_RESOURCE_ATTRIBUTES", ",team=a,, tier=b ,"),
+    ("OTEL_RESOURCE_ATTRIBUTES", ","),
     ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic dXNlcjpwYXNz,x-tenant=7"),
     ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20abc%3D%3D"),
     ("OTEL_BSP_SCHEDULE_DELAY", " "),
@@ -173,6 +177,19 @@ def test_an_unset_variable_and_one_set_to_nothing_are_the_same() -> None:
     environ = {"OTEL_PROPAGATORS": "", "OTEL_BSP_SCHEDULE_DELAY": " ", "OTEL_TRACES_SAMPLER": " always_on ", "HOME": ""}
     tidy_otel(environ)
     assert environ == {"OTEL_TRACES_SAMPLER": "always_on", "HOME": ""}
+
+
+def test_what_the_sdk_would_warn_of_stands_as_the_specification_reads_it() -> None:
+    environ = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_RESOURCE_ATTRIBUTES": ",team=a,, tier=b ,"}
+    tidy_otel(environ)
+    assert environ == {
+        "OTEL_TRACES_SAMPLER": "traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "1.0",
+        "OTEL_RESOURCE_ATTRIBUTES": "team=a,tier=b",
+    }
+    environ = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.5", "OTEL_RESOURCE_ATTRIBUTES": ","}
+    tidy_otel(environ)
+    assert environ == {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.5"}
 
 
 def test_with_the_sdk_disabled_only_what_is_read_all_the_same_is_checked() -> None:

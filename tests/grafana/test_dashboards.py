@@ -121,7 +121,7 @@ def _counts() -> set[str]:
 
 def test_counts_in_tables_are_whole_and_text_stays_text() -> None:
     """5,200 bundles are not 5.20 K, and a fingerprint such as 12345678e1234567 is no number."""
-    seen = set()
+    counts, seen = _counts(), set()
     for place, panel in everywhere():
         organized = [each["options"] for each in panel.get("transformations", []) if each["id"] == "organize"]
         if panel["type"] != "table" or not organized:
@@ -135,7 +135,7 @@ def test_counts_in_tables_are_whole_and_text_stays_text() -> None:
         }
         for name, heading in organized[0]["renameByName"].items():
             found = [unit for pattern, unit in units.items() if re.fullmatch(pattern, heading)]
-            if name in _counts():
+            if name in counts:
                 assert found == ["locale"], f"{place}: {heading}"
                 seen.add(heading)
             elif heading in {"Fingerprint", "Error", "Trace", "Dependency"}:

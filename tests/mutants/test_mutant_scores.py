@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tools.mutants.python_code import called_at_import, change, place_of, run_at_import, sampled
-from tools.mutants.result import Judgement, Mutant, read_judgements, read_results, score, table, write_results
+from tools.mutants.python_code import called_at_import, change, is_in, place_of, run_at_import, sampled
+from tools.mutants.result import Judgement, Mutant, outdated, read_judgements, read_results, score, table, write_results
 
 
 def mutant(status: str, after: str = "b") -> Mutant:
@@ -18,10 +18,18 @@ def test_equivalent_mutants_do_not_count_and_survivors_do() -> None:
     result = score(
         "m.py", 9, found, [Judgement("m.f", "a", "same", "why"), Judgement("m.f", "a", "b", "killed anyway")]
     )
-    assert (result.run, result.killed, result.timeouts, result.equivalent) == (4, 2, 1, 1)
+    assert (result.run, result.killed, result.timeouts, result.equivalent) == (4, 2, (found[1],), 1)
     assert result.survivors == (found[3],)
     assert round(result.percent, 1) == 66.7
     assert "66.7 %" in table([result])
+
+
+def test_a_judgement_on_a_line_that_was_edited_is_outdated() -> None:
+    judged = [Judgement("pkg.mod.f", "a", after, "why") for after in ("b", "c")] + [
+        Judgement("pkg.mode.f", "a", "b", "why")
+    ]
+    found = {("pkg.mod.f", "a", "b")}
+    assert outdated(judged, lambda place: is_in(place, "src/pkg/mod.py"), found) == [judged[1]]
 
 
 def test_judgements_name_their_reason(tmp_path: Path) -> None:

@@ -71,3 +71,22 @@ def test_only_the_transition_that_closes_says_how_long_the_breaker_was_open() ->
     closed = breaker.succeed(permit, 6.0)
     assert closed is not None
     assert closed.open_duration == 5.0
+
+
+def test_a_document_names_the_reason_and_the_error_of_the_last_change() -> None:
+    breaker = machine(CircuitBreakerConfig(consecutive_failures=1, reset_timeout=4))
+    assert not {"reason", "error_type", "run_began", "run_last"} & breaker.dump().keys()
+    fail(breaker, 0.0, "503")
+    assert (breaker.dump()["reason"], breaker.dump()["error_type"]) == ("consecutive_failures", "503")
+    breaker.close(1.0)
+    assert (breaker.dump()["reason"], breaker.dump()["error_type"]) == ("manual", "")
+
+
+def test_a_probe_is_admitted_in_the_half_open_state_alone() -> None:
+    breaker = machine(CircuitBreakerConfig(consecutive_failures=1, reset_timeout=4))
+    assert not breaker.admit_probe("one", 0.0)
+    fail(breaker, 0.0)
+    assert not breaker.admit_probe("one", 0.0)
+    breaker.tick(4.0)
+    assert breaker.admit_probe("one", 4.0)
+    assert not breaker.admit_probe("two", 4.0)

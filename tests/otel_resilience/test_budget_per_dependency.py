@@ -174,7 +174,7 @@ def test_a_forked_child_has_its_own_buckets_breakers_and_telemetry() -> None:
         held, release = threading.Event(), threading.Event()
 
         def hold():
-            with budget._by_name._lock, bucket._lock, breaker._lock:
+            with budget._making, bucket._lock, breaker._lock:
                 held.set()
                 release.wait(60)
 
@@ -222,9 +222,9 @@ def test_nothing_is_kept_of_policies_breakers_budgets_and_storages_that_are_gone
 @pytest.mark.fault("L14")
 def test_twenty_thousand_policies_on_one_budget_watch_it_once() -> None:
     budget = RetryBudget("watched-once")
-    before = len(budgets_in_use())
+    before = len(list(budgets_in_use))
     policies = [Policy("watched-once", retry=THREE, budget=budget) for _ in range(20_000)]
-    assert len(budgets_in_use()) == before
+    assert len(list(budgets_in_use)) == before
     assert len(policies) == 20_000
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from otel_resilience import BreakerEffect, Classification, ErrorClass, Severity
-from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
+from otel_resilience.classification.causes import by_class_name, judged_behind, message_of, nearest_verdict
 
 SLOW = Classification(ErrorClass.TRANSIENT_SLOW, Severity.MEDIUM, "slow", BreakerEffect.FAILURE)
 FINAL = Classification(ErrorClass.PERMANENT, Severity.HIGH, "final", BreakerEffect.FAILURE)
@@ -135,13 +135,48 @@ def test_a_class_is_known_by_its_name_and_a_subclass_by_its_nearest_base() -> No
     base = of_package("client")
     near = type("Near", (base,), {"__module__": "client.errors"})
     own = type("Own", (near,), {"__module__": "mine"})
-    rule = by_class_name([("client.errors.Error", SLOW), ("client.errors.Near", FINAL)])
+    rule = by_class_name({"client.errors": {"Error": SLOW, "Near": FINAL}})
     assert (rule(base()), rule(near()), rule(own()), rule(ValueError())) == (SLOW, FINAL, FINAL, None)
+
+
+class Text(str):
+    __slots__ = ()
+
+
+def test_the_exceptions_of_a_class_can_be_judged_by_a_rule_each_time_anew() -> None:
+    base = of_package("client")
+    rule = by_class_name({"client.errors": {"Error": lambda each: SLOW if message_of(each) == "slow" else None}})
+    assert (rule(base("slow")), rule(base("final")), rule(base("slow"))) == (SLOW, None, SLOW)
+    assert "client.errors" in rule.__qualname__, "by which it is named where it fails"
+
+
+def test_what_lies_behind_is_judged_or_else_the_default_holds() -> None:
+    rule = judged_behind(judge, SLOW)
+    assert (rule(error("?", cause=error("final"))), rule(error("final"))) == (FINAL, SLOW)
+
+
+@pytest.mark.parametrize(("argument", "expected"), [(0, FINAL), (-1, SLOW)])
+def test_what_an_exception_wraps_comes_before_what_lies_behind_it(argument: int, expected: Classification) -> None:
+    wrapping = ValueError(error("final"), "text", error("slow"))
+    default = Classification(ErrorClass.LOCAL, Severity.LOW, "default")
+    rule = judged_behind(judge, default, argument=argument)
+    wrapping.__cause__ = error("slow" if expected is FINAL else "final")
+    assert rule(wrapping) is expected
+    for each in (ValueError(), ValueError("text"), ValueError(error("?"))):
+        assert rule(each) is default
+        each.__cause__ = error("final")
+        assert rule(each) is FINAL
 
 
 @pytest.mark.parametrize(
     ("exception", "text"),
-    [(ValueError("no", "more"), "no"), (ValueError(), ""), (ValueError(3), ""), (ValueError(b"no"), "")],
+    [
+        (ValueError("no", "more"), "no"),
+        (ValueError(Text("no")), "no"),
+        (ValueError(), ""),
+        (ValueError(3), ""),
+        (ValueError(b"no"), ""),
+    ],
 )
 def test_the_message_is_the_text_that_stands_first(exception: Exception, text: str) -> None:
     assert message_of(exception) == text

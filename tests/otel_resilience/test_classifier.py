@@ -16,7 +16,6 @@ from otel_resilience import (
     classify,
     default_classifier,
 )
-from otel_resilience._internal.once import Once
 
 OURS = "otel_resilience"
 NO_VERDICT = "returned builtins.str, which is neither a Classification nor None"
@@ -66,13 +65,6 @@ def test_a_group_nested_thousands_deep_is_classified() -> None:
     assert classify(group).error_class is ErrorClass.TRANSIENT
 
 
-@pytest.fixture
-def nothing_logged_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is said once per process was not said by another test."""
-    for name in ("_unknown_classes", "_broken_rules"):
-        monkeypatch.setattr(f"otel_resilience.classification.classifier.{name}", Once())
-
-
 class Unhashable(type):
     """A metaclass whose classes cannot be keys of a dictionary."""
 
@@ -107,6 +99,45 @@ class TestTheTableOfTypes:
         error.__cause__ = cause
         classifier = Classifier([], {ConnectionResetError: MINE})
         assert classifier.classify(error) == MINE.replace(idempotent=False)
+
+
+class TestRequestsAlongTheCauses:
+    """An exception and its causes, each of which may show a request."""
+
+    @staticmethod
+    def chain(*methods: str | None) -> BaseException:
+        error: BaseException | None = None
+        for method in reversed(methods):
+            cause, error = error, ConnectionResetError()
+            error.__cause__ = cause
+            if method is not None:
+                error.method = method  # type: ignore[attr-defined]
+        assert error is not None
+        return error
+
+    @pytest.mark.parametrize(
+        ("methods", "idempotent"),
+        [
+            (("GET", None), True),
+            ((None, "PUT"), True),
+            (("GET", "PUT", None), True),
+            (("GET", "POST"), False),
+            (("POST", "GET"), False),
+            ((None, None, "POST"), False),
+            ((None, None), None),
+        ],
+    )
+    def test_all_must_be_repeatable(self, methods: tuple[str | None, ...], idempotent: bool | None) -> None:
+        verdict = Classifier([], {ConnectionResetError: MINE}).classify(self.chain(*methods))
+        assert verdict == MINE.replace(idempotent=idempotent)
+
+    @pytest.mark.parametrize("idempotent", [True, False])
+    def test_do_not_change_what_the_rule_for_a_cause_says(self, idempotent: bool) -> None:
+        verdict = MINE.replace(idempotent=idempotent)
+        classifier = Classifier([lambda error: verdict if isinstance(error, ConnectionResetError) else None])
+        wrapper = LookupError()
+        wrapper.__cause__ = self.chain("POST" if idempotent else "GET")
+        assert classifier.classify(wrapper) is verdict
 
 
 class TestARuleThatIsBroken:

@@ -26,7 +26,7 @@ from otel_resilience import (
     TransitionReason,
 )
 from otel_resilience.alerting import AlertConfig, EscalationStep, Silence
-from otel_resilience.alerting.delivery.channel_worker import DeliveryConfig
+from otel_resilience.alerting.delivery.config import DeliveryConfig
 from otel_resilience.alerting.model.config import Thresholds
 from otel_resilience.alerting.sources import SourceConfig
 from otel_resilience.storage import (

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import pickle
+from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -19,16 +21,18 @@ from otel_resilience import (
     ErrorClass,
     ErrorContext,
     FailedResultError,
+    LimitError,
     Policy,
     RateLimitedError,
     ResilienceError,
+    RetryConfig,
     classify,
     correlation_scope,
     enrich,
     error_context,
 )
 from otel_resilience.integrations import BodyEncodingError, BodyTooLargeError, StatusError
-from otel_resilience.testing import FakeClock, RecordedTelemetry
+from otel_resilience.testing import FakeClock, RecordedTelemetry, no_waits
 from support.resilience import PermanentFault, Script, TransientFault
 
 ID = "0123456789abcdef" * 2
@@ -100,6 +104,33 @@ class TestOwnErrors:
     def test_so_do_those_that_are_derived_from_them(self) -> None:
         twin = pickle.loads(pickle.dumps(MenuTooLargeError("lunch")))
         assert (twin.menu, twin.limit, str(twin)) == ("lunch", 7, "the answer is larger than 7 bytes")
+
+
+REJECTIONS = (CircuitOpenError, LimitError, RateLimitedError, ConcurrencyLimitError)
+
+
+class TestARejectionThatIsMadeByHand:
+    """A mock with such a class as its side effect raises it without arguments."""
+
+    @pytest.mark.parametrize("made", [(), ("supplier",), ("supplier", 1.0, "more")], ids=["none", "one", "three"])
+    @pytest.mark.parametrize("kind", REJECTIONS)
+    def test_can_be_shown_judged_and_read_whatever_it_was_made_with(
+        self, kind: type[CircuitOpenError | LimitError], made: tuple[Any, ...]
+    ) -> None:
+        error = kind(*made)
+        assert (error.dependency, error.retry_after) == ("unknown", None if kind is CircuitOpenError else 0.0)
+        assert str(error) or kind is LimitError
+        assert repr(error).startswith(kind.__name__)
+        assert kind is LimitError or not classify(error).unclassified
+
+    @pytest.mark.parametrize("kind", [CircuitOpenError, RateLimitedError, ConcurrencyLimitError])
+    def test_ends_a_protected_call_as_any_other(self, kind: type[CircuitOpenError | LimitError]) -> None:
+        policy = Policy("supplier", retry=RetryConfig(max_attempts=2, base_delay=0), breaker=CircuitBreakerConfig())
+        operation = mock.Mock(side_effect=kind)
+        with RecordedTelemetry().recording() as telemetry, no_waits(policy), pytest.raises(kind) as raised:
+            policy.execute(lambda: operation())
+        assert "unknown" in str(raised.value)
+        assert telemetry.points("resilience.errors")[0].attributes["error.type"] == classify(kind()).error_type
 
 
 class TestTheContextOfARejection:

@@ -18,7 +18,7 @@ from otel_resilience import (
     RetryBudgetConfig,
     RetryConfig,
 )
-from otel_resilience.policy.environment import VARIABLES
+from otel_resilience.policy.environment import PARTS, VARIABLES
 
 P = "RESILIENCE_SUPPLIER_"
 
@@ -160,6 +160,6 @@ def test_the_variable_of_a_dependency_with_a_longer_name_is_let_be(caplog: pytes
 def test_every_variable_sets_a_parameter_that_there_is() -> None:
     of_policy = set(inspect.signature(Policy.__init__).parameters)
     for ending, (part, parameter, _) in VARIABLES.items():
-        names = of_policy if part is None else {field.name for field in dataclasses.fields(part.kind)}
+        names = of_policy if part is None else {field.name for field in dataclasses.fields(PARTS[part])}
         assert parameter in names, ending
-        assert part is None or part.parameter in of_policy
+        assert part is None or part in of_policy

@@ -254,7 +254,7 @@ class TestEviction:
             for metric in ("resilience.circuit_breaker.status", "resilience.retry.budget.utilization"):
                 assert "gone" not in {point.attributes["resilience.dependency"] for point in recorded.points(metric)}
         assert "gone" not in {each.dependency for each in living_breakers()}
-        assert "gone" not in {each.dependency for each in budgets_in_use()}
+        assert "gone" not in {each.dependency for each in budgets_in_use}
         assert "gone" not in {each.dependency for each in policies_in_use}
 
     def test_one_in_use_may_go_without_harm(self) -> None:

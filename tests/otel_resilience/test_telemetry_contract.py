@@ -931,7 +931,7 @@ class TestCardinality:
         for number in range(cardinality.MAX_ATTRIBUTE_SETS + 500):
             instruments.operation("supplier", f"operation {number}", "ok", "", 0.0, 1, context)
         for number in range(500):
-            instruments.rejection(f"dependency {number}", enforced=True)
+            instruments.of(f"dependency {number}")
         assert len(instruments._sets) <= cardinality.MAX_ATTRIBUTE_SETS
         assert len(instruments._dependencies) <= cardinality.MAX_DEPENDENCIES
 

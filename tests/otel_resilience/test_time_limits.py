@@ -22,20 +22,22 @@ import pytest
 from otel_resilience import (
     AttemptThreadsExhaustedError,
     AttemptTimeoutError,
+    CircuitBreaker,
     CircuitBreakerConfig,
     CircuitOpenError,
     DeadlineExceededError,
     ErrorClass,
     Policy,
+    RateLimit,
     RetryConfig,
     classify,
     current_attempt,
     error_context,
     remaining,
 )
-from otel_resilience.limits.threads import AttemptThreads
+from otel_resilience.limits.threads import AttemptThreads, Worker
 from otel_resilience.testing import FakeClock, RecordedTelemetry
-from support.resilience import Driver, Script, ThrottledFault, TransientFault, make_policy, run_fake
+from support.resilience import Driver, PermanentFault, Script, ThrottledFault, TransientFault, make_policy, run_fake
 from support.timing import quickest, takes_at_most
 
 SHORT = 0.05
@@ -473,6 +475,50 @@ class TestThreads:
             finally:
                 os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def test_where_the_system_has_no_more_nothing_is_taken_for_the_attempt(
+        self, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        breaker = CircuitBreaker("supplier", CircuitBreakerConfig(failure_threshold=1), clock=clock)
+        policy = make_policy(
+            clock, attempt_timeout=5, rate_limit=RateLimit(1, per=60), max_concurrency=1, breaker=breaker
+        )
+        with pytest.raises(PermanentFault):
+            breaker.execute(Script(PermanentFault()).play)
+        clock.advance(60)
+
+        def start(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(AttemptThreadsExhaustedError) as caught:
+                policy.execute(lambda: "never")
+        assert isinstance(caught.value.__cause__, RuntimeError)
+        context = error_context(caught.value)
+        assert context is not None
+        assert (context.attempts, context.unsent) == (0, True)
+        assert policy.execute(lambda: "value") == "value", "slot, permit and probe are free"
+
+    def test_what_was_given_up_before_its_first_step_never_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        may_begin, work = threading.Event(), Worker._work
+        ran: list[str] = []
+
+        def work_later(worker: Worker) -> None:
+            may_begin.wait(60)
+            work(worker)
+
+        policy = Policy("supplier", attempt_timeout=0.01, max_attempt_threads=1)
+        with monkeypatch.context() as patch:
+            patch.setattr(Worker, "_work", work_later)
+            with pytest.raises(AttemptTimeoutError):
+                policy.execute(lambda: ran.append("late"))
+            may_begin.set()
+            threads = policy._threads
+            assert threads is not None
+            assert within(60, lambda: threads.abandoned == 0)
+        assert ran == []
+        assert Policy("supplier", attempt_timeout=60).execute(lambda: "value") == "value"
 
     def test_the_interpreter_does_not_wait_for_them(self) -> None:
         program = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, ClassVar
 
 import httpx
@@ -10,6 +11,8 @@ import redis
 
 from otel_resilience import Classification, Classifier, Severity, classify, default_classifier
 from otel_resilience._internal.foreign import has_none_of
+from otel_resilience.classification import by_class, model
+from otel_resilience.classification.by_class import decided_by_class
 from otel_resilience.classification.model import ErrorClass
 
 
@@ -123,12 +126,116 @@ def test_an_error_of_the_system_is_judged_by_its_number_each_time(number: int) -
     assert classifier.classify(OwnSystemError(number, "")) == classify(OSError(number, ""))
 
 
+@dataclasses.dataclass
+class CodeRule:
+    """A rule with settings, which as a dataclass that is not frozen has no hash."""
+
+    codes: set[str]
+
+    def __call__(self, error: BaseException) -> Classification | None:
+        known = isinstance(error, ValueError) and str(error) in self.codes
+        return Classification(ErrorClass.TRANSIENT, Severity.LOW, "unavailable") if known else None
+
+
+class ComparedRule(CodeRule):
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("not to be compared")
+
+
+@pytest.mark.parametrize("kind", [CodeRule, ComparedRule])
+def test_a_rule_may_be_an_object_without_a_hash_or_one_that_cannot_be_compared(kind: type[CodeRule]) -> None:
+    for classifier in (Classifier([kind({"7"})]), default_classifier().extended(kind({"7"}))):
+        assert classifier.classify(ValueError("7")).error_type == "unavailable"
+        assert classifier.classify(TimeoutError()).unclassified is (len(classifier.rules) == 1)
+
+
+def test_what_a_class_gets_after_its_first_failure_is_not_seen_and_what_an_exception_gets_is() -> None:
+    class LateError(Exception):
+        classification: Classification
+
+    own = Classification(ErrorClass.TRANSIENT, Severity.LOW, "unavailable")
+    before = classify(LateError())
+    LateError.classification = own
+    assert classify(LateError()) == before
+    error = LateError()
+    error.classification = own
+    assert classify(error) == own
+    assert Classifier(default_classifier().rules).classify(LateError()) == own
+
+
+@pytest.mark.usefixtures("nothing_logged_yet")
 def test_as_many_classes_are_kept_as_are_bounded() -> None:
     classifier = Classifier(default_classifier().rules)
+    most = 0
     for number in range(1200):
         classifier.classify(type(f"Made{number}", (Exception,), {})())
+        most = max(most, len(classifier._by_class))
 
-    assert 0 < len(classifier._by_class) <= 512
+    assert most == 512
+
+
+class TestAMarkedRule:
+    """One that says by ``decided_by_class`` when it need not be asked."""
+
+    @pytest.fixture(autouse=True)
+    def marks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("_decides", "_reads"):
+            monkeypatch.setattr(by_class, name, dict(getattr(by_class, name)))
+
+    def test_that_answers_alike_on_a_class_is_asked_once_for_it(self) -> None:
+        asked: list[BaseException] = []
+
+        def rule(error: BaseException) -> None:
+            asked.append(error)
+
+        classifier = Classifier([decided_by_class(lambda kind: True)(rule)])
+        first, other, noted = WarehouseError(), WarehouseError("busy"), WarehouseError()
+        noted.plan = "esim_1"  # type: ignore[attr-defined]
+
+        assert len({classifier.classify(each) for each in (first, other, noted)}) == 1
+        assert asked == [first]
+
+    def test_is_asked_once_which_classes_those_are(self) -> None:
+        looked_at: list[type] = []
+
+        def decides(kind: type[BaseException]) -> bool:
+            looked_at.append(kind)
+            return False
+
+        classifier = Classifier([decided_by_class(decides)(lambda error: None)])
+        wrapper = ValueError()
+        wrapper.__cause__ = WarehouseError()
+        for error in (WarehouseError(), WarehouseError(), ExceptionGroup("two", [WarehouseError(), wrapper]), wrapper):
+            classifier.classify(error)
+
+        assert looked_at.count(WarehouseError) == looked_at.count(ValueError) == 1
+
+    def test_that_reads_attributes_is_asked_where_one_is_there(self) -> None:
+        asked: list[BaseException] = []
+
+        def rule(error: BaseException) -> None:
+            asked.append(error)
+
+        classifier = Classifier([decided_by_class(lambda kind: False, reads=frozenset({"status"}))(rule)])
+        bare, noted, carrier, wrapper = WarehouseError(), WarehouseError(), WarehouseError(), WarehouseError()
+        noted.plan = carrier.status = "busy"  # type: ignore[attr-defined]
+        wrapper.__cause__ = carrier
+        for error in (bare, noted, wrapper):
+            classifier.classify(error)
+
+        assert asked == [carrier]
+
+
+def test_a_rule_knows_exceptions_whose_dictionary_cannot_be_read() -> None:
+    class UnreadableError(Exception):
+        @property
+        def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+            raise RuntimeError("not to be read")
+
+    verdict = Classification(ErrorClass.TRANSIENT, Severity.LOW, "503")
+    classifier = Classifier([lambda error: verdict if isinstance(error, UnreadableError) else None])
+
+    assert classifier.classify(UnreadableError()) is verdict
 
 
 class PropertyError(Exception):
@@ -226,8 +333,12 @@ class TestHasNoneOf:
 class TestReplace:
     verdict = Classification(ErrorClass.TRANSIENT, Severity.LOW, "503")
 
-    def test_the_same_change_of_a_flag_is_made_once(self) -> None:
-        assert self.verdict.replace(unsent=True) is self.verdict.replace(unsent=True)
+    @pytest.mark.parametrize("value", [True, False])
+    def test_the_same_change_of_a_flag_is_made_once(self, value: bool) -> None:
+        new = self.verdict.replace(error_type="new")  # of which nobody has asked for a change yet
+        assert new.replace(idempotent=value) is new.replace(idempotent=value)
+
+    def test_a_changed_flag_is_all_that_differs(self) -> None:
         assert self.verdict.replace(unsent=True) == Classification(
             ErrorClass.TRANSIENT, Severity.LOW, "503", unsent=True
         )
@@ -245,3 +356,26 @@ class TestReplace:
             self.verdict.replace(unsent=1)
         with pytest.raises(TypeError):
             self.verdict.replace(unknown=True)
+
+
+class TestWhatIsKeptOfChangedVerdicts:
+    verdict = Classification(ErrorClass.TRANSIENT, Severity.LOW, "503")
+
+    @pytest.fixture(autouse=True)
+    def kept(self, monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
+        """Room for two."""
+        monkeypatch.setattr(model, "_changed", {})
+        monkeypatch.setattr(model, "_MAX_CHANGED", 2)
+        return model._changed
+
+    def test_those_with_a_wait_of_their_own_are_not(self, kept: dict[Any, Any]) -> None:
+        for seconds in range(3):
+            assert self.verdict.replace(retry_after=seconds).replace(unsent=True).unsent
+        assert not kept
+
+    def test_it_is_bounded(self, kept: dict[Any, Any]) -> None:
+        sizes = []
+        for number in range(5):
+            self.verdict.replace(error_type=str(number)).replace(unsent=True)
+            sizes.append(len(kept))
+        assert sizes == [1, 2, 1, 2, 1]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi.dependencies import models as dependencies
 
 from catalog_sync.api import openapi
 from catalog_sync.api.app import Api, Parts
@@ -249,6 +250,15 @@ async def api_world(
         history.__exit__(None, None, None)
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
+        _forget_endpoints()
+
+
+def _forget_endpoints() -> None:
+    """FastAPI remembers what thousands of endpoints are, and with them the whole API of each test: half a million
+    objects that every later collection would walk."""
+    for each in vars(dependencies).values():
+        if hasattr(each, "cache_clear"):
+            each.cache_clear()
 
 
 def openapi_document() -> dict[str, Any]:

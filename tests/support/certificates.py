@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import certifi
+
 from support.programs import require_program
 
 
@@ -20,3 +22,11 @@ def loopback_certificate(folder: Path) -> tuple[Path, Path]:
         check=True, capture_output=True, timeout=60,
     )  # fmt: skip
     return certificate, key
+
+
+def one_authority(folder: Path) -> Path:
+    """The file of one public authority, for ``SSL_CERT_FILE``: reading all of them takes longer than most tests."""
+    end = "-----END CERTIFICATE-----\n"
+    file = folder / "authority.pem"
+    file.write_text(Path(certifi.where()).read_text(encoding="utf-8").partition(end)[0] + end, encoding="utf-8")
+    return file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import os
 import sys
 import tomllib
@@ -12,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from tools.mutants import lua_runs, python_code
-from tools.mutants.result import Judgement, Mutant, Score, read_judgements, read_results, score, table, write_results
+from tools.mutants.result import (
+    Judgement,
+    Mutant,
+    Score,
+    outdated,
+    read_judgements,
+    read_results,
+    score,
+    table,
+    write_results,
+)
 
 HERE = Path(__file__).parent
 WORK = python_code.ROOT / ".cache" / "mutants"
@@ -50,11 +61,13 @@ def python_target(
         mutants = [known[each] for each in chosen if each in known]
         scores.append(score(module, len(generated), mutants, judgements))
         report(scores[-1])
+        changes = {(python_code.place_of(each), *lines) for each, lines in generated.items()}
+        report_outdated(outdated(judgements, functools.partial(python_code.is_in, module=module), changes))
     return scores
 
 
 def _is_settled(mutant: Mutant | None, judgements: list[Judgement]) -> bool:
-    return mutant is not None and (mutant.killed or any(each.covers(mutant) for each in judgements))
+    return mutant is not None and (mutant.status == "killed" or any(each.covers(mutant) for each in judgements))
 
 
 def lua_target(name: str, target: Mapping[str, Any], judgements: list[Judgement], processes: int) -> list[Score]:
@@ -67,14 +80,22 @@ def lua_target(name: str, target: Mapping[str, Any], judgements: list[Judgement]
         mutants = lua_runs.run(target["module"], [script], target["tests"], target.get("options", []), processes, log)
         scores.append(score(f"{target['module']} {script}", len(mutants), mutants, judgements))
         report(scores[-1])
+        changes = {(each.place, each.before, each.after) for each in mutants}
+        report_outdated(outdated(judgements, script.__eq__, changes))
     return scores
 
 
 def report(result: Score) -> None:
-    """A module's survivors, as soon as they are known."""
+    """A module's survivors, and what did not end, as soon as they are known."""
     print(f"{result.module}: {result.percent:.1f} %", flush=True)
-    for mutant in result.survivors:
+    for mutant in (*result.survivors, *result.timeouts):
         print(f"  {mutant.status} in {mutant.place}\n    - {mutant.before}\n    + {mutant.after}", flush=True)
+
+
+def report_outdated(judgements: list[Judgement]) -> None:
+    """Judgements on lines that were edited since."""
+    for each in judgements:
+        print(f"  judged, but no mutant any more: {each.place}\n    - {each.before}\n    + {each.after}", flush=True)
 
 
 def main() -> int:
@@ -91,7 +112,7 @@ def main() -> int:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--again", action="store_true", help="report the last run of the Python modules anew")
     how.add_argument(
-        "--survivors", action="store_true", help="run only what survived the last run, and what it did not run"
+        "--survivors", action="store_true", help="run only what survived or did not end in the last run, or was not run"
     )
     parser.add_argument("--module", help="only modules or scripts whose name ends like this")
     options = parser.parse_args()

@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 
 from tools.mutants.lua import Change, changed, changes, pieces, with_piece
-from tools.mutants.python_code import ROOT
+from tools.mutants.python_code import PYTEST_OPTIONS, ROOT
 from tools.mutants.result import Mutant
 
 _PRELOADED = (
@@ -46,10 +46,7 @@ def run(
         "-q",
         "-W",
         known,
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
+        *PYTEST_OPTIONS,
         "-p",
         "no:schemathesis",
         # What a broken-off test leaves behind is not what becomes of the mutant.

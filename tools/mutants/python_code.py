@@ -28,6 +28,9 @@ _RESULT = re.compile(r"^\s+(\S+): (.+)$", re.MULTILINE)
 _DEFINED = re.compile(r"^(?:async )?def [^(]+")
 """The name says which mutant it is; what follows it may be changed as well."""
 _CLASS_SEPARATOR = "ǁ"
+PYTEST_OPTIONS = ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "tools.mutants.plugin"]
+_SPARE_SECONDS = 5.0
+"""Added to what the tests of a mutant take without it, before mutmut multiplies that by 15 and gives up after it."""
 _LONGEST = 600.0
 """Seconds for the tests of one mutant in a Python of its own."""
 
@@ -78,7 +81,8 @@ def prepare(work: Path, module: str, tests: Sequence[str]) -> None:
         f"only_mutate = {json.dumps([module])}",
         'also_copy = ["docs"]',
         f"pytest_add_cli_args_test_selection = {json.dumps(list(tests))}",
-        'pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist"]',
+        f"pytest_add_cli_args = {json.dumps(PYTEST_OPTIONS)}",
+        f"timeout_constant = {_SPARE_SECONDS}",
         "use_git_change_detection = false",
     ]
     (work / "pyproject.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -87,7 +91,7 @@ def prepare(work: Path, module: str, tests: Sequence[str]) -> None:
 def run(work: Path, names: Sequence[str], processes: int) -> None:
     """Runs the named mutants. Raises ``RuntimeError`` where the tests fail without any mutant."""
     # Seeded examples: a mutant that lives is to live in the next run too.
-    environment = {**os.environ, "CI": "true", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "CI": "true", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT)}
     log = work / "mutmut.log"
     with log.open("wb") as output:
         ended = subprocess.run(
@@ -152,10 +156,10 @@ def _tests_of(work: Path, name: str, tests: Sequence[str]) -> str:
         **os.environ,
         "CI": "true",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": str(folder / "src"),
+        "PYTHONPATH": os.pathsep.join([str(folder / "src"), str(ROOT)]),
         "MUTANT_UNDER_TEST": name,
     }
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--rootdir=.", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--rootdir=.", *PYTEST_OPTIONS]
     try:
         ended = subprocess.run(
             [*command, *tests],
@@ -180,6 +184,11 @@ def place_of(name: str) -> str:
         _, owner, function = function.split(_CLASS_SEPARATOR)
         return f"{module}.{owner}.{function}"
     return f"{module}.{function.removeprefix('x_')}"
+
+
+def is_in(place: str, module: str) -> bool:
+    """Whether the function is in the module of this path."""
+    return place.startswith(module.removeprefix("src/").removesuffix(".py").replace("/", ".") + ".")
 
 
 def change(before: Sequence[str], after: Sequence[str]) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 KILLED = frozenset({"killed", "timeout"})
@@ -43,6 +43,13 @@ class Judgement:
         return (self.place, self.before, self.after) == (mutant.place, mutant.before, mutant.after)
 
 
+def outdated(
+    judgements: Iterable[Judgement], owns: Callable[[str], bool], found: Container[tuple[str, str, str]]
+) -> list[Judgement]:
+    """Judgements on places of a module for which ``owns`` holds, that cover none of the changes ``found`` there."""
+    return [each for each in judgements if owns(each.place) and (each.place, each.before, each.after) not in found]
+
+
 def read_judgements(path: Path) -> list[Judgement]:
     """Every ``[[equivalent]]`` of the file."""
     return [
@@ -72,7 +79,8 @@ class Score:
     generated: int
     run: int
     killed: int
-    timeouts: int
+    timeouts: tuple[Mutant, ...]
+    """Of those that were killed: what never ended, or did not on a machine with much other work."""
     equivalent: int
     survivors: tuple[Mutant, ...]
 
@@ -93,7 +101,7 @@ def score(module: str, generated: int, mutants: Sequence[Mutant], judgements: It
         generated=generated,
         run=len(mutants),
         killed=len(mutants) - len(living),
-        timeouts=sum(each.status == "timeout" for each in mutants),
+        timeouts=tuple(each for each in mutants if each.status == "timeout"),
         equivalent=len(living) - len(survivors),
         survivors=survivors,
     )
@@ -104,7 +112,7 @@ def table(scores: Sequence[Score]) -> str:
     width = max(len(each.module) for each in scores)
     lines = [f"{'module':{width}}  mutants    run  killed  (timeout)  equivalent  survived   score"]
     lines += [
-        f"{each.module:{width}}  {each.generated:7}  {each.run:5}  {each.killed:6}  {each.timeouts:9}"
+        f"{each.module:{width}}  {each.generated:7}  {each.run:5}  {each.killed:6}  {len(each.timeouts):9}"
         f"  {each.equivalent:10}  {len(each.survivors):8}  {each.percent:5.1f} %"
         for each in scores
     ]

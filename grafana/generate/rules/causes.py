@@ -15,7 +15,7 @@ from grafana.generate.settings import Settings, duration
 
 from catalog_sync.observability import contract as catalog
 from otel_resilience.alerting import heartbeat
-from otel_resilience.alerting.delivery import channel_worker as delivery
+from otel_resilience.alerting.delivery import dispatch as delivery
 from otel_resilience.telemetry import contract
 
 CIRCUIT_OPEN: Final = "CircuitBreakerOpen"

@@ -9,7 +9,7 @@ from catalog_sync.domain.errors import STORE, SUPPLIER
 from catalog_sync.domain.models import Outcome, SyncKind
 from otel_resilience import Severity
 from otel_resilience.alerting import Alert, Inhibition, fingerprint
-from otel_resilience.alerting.model.incident import format_duration
+from otel_resilience.alerting.model.alert import format_duration
 from otel_resilience.alerting.sources import AUTHENTICATION, CIRCUIT_BREAKER, CONTRACT_DRIFT, CRITICAL_ERROR, ERRORS
 
 if TYPE_CHECKING:

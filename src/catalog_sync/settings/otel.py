@@ -69,16 +69,22 @@ def check_otel(environ: Mapping[str, str]) -> None:
 
 
 def tidy_otel(environ: MutableMapping[str, str]) -> None:
-    """Removes ``OTEL_*`` variables that are set to nothing, and the white space round the others.
+    """Writes ``OTEL_*`` variables as the SDK reads them without a warning; what they say stays.
 
-    The specification counts an empty variable as not set, the SDK does not. ``environ`` is the environment of the
-    process, before OpenTelemetry is imported.
+    By the specification an empty variable is not set, a ratio of traces is 1 by default, and in a list nothing between
+    two commas says nothing. ``environ`` is the environment of the process, before OpenTelemetry is imported.
     """
     for name, text in list(environ.items()):
-        if name.startswith("OTEL_") and text != text.strip():
-            environ[name] = text.strip()
-        if name.startswith("OTEL_") and not text.strip():
+        if not name.startswith("OTEL_"):
+            continue
+        if name == "OTEL_RESOURCE_ATTRIBUTES":
+            text = ",".join(pair.strip() for pair in text.split(",") if pair.strip())
+        if tidy := text.strip():
+            environ[name] = tidy
+        else:
             del environ[name]
+    if environ.get("OTEL_TRACES_SAMPLER", "").lower().endswith("traceidratio"):
+        environ.setdefault("OTEL_TRACES_SAMPLER_ARG", "1.0")
 
 
 def sdk_disabled(environ: Mapping[str, str]) -> bool:

@@ -113,7 +113,6 @@ highest published token may be any number, and alone says nothing."""
 
 FORGET_REPLACED = """
 local versions = redis.pcall('ZRANGE', KEYS[1], 0, -1)
-if versions.err then versions = {} end
 local gone = redis.call('DEL', KEYS[1])
 for _, old in ipairs(versions) do
   for i = 2, #ARGV do gone = gone + redis.call('DEL', ARGV[1] .. old .. ':' .. ARGV[i]) end
@@ -121,6 +120,7 @@ end
 return gone
 """
 """KEYS: the replaced versions. ARGV: prefix of version keys, names of a version's hashes. How many keys were deleted.
+Where the list is none, the answer to the first command has no elements.
 ``DEL`` and not ``UNLINK``: the memory must be there for the next command."""
 
 LOCK_ACQUIRE = (

@@ -33,23 +33,34 @@ def make_private(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
-@contextlib.contextmanager
-def locked(path: Path, within: float) -> Iterator[None]:
-    """Holds the lock of the file ``path``, which falls with its process.
-
-    Raises ``TimeoutError`` where another one has it for ``within`` seconds, and ``OSError``.
-    """
+def try_lock(path: Path) -> int | None:
+    """A descriptor that holds the lock of the file ``path``, which falls with its process; ``None`` where another one
+    has it. Raises ``OSError``."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        give_up_at = time.monotonic() + within
-        while fcntl is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() >= give_up_at:
-                    raise TimeoutError(f"{path.name} is held by another process") from error
-                time.sleep(_PAUSE)
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+@contextlib.contextmanager
+def locked(path: Path, within: float) -> Iterator[None]:
+    """Holds the lock of :func:`try_lock`.
+
+    Raises ``TimeoutError`` where another process has it for ``within`` seconds, and ``OSError``.
+    """
+    give_up_at = time.monotonic() + within
+    while (descriptor := try_lock(path)) is None:
+        if time.monotonic() >= give_up_at:
+            raise TimeoutError(f"{path.name} is held by another process")
+        time.sleep(_PAUSE)
+    try:
         yield
     finally:
         os.close(descriptor)  # gives the lock back

@@ -1,10 +1,12 @@
-"""Whether what a file or a store gave back can be what was stored: it may have been changed by hand, or be of another
+"""A dataclass as JSON, and back: what a file or a store gives back may have been changed by hand, or be of another
 version."""
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import functools
+import math
 import types
 import typing
 from collections import deque
@@ -16,24 +18,41 @@ LARGEST: Final = 2**63
 LAST_TIME: Final = 253_402_300_799.0
 """The last second of the year 9999, since the epoch."""
 
+_PLAIN: Final = frozenset({str, int, bool, types.NoneType})
 _SERIES: Final = (list, tuple, deque)
 
 
-def check_fields(kind: type, values: Mapping[str, Any]) -> None:
-    """Raises ``TypeError`` naming the first value that is not of the type with which ``kind`` annotates its name."""
-    hints = _hints(kind)
-    for name, value in values.items():
-        if not fits(value, hints[name]):
-            raise TypeError(f"{name} is not of its type")
+def dumped(value: Any) -> Any:
+    """``value`` as JSON holds it, of new lists and objects: an enumeration by its value, infinity as ``null``."""
+    if type(value) in _PLAIN:  # by far the most frequent
+        return value
+    if isinstance(value, float):
+        return None if math.isinf(value) else value
+    if isinstance(value, _SERIES):
+        return [dumped(each) for each in value]
+    if isinstance(value, Mapping):
+        return {key: dumped(each) for key, each in value.items()}
+    if isinstance(value, enum.Enum):
+        return value.value
+    return {field.name: dumped(getattr(value, field.name)) for field in dataclasses.fields(value)}
 
 
-def known_fields(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``values`` that ``kind`` has: another version may have stored more. Raises ``TypeError`` where it is no
-    mapping."""
+def fields_of(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What :func:`dumped` made of the fields of ``kind`` as they were. Other ``values`` are left out: another version
+    may have stored more. Raises ``TypeError`` naming the first that is not of its type."""
     if not isinstance(values, Mapping):
         raise TypeError(f"{type(values).__name__} is not a mapping")
     hints = _hints(kind)
-    return {name: value for name, value in values.items() if name in hints}
+    return {name: _field(name, value, hints[name]) for name, value in values.items() if name in hints}
+
+
+def _field(name: str, value: Any, kind: Any) -> Any:
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return kind(**fields_of(kind, value))
+    try:
+        return restored(value, kind)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is not of its type") from error
 
 
 def check_times(times: Iterable[float | None]) -> None:
@@ -43,31 +62,50 @@ def check_times(times: Iterable[float | None]) -> None:
             raise ValueError(f"{at!r} is not a time")
 
 
-def fits(value: object, kind: Any) -> bool:
-    """Whether a value read from JSON is of an annotated type. A number is finite, a text can be encoded, and an
-    enumeration is given by a member or by its value."""
+def restored(value: Any, kind: Any) -> Any:
+    """A value read from JSON as the annotated type that it was of. Raises ``TypeError`` or ``ValueError`` where it
+    cannot have been: a number is finite, a text can be encoded."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
-        return True
+        return value
     if origin in (typing.Union, types.UnionType):
-        return any(fits(value, each) for each in inner)
+        return restored(value, next((each for each in inner if fits(value, each)), types.NoneType))
+    if origin in _SERIES and isinstance(value, _SERIES):
+        several = origin is not tuple or inner[-1] is Ellipsis
+        kinds = inner[:1] * len(value) if several else inner
+        return origin(restored(each, its_kind) for each, its_kind in zip(value, kinds, strict=True))
+    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return {restored(key, inner[0]): restored(each, inner[1]) for key, each in value.items()}
+    if not _is_one(value, kind):
+        raise TypeError(f"{type(value).__name__} does not fit")
+    return kind(value) if issubclass(kind, (float, enum.Enum)) else value
+
+
+def fits(value: object, kind: Any) -> bool:
+    """Whether a value read from JSON is of an annotated type."""
+    try:
+        restored(value, kind)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def is_small(number: float) -> bool:
+    """Whether a number is one that can be stored: finite, and of less than 64 bits."""
+    return abs(number) < LARGEST
+
+
+def _is_one(value: object, kind: Any) -> bool:
+    """Whether it is of a type without others in it."""
     if kind is bool or isinstance(value, bool):
         return kind is bool and isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and abs(value) < LARGEST
-    if kind is float:
-        return isinstance(value, (int, float)) and abs(value) < LARGEST
+    if kind is int or kind is float:
+        return isinstance(value, (int, kind)) and is_small(value)
     if kind is str:
         return isinstance(value, str) and _is_encodable(value)
-    if origin is tuple and inner[-1] is not Ellipsis:
-        return isinstance(value, _SERIES) and len(value) == len(inner) and all(map(fits, value, inner))
-    if origin in _SERIES:
-        return isinstance(value, _SERIES) and all(fits(each, inner[0]) for each in value)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return isinstance(value, Mapping) and all(fits(k, inner[0]) and fits(v, inner[1]) for k, v in value.items())
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return isinstance(value, kind) or any(value == each.value for each in kind)
-    return isinstance(value, kind)
+    return isinstance(kind, type) and isinstance(value, kind)
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from otel_resilience._internal.lazy import lazy_names
 
 if TYPE_CHECKING:
     from otel_resilience.alerting.channels.base import Channel
-    from otel_resilience.alerting.delivery.channel_worker import DeliveryConfig
+    from otel_resilience.alerting.delivery.config import DeliveryConfig
     from otel_resilience.alerting.delivery.ledger import Route
     from otel_resilience.alerting.delivery.receipt import Receipt
     from otel_resilience.alerting.heartbeat import Heartbeat
@@ -64,7 +64,7 @@ __all__ = [
 
 _HOMES = {
     "channels.base": "Channel",
-    "delivery.channel_worker": "DeliveryConfig",
+    "delivery.config": "DeliveryConfig",
     "delivery.ledger": "Route",
     "delivery.receipt": "Receipt",
     "heartbeat": "Heartbeat",

@@ -25,8 +25,8 @@ from typing import Final, Self
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.foreign import repr_of
 from otel_resilience.alerting import telemetry as signals
-from otel_resilience.alerting.delivery.channel_worker import DEPENDENCY_PREFIX, DeliveryConfig
-from otel_resilience.alerting.delivery.dispatch import DISABLED_KIND, Dispatcher
+from otel_resilience.alerting.delivery.config import DeliveryConfig
+from otel_resilience.alerting.delivery.dispatch import DEPENDENCY_PREFIX, DISABLED_KIND, Dispatcher
 from otel_resilience.alerting.delivery.ledger import Route
 from otel_resilience.alerting.delivery.receipt import Receipt, in_context
 from otel_resilience.alerting.model.alert import Alert, Notification, Status, fingerprint
@@ -424,7 +424,7 @@ class AlertService:
 
     def is_outdated(self, notification: Notification, *, keeper: str | None) -> bool:
         """The dispatcher asks: a message must not follow the end that another process sent, nor must an end that is
-        late close the incident after it, at a receiver that keeps one at a time.
+        late close the incident after it, at a receiver that keeps one at a time: ``keeper`` is its channel.
 
         Such a receiver ignored the end of a CRITICAL incident that it did not know: it gets both.
         """
@@ -499,7 +499,8 @@ class AlertService:
             ):
                 self._archive.drop(incident)
             self._secure(incident)
-        signals.all_suppressed(self.book.suppressed)
+        while self.book.suppressed:
+            signals.suppressed(*self.book.suppressed.popleft())
 
     def _run(self) -> None:
         while True:

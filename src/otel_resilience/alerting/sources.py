@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import NoneType
 from typing import Final, NamedTuple
 
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.foreign import is_a, text_of
 from otel_resilience.alerting import telemetry as signals
-from otel_resilience.alerting.delivery.channel_worker import DEPENDENCY_PREFIX
+from otel_resilience.alerting.delivery.dispatch import DEPENDENCY_PREFIX
 from otel_resilience.alerting.model.alert import Alert, Scalar
 from otel_resilience.alerting.model.book import RecoverySign
 from otel_resilience.alerting.model.config import Thresholds
@@ -99,7 +99,7 @@ class ResilienceSource:
         self._config = config or SourceConfig()
         self._awaited: dict[str, list[_Awaited]] = {}
         """By dependency: incidents that a success ends."""
-        self._forget = _nothing
+        self._forget: Callable[[], None] = lambda: None
 
     def __enter__(self) -> ResilienceSource:
         """Subscribes, and compares open incidents with the breakers of this process."""
@@ -168,30 +168,27 @@ class ResilienceSource:
     def _await(self, incidents: Iterable[Incident]) -> None:
         awaited: dict[str, list[_Awaited]] = {}
         for each in incidents:
-            if (
-                each.kind in _ENDED_BY_SUCCESS
-                and each.phase is Phase.OPEN
-                and each.calm_since is None
-                and each.dependency
-            ):
+            goes_on = each.phase is Phase.OPEN and each.calm_since is None
+            if each.kind in _ENDED_BY_SUCCESS and each.dependency and goes_on:
                 bound = each.kind == CONTRACT_DRIFT or each.alert.error_type == "403"
                 operation = each.alert.context.get("operation") if bound else None
-                awaited.setdefault(each.dependency, []).append(
-                    _Awaited(each.fingerprint, None if operation is None else str(operation))
-                )
+                name = None if operation is None else str(operation)
+                awaited.setdefault(each.dependency, []).append(_Awaited(each.fingerprint, name))
         self._awaited = awaited
         await_success(self, frozenset(awaited))
 
     def critical(self, dependency: str, operation: str, verdict: Classification, error: BaseException | str) -> Alert:
         """The alert for a CRITICAL error: notified at once, once per credential or per ``error.type``."""
         name, error_type = self._name(dependency), verdict.error_type
-        credential: str | None = None
+        context: dict[str, Scalar] = {"operation": operation}
+        parts: tuple[str, ...] = (error_type,)
         if error_type in AUTHENTICATION_TYPES:
-            kind, title = AUTHENTICATION, f"{name} refuses our credentials ({error_type})"
-            credential = self._config.credentials.get(dependency)
-            parts = () if credential is None else (credential,)
+            kind, title, parts = AUTHENTICATION, f"{name} refuses our credentials ({error_type})", ()
+            if dependency in self._config.credentials:
+                context["identity"] = credential = self._config.credentials[dependency]
+                parts = (credential,)
         else:
-            kind, title, parts = CRITICAL_ERROR, f"{name}: {error_type}", (error_type,)
+            kind, title = CRITICAL_ERROR, f"{name}: {error_type}"
         return Alert(
             kind=kind,
             title=title,
@@ -201,7 +198,7 @@ class ResilienceSource:
             error_type=error_type,
             error_class=verdict.error_class.value,
             fingerprint_by=parts,
-            context=_context(operation, identity=credential),
+            context=context,
         )
 
     def drift(self, dependency: str, operation: str, verdict: Classification, error: BaseException | str) -> Alert:
@@ -215,7 +212,7 @@ class ResilienceSource:
             error_type=verdict.error_type,
             error_class=verdict.error_class.value,
             fingerprint_by=(operation,),
-            context=_context(operation),
+            context={"operation": operation},
         )
 
     def _frequent(
@@ -232,7 +229,7 @@ class ResilienceSource:
             dependency=dependency,
             error_type=verdict.error_type,
             error_class=verdict.error_class.value,
-            context=_context(operation),
+            context={"operation": operation},
             threshold=threshold,
             window=window,
             quiet_after=self._service.config.keep_firing,
@@ -248,16 +245,13 @@ class ResilienceSource:
             summary=f"{transition.failures} of {transition.calls} calls in the window failed ({reason}).{lasts}",
             dependency=dependency,
             error_type=transition.error_type,
-            context=_context(
-                None,
-                **{
-                    "from": transition.source.value,
-                    "to": transition.target.value,
-                    "reason": transition.reason.value,
-                    "failures": transition.failures,
-                    "calls": transition.calls,
-                },
-            ),
+            context={
+                "from": transition.source.value,
+                "to": transition.target.value,
+                "reason": transition.reason.value,
+                "failures": transition.failures,
+                "calls": transition.calls,
+            },
         )
 
     def _name(self, dependency: str) -> str:
@@ -266,13 +260,3 @@ class ResilienceSource:
 
 def _is_well(breaker: CircuitBreakerMetrics) -> bool:
     return breaker.state is BreakerState.CLOSED and breaker.consecutive_failures == 0
-
-
-def _nothing() -> None:
-    """Before the source is entered there is nothing to forget."""
-
-
-def _context(operation: str | None, **more: Scalar) -> dict[str, Scalar]:
-    context: dict[str, Scalar] = {} if operation is None else {"operation": operation}
-    context.update({name: value for name, value in more.items() if value is not None})
-    return context

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from opentelemetry.context import Context
@@ -24,15 +24,10 @@ _DELIVERED, _FAILED = contract.ALERT_OUTCOMES
 
 
 class Watched(Protocol):
-    """A service whose queues are shown."""
+    """An alert service, whose queues are shown."""
 
-    def queue_sizes(self) -> Mapping[str, int]:
-        """Waiting notifications by channel."""
-        ...
-
-    def dead_letter_count(self) -> int:
-        """Notifications that no channel took."""
-        ...
+    def queue_sizes(self) -> Mapping[str, int]: ...
+    def dead_letter_count(self) -> int: ...
 
 
 _services: weakref.WeakSet[Watched] = weakref.WeakSet()
@@ -51,12 +46,6 @@ def suppressed(reason: str, number: int = 1) -> None:
     listener = telemetry.active()
     if listener is not None and number:
         listener.metrics.alerts_suppressed.add(number, {contract.ALERT_REASON: reason})
-
-
-def all_suppressed(decisions: deque[tuple[str, int]]) -> None:
-    """Reasons and numbers, which are taken from ``decisions``."""
-    while decisions:
-        suppressed(*decisions.popleft())
 
 
 @never_raise
@@ -105,52 +94,36 @@ def handled(action: str, incident: Incident | Notification, by: str | None, reas
     )
 
 
-class Delivery:
-    """The span of one delivery; without effect where there is none."""
-
-    def __init__(self, span: Span | None) -> None:
-        self._span = span
-
-    @never_raise
-    def delivered(self) -> None:
-        """The channel confirmed."""
-        if self._span is not None:
-            self._span.set_attribute(contract.OUTCOME, _DELIVERED)
-
-    @never_raise
-    def failed(self, error_type: str) -> None:
-        """It was given up."""
-        if self._span is not None:
-            self._span.set_attributes({contract.OUTCOME: _FAILED, contract.ERROR_TYPE: error_type})
-            self._span.set_status(Status(StatusCode.ERROR))
-
-
 @contextlib.contextmanager
-def delivery(channel: str, notification: Notification) -> Iterator[Delivery]:
-    """A span for the delivery, the root of a separate trace, linked to the trace that caused it."""
+def delivery(channel: str, notification: Notification) -> Iterator[Callable[[str | None], None]]:
+    """A span for the delivery, the root of a separate trace, linked to the trace that caused it.
+
+    Gives a function that is told how it ended: with which ``error.type``, or ``None`` where the channel confirmed.
+    """
     span = _start(channel, notification)
     if span is None:
-        yield Delivery(None)
+        yield lambda _: None
         return
     with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
-        yield Delivery(span)
+        yield functools.partial(_ended, span)
 
 
+@never_raise
+def _ended(span: Span, error_type: str | None) -> None:
+    if error_type is None:
+        span.set_attribute(contract.OUTCOME, _DELIVERED)
+    else:
+        span.set_attributes({contract.OUTCOME: _FAILED, contract.ERROR_TYPE: error_type})
+        span.set_status(Status(StatusCode.ERROR))
+
+
+@never_raise
 def _start(channel: str, notification: Notification) -> Span | None:
-    started: list[Span] = []
-
-    @never_raise
-    def start() -> None:
-        listener = telemetry.active()
-        if listener is None:
-            return
-        attributes, links = _identity(channel, notification), list(_links(notification))
-        started.append(
-            listener.tracer.start_span(contract.DELIVERY_SPAN, Context(), SpanKind.INTERNAL, attributes, links)
-        )
-
-    start()
-    return started[0] if started else None
+    listener = telemetry.active()
+    if listener is None:
+        return None
+    attributes, links = _identity(channel, notification), list(_links(notification))
+    return listener.tracer.start_span(contract.DELIVERY_SPAN, Context(), SpanKind.INTERNAL, attributes, links)
 
 
 def _links(notification: Notification) -> Iterator[Link]:
@@ -185,10 +158,8 @@ def _identity(channel: str, notification: Notification) -> dict[str, events.Valu
 
 
 def _attributes(channel: str, notification: Notification) -> dict[str, events.Value]:
-    attributes = _identity(channel, notification)
-    if notification.dependency is not None:
-        attributes[contract.DEPENDENCY] = notification.dependency
-    return attributes
+    about = {} if notification.dependency is None else {contract.DEPENDENCY: notification.dependency}
+    return {**_identity(channel, notification), **about}
 
 
 def _observe_queues(_: CallbackOptions) -> Iterable[Observation]:

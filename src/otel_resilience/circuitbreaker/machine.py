@@ -37,15 +37,16 @@ Permit = int | str
 class BreakerMachine:
     """States, permits and trip rules. All times are seconds on one monotonic clock."""
 
-    __slots__ = ("_config", "_failure_times", "_fraction", "_lease", "_leases", "_open_for", "_probe_successes", "_run",
+    __slots__ = ("_config", "_failure_times", "_fraction", "_leases", "_open_for", "_probe_successes", "_run",
                  "_run_began", "_run_last", "_run_mark", "_serial", "expired_probes", "first_opened_at", "generation",
-                 "last_transition", "open_until", "opened", "openings", "since", "stale_results", "state",
+                 "last_transition", "lease", "open_until", "opened", "openings", "since", "stale_results", "state",
                  "window")  # fmt: skip
 
     def __init__(self, config: CircuitBreakerConfig, now: float, fraction: Callable[[], float]) -> None:
         self._config = config
         self._fraction = fraction
-        self._lease = config.probe_lease if config.probe_lease is not None else DEFAULT_PROBE_LEASE
+        self.lease = config.probe_lease if config.probe_lease is not None else DEFAULT_PROBE_LEASE
+        """Seconds after which a probe without a result loses its slot."""
         self._serial = 1
         self.generation = 1
         self.state = CLOSED
@@ -84,7 +85,7 @@ class BreakerMachine:
         window of another period is empty.
         """
         machine = cls(config, NEVER, fraction)
-        machine._lease = lease
+        machine.lease = lease
         machine.generation = machine._serial = document.get("generation", 0)
         machine.state = BreakerState(document.get("state", CLOSED.value))
         machine.since = document.get("changed_at", NEVER)
@@ -128,11 +129,6 @@ class BreakerMachine:
         return document
 
     @property
-    def lease(self) -> float:
-        """Seconds after which a probe without a result loses its slot."""
-        return self._lease
-
-    @property
     def consecutive_failures(self) -> int:
         """Failures since the last success in the closed state."""
         return self._run if self.window.total_successes() == self._run_mark else 0
@@ -160,7 +156,7 @@ class BreakerMachine:
             self._drop_expired_leases(now)
             if len(self._leases) >= self._config.half_open_max_calls:
                 return False
-        self._leases[permit] = now + self._lease
+        self._leases[permit] = now + self.lease
         return True
 
     def succeed(self, permit: Permit, now: float, *, slow: bool = False) -> Transition | None:
@@ -267,7 +263,7 @@ class BreakerMachine:
     def grant(self, now: float) -> int:
         """A permit for a probe that was granted elsewhere."""
         permit = self._next_serial()
-        self._leases[permit] = now + self._lease
+        self._leases[permit] = now + self.lease
         return permit
 
     def forget(self, permit: Permit) -> None:

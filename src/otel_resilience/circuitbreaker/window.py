@@ -92,9 +92,9 @@ class SlidingWindow:
         self._index = max(bucket[0] for bucket in buckets)
         for index, successes, failures, slow in buckets:
             if index > self._index - BUCKETS:
-                self._successes[index % BUCKETS] += successes
-                self._failures[index % BUCKETS] += failures
-                self._slow[index % BUCKETS] += slow
+                self._successes[index % BUCKETS] = successes
+                self._failures[index % BUCKETS] = failures
+                self._slow[index % BUCKETS] = slow
         self.successes, self.failures, self.slow = sum(self._successes), sum(self._failures), sum(self._slow)
 
     def dump(self) -> list[list[int]]:

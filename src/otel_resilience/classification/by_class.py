@@ -4,7 +4,7 @@ and else which rules are to be asked."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from otel_resilience._internal.foreign import class_has_none_of, reads_plainly
 from otel_resilience.classification.control_flow import is_control_flow_class
@@ -20,9 +20,19 @@ READ: Final = STATUS_ATTRIBUTES | CLASSIFICATION | REQUEST_ATTRIBUTES
 
 Decides = Callable[[type[BaseException]], bool]
 Parts = Callable[[type[BaseException]], tuple[Rule, ...]]
-_decides: Final[dict[Rule, Decides]] = {}
-_reads: Final[dict[Rule, frozenset[str]]] = {}
-_parts: Final[dict[Rule, Parts]] = {}
+
+
+class _Known(NamedTuple):
+    """What is known of a rule."""
+
+    decides: Decides = lambda kind: False
+    reads: frozenset[str] = frozenset()
+    parts: Parts | None = None
+
+
+_NOTHING: Final = _Known()
+_known: Final[dict[int, _Known]] = {}
+"""By the ``id`` of rules that last as long as the process: one of a user's may have no hash."""
 
 
 def decided_by_class(
@@ -36,11 +46,7 @@ def decided_by_class(
     """
 
     def mark(rule: Rule) -> Rule:
-        _decides[rule] = decides
-        if reads:
-            _reads[rule] = reads
-        if parts is not None:
-            _parts[rule] = parts
+        _known[id(rule)] = _Known(decides, reads, parts)
         return rule
 
     return mark
@@ -61,10 +67,12 @@ class ClassPlan:
         self.is_given = given is not None and not first
         asked = first
         for rule in rules if given is None else (lambda _: given,):
-            parts = _parts.get(rule)
+            parts = _known.get(id(rule), _NOTHING).parts
             asked += (rule,) if parts is None else parts(kind)
+        reads = (_known.get(id(rule), _NOTHING).reads for rule in asked)
         self.rules = tuple(
-            (rule, _reads[rule] if rule in _reads and class_has_none_of(kind, _reads[rule]) else None) for rule in asked
+            (rule, names if names and class_has_none_of(kind, names) else None)
+            for rule, names in zip(asked, reads, strict=True)
         )
         """Each with the attributes of which the exception itself must have one, else the rule is silent; ``None``: it
         is asked in any case."""
@@ -72,7 +80,7 @@ class ClassPlan:
         self.shows_no_request = class_has_none_of(kind, REQUEST_ATTRIBUTES)
         """Where the exception itself has no such attribute."""
         self.decides = class_has_none_of(kind, READ) and all(
-            rule in _decides and _decides[rule](kind) for rule in (*first, *rules)
+            _known.get(id(rule), _NOTHING).decides(kind) for rule in (*first, *rules)
         )
         """Whether the verdict follows from the class, where the exception has no cause and nothing of :data:`READ`."""
         self.verdict = None if first else given

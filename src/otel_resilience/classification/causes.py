@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Mapping
 from typing import Final
 
-from otel_resilience._internal.foreign import args_of, bases_of, cause_of, context_of, leaves_of, name_of
+from otel_resilience._internal.foreign import args_of, bases_of, cause_of, context_of, is_a, leaves_of, name_of
 from otel_resilience.classification.control_flow import is_group
 from otel_resilience.classification.model import Classification, Rule, merge_verdicts
 
-_MAX_CLASSES = 512
-_MAX_NODES = 200
+_MAX_CLASSES: Final = 512
+_MAX_NODES: Final = 200
 """A longer chain is not searched to its end; this also bounds the recursion into groups."""
 
 
@@ -31,25 +32,44 @@ def message_of(exception: BaseException) -> str:
     return first if type(first) is str or isinstance(first, str) else ""
 
 
-def by_class_name(names: Iterable[tuple[str, Classification]]) -> Callable[[BaseException], Classification | None]:
-    """A rule that knows classes by ``module.name``, so that nothing is imported; a subclass is as its nearest base.
+def by_class_name(modules: Mapping[str, Mapping[str, Classification | Rule]]) -> Rule:
+    """A rule that knows classes by module and name, so that nothing is imported; a subclass is as its nearest base.
 
-    An exception whose class was never imported cannot exist, so the rule is silent where its library is not in use.
+    For each class stands the verdict on its exceptions, or a rule that looks at them. An exception whose class was
+    never imported cannot exist, so the rule is silent where its library is not in use.
     """
-    table = dict(names)
-    known: dict[type[BaseException], Classification | None] = {}
+    table = {f"{module}.{name}": entry for module, classes in modules.items() for name, entry in classes.items()}
+    known: dict[type, Classification | Rule | None] = {}
 
     def of_class(exception: BaseException) -> Classification | None:
-        kind = type(exception)
-        if kind in known:
-            return known[kind]
-        if len(known) >= _MAX_CLASSES:
-            known.clear()
-        found = (table.get(name_of(base)) for base in bases_of(kind))
-        verdict = known[kind] = next((each for each in found if each is not None), None)
-        return verdict
+        kind: type = type(exception)
+        try:
+            entry = known[kind]
+        except KeyError:
+            if len(known) >= _MAX_CLASSES:
+                known.clear()
+            found = (table.get(name_of(base)) for base in bases_of(kind))
+            entry = known[kind] = next((each for each in found if each is not None), None)
+        if type(entry) is Classification:  # most are
+            return entry
+        return None if entry is None else entry(exception)  # type: ignore[operator]  # mypy thinks of derived classes
 
+    of_class.__qualname__ = f"by_class_name({', '.join(modules)})"  # in the message about a rule that fails
     return of_class
+
+
+def judged_behind(judge: Rule, default: Classification, *, argument: int | None = None) -> Rule:
+    """A rule that says what ``judge`` knows of what lies behind an exception, else ``default``.
+
+    ``argument``: where among its arguments an exception may have the one that it wraps, which is asked about first.
+    """
+
+    def behind(exception: BaseException) -> Classification:
+        wrapped = args_of(exception)[argument] if argument is not None and args_of(exception) else None
+        known = judge(wrapped) if is_a(wrapped, BaseException) else None
+        return known or nearest_verdict(exception, judge) or default
+
+    return behind
 
 
 def _search(exception: BaseException, judge: Rule, seen: set[int]) -> Classification | None:
@@ -59,8 +79,8 @@ def _search(exception: BaseException, judge: Rule, seen: set[int]) -> Classifica
     while True:
         context, cause = context_of(node), cause_of(node)
         if context is not None and context is not cause:
-            package = package or _package_of(type(exception))
-            if package == "builtins" or _package_of(type(context)) != package:
+            package = package or _package_of(exception)
+            if package == "builtins" or _package_of(context) != package:
                 pending.append(context)
         if cause is not None:
             pending.append(cause)
@@ -76,16 +96,11 @@ def _search(exception: BaseException, judge: Rule, seen: set[int]) -> Classifica
             return verdict
 
 
-_packages: Final[dict[type[BaseException], str]] = {}
+_packages: Final = functools.lru_cache(_MAX_CLASSES)(lambda kind: name_of(kind).partition(".")[0])
 
 
-def _package_of(kind: type[BaseException]) -> str:
-    if kind in _packages:
-        return _packages[kind]
-    if len(_packages) >= _MAX_CLASSES:
-        _packages.clear()
-    package = _packages[kind] = name_of(kind).partition(".")[0]
-    return package
+def _package_of(exception: BaseException) -> str:
+    return _packages(type(exception))  # type: ignore[arg-type]  # mypy does not see that classes are hashable
 
 
 def _merged_members(group: BaseExceptionGroup[BaseException], judge: Rule, seen: set[int]) -> Classification | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from enum import Enum
-from typing import Final, TypeVar
+from typing import Final
 
 from otel_resilience._internal.foreign import attribute, cause_of, causes_of, dict_of, is_a, leaves_of, name_of
 from otel_resilience._internal.once import Once
@@ -25,10 +24,7 @@ from otel_resilience.classification.model import (
 )
 from otel_resilience.classification.request_shown import REQUEST_ATTRIBUTES, shows_idempotent
 
-E = TypeVar("E", bound=Enum)
-
 _log = logging.getLogger("otel_resilience")
-
 
 _PROGRAMMING_ERRORS: Final = (
     ArithmeticError,
@@ -47,30 +43,19 @@ _PROGRAMMING_ERRORS: Final = (
     UnicodeError,
     Warning,
 )
-
-
 """With their subclasses. Libraries raise ``ValueError``, ``LookupError`` and ``RuntimeError`` for anything."""
 
-
 _unknown_classes: Final = Once()
-
-
 _broken_rules: Final = Once()
-
-
 """Rules that failed, and classes of exceptions that could not be looked at."""
-
 
 _MAX_CLASSES: Final = 512
 """Classes of exceptions of which a classifier knows how to judge them."""
-
+_MAX_NESTING: Final = 20
+"""Groups that are the cause of a member of a group that is the cause …; deeper ones are not looked at."""
 
 _Groups = dict[int, Classification | None]
 """The verdicts on groups that were looked at already, by ``id``."""
-_MAX_NESTING: Final = 20
-
-
-"""Groups that are the cause of a member of a group that is the cause …; deeper ones are not looked at."""
 
 
 class Classifier:
@@ -83,6 +68,9 @@ class Classifier:
     the members of an ``ExceptionGroup`` are merged by :func:`merge_verdicts`; one with control flow in it, other than
     cancelled tasks, is control flow. Where the exception or one of its explicit causes shows its request, that decides
     on ``idempotent`` unless a rule does.
+
+    What the class of an exception says is looked at when the first of its exceptions is judged: an attribute
+    ``classification`` that the class itself gets later is not seen, unlike one that an exception gets.
 
     ``by_type`` holds verdicts on exact types whose instances need no look. Rules added by :meth:`extended` come before
     it, the rules given here after it. Raises ``TypeError`` naming the parameter where a rule is no plain function of
@@ -146,7 +134,7 @@ class Classifier:
         if plan is None:
             if len(self._by_class) >= _MAX_CLASSES:
                 self._by_class.clear()
-            described = () if self_described in self._rules else (self_described,)
+            described = () if any(rule is self_described for rule in self._rules) else (self_described,)
             plan = ClassPlan(kind, self._first, self._by_type.get(kind), (*self._rules, *described))
             self._by_class[kind] = plan
         return plan
@@ -171,9 +159,7 @@ class Classifier:
         if causes:
             shown = _shown_request((exception, *causes)) if verdict.idempotent is None else None
             return verdict if shown is None else flagged(verdict, "idempotent", shown)
-        if verdict.idempotent is None and not (
-            plan.shows_no_request and REQUEST_ATTRIBUTES.isdisjoint(dict_of(exception))
-        ):
+        if not (plan.shows_no_request and REQUEST_ATTRIBUTES.isdisjoint(dict_of(exception))):
             shown = shows_idempotent(exception)
             if shown is not None:
                 return flagged(verdict, "idempotent", shown)

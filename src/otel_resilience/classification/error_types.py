@@ -54,18 +54,10 @@ LOCK_TIMEOUT: Final = "lock_timeout"
 CANCELLED: Final = "cancelled"
 OTHER: Final = "_OTHER"
 
-REDIS_PREFIX: Final = "redis_"
+NAMES: Final = frozenset(value for name, value in vars().items() if name.isupper())
+"""Every name of the vocabulary that is neither a status code nor a Redis reply: all of the above."""
 
-NAMES: Final = frozenset({
-    NAME_RESOLUTION_ERROR, CONNECTION_ERROR, SECURE_CONNECTION_ERROR, PROXY_ERROR,
-    CONNECT_TIMEOUT, READ_TIMEOUT, WRITE_TIMEOUT, ATTEMPT_TIMEOUT, DEADLINE_EXCEEDED,
-    RESPONSE_ENDED, INVALID_RESPONSE, PAYLOAD_TOO_LARGE, SCHEMA_MISMATCH, FAILED_RESULT, TOO_MANY_REDIRECTS,
-    REDIRECT_REFUSED, CIRCUIT_OPEN, BUDGET_EXHAUSTED, RATE_LIMITED, CONCURRENCY_LIMITED, POOL_EXHAUSTED,
-    RESOURCE_EXHAUSTED, DISK_FULL, PERMISSION_DENIED, CANCELLED, OTHER,
-    AUTHENTICATION_ERROR, CLOCK_SKEW, UNAVAILABLE, SERVER_ERROR, THROTTLED, INVALID_REQUEST, NOT_FOUND, CONFLICT,
-    CONSTRAINT_VIOLATION, DEADLOCK, SERIALIZATION_FAILURE, LOCK_TIMEOUT,
-})  # fmt: skip
-"""Every name of the vocabulary that is neither a status code nor a Redis reply."""
+REDIS_PREFIX: Final = "redis_"
 
 
 def redis_reply(prefix: str) -> str:

@@ -33,17 +33,7 @@ _CLIENTS: Final = frozenset({"aiohttp", "httpx", "httpx2", "requests", "urllib3"
 _STDLIB_CLIENTS: Final = frozenset({"http.client", "urllib.request"})
 _GROUPS: Final = frozenset({"asyncio.taskgroups", "anyio._backends._asyncio"})
 _OTHERS: Final = frozenset(
-    {
-        "anyio",
-        "asyncio",
-        "concurrent",
-        "contextlib",
-        "http",
-        "httpcore",
-        "socket",
-        "ssl",
-        "threading",
-    }
+    {"anyio", "asyncio", "concurrent", "contextlib", "http", "httpcore", "socket", "ssl", "threading"}
 )
 """Packages whose own tasks and threads send no requests of the operation."""
 _STEPS: Final = frozenset({"coroutine_wrapper", "async_generator_asend", "async_generator_athrow", "anext_awaitable"})
@@ -187,13 +177,9 @@ def _tasks_inside(attempt: Enclosing) -> list[asyncio.Task[Any]]:
     snapshot: _Snapshot | None = getattr(_snapshots, "latest", None)
     if snapshot is None or snapshot.loop is not loop:
         snapshot = _snapshots.latest = _Snapshot(loop)
-        loop.call_soon(_forget_snapshot, context=contextvars.Context())
+        loop.call_soon(setattr, _snapshots, "latest", None, context=contextvars.Context())
     current = asyncio.current_task()
     return [task for task in snapshot.tasks.get(id(attempt), ()) if task is not current and not task.done()]
-
-
-def _forget_snapshot() -> None:
-    _snapshots.latest = None
 
 
 def _enclosing_of(task: asyncio.Task[Any]) -> Enclosing | None:
@@ -231,17 +217,14 @@ def _suspended(task: asyncio.Task[Any]) -> tuple[list[FrameType], Any]:
             break
         if frame is not None:
             frames.append(frame)
-    return frames, getattr(task, "_fut_waiter", None) if _is_iterator_of_future(awaited) else awaited
+    iterates_future = type(awaited).__name__ in ("FutureIter", "NoneType")
+    return frames, getattr(task, "_fut_waiter", None) if iterates_future else awaited
 
 
 def _stepped(step: Any) -> Any:
     """The coroutine or async generator that a step of it runs; the step itself does not name it."""
     kinds = (CoroutineType, AsyncGeneratorType)
     return next((each for each in gc.get_referents(step) if isinstance(each, kinds)), None)
-
-
-def _is_iterator_of_future(awaited: Any) -> bool:
-    return type(awaited).__name__ in ("FutureIter", "NoneType")
 
 
 _MOST_LOOKED_THROUGH: Final = 20

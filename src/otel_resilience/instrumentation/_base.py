@@ -87,13 +87,8 @@ class Patches:
 class LibraryInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # has no types, as above
     """Base of the instrumentors."""
 
-    _supported: ClassVar[str] = ""
+    _supported: ClassVar[str]
     """The library and its supported versions, as a requirement."""
-
-    def __init_subclass__(cls, *, supported: str | None = None) -> None:
-        """``supported``: the library and its versions, as a requirement; where it is not given, as of the base."""
-        super().__init_subclass__()
-        cls._supported = supported or cls._supported
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """The library and its supported versions, as a requirement."""

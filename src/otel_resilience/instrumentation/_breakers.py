@@ -133,15 +133,11 @@ class Watch:
 
 
 class BreakerInstrumentor(LibraryInstrumentor):
-    """Base of the instrumentors of circuit breakers: ``watch`` holds those that are in use."""
+    """Base of the instrumentors of circuit breakers."""
 
     _watch: ClassVar[Watch]
+    """The breakers that are in use."""
     _patches: ClassVar[Patches]
-
-    def __init_subclass__(cls, *, watch: Watch | None = None, supported: str | None = None) -> None:
-        super().__init_subclass__(supported=supported)
-        if watch is not None:
-            cls._watch, cls._patches = watch, Patches()
 
     def _enable(self, settings: Settings) -> None:
         self._watch.begin(settings, self._replace(self._patches))

@@ -41,14 +41,10 @@ _entered: ContextVar[tuple[object, ObservedCall] | None] = ContextVar("otel_resi
 
 
 class RetryingInstrumentor(LibraryInstrumentor):
-    """Base of the instrumentors of those who retry by tenacity: reports the calls of those who use ``library``."""
+    """Base of the instrumentors of those who retry by tenacity."""
 
     _library: ClassVar[str]
-
-    def __init_subclass__(cls, *, library: str | None = None, supported: str | None = None) -> None:
-        super().__init_subclass__(supported=supported)
-        if library is not None:
-            cls._library = library
+    """Whose users' calls are reported."""
 
     def _enable(self, settings: Settings) -> None:
         import tenacity

@@ -27,7 +27,7 @@ from otel_resilience.telemetry import never_raise
 __all__ = ["BackoffInstrumentor"]
 
 
-class BackoffInstrumentor(LibraryInstrumentor, supported="backoff >= 2.0, < 3"):
+class BackoffInstrumentor(LibraryInstrumentor):
     """Reports what backoff retries, in code that stays as it is: each call with its attempts, waits and errors.
 
     Functions and methods, ``def`` and ``async def``, with ``on_exception`` and ``on_predicate``. Functions that were
@@ -38,6 +38,8 @@ class BackoffInstrumentor(LibraryInstrumentor, supported="backoff >= 2.0, < 3"):
         >>> BackoffInstrumentor().instrument()
         >>> BackoffInstrumentor().uninstrument()
     """
+
+    _supported = "backoff >= 2.0, < 3"
 
     def _enable(self, settings: Settings) -> None:
         from backoff import _async, _sync  # the only place of what its decorators make

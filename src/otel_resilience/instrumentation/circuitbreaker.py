@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 from otel_resilience import telemetry
 from otel_resilience._internal.operations import is_coroutine_function
@@ -20,15 +20,10 @@ from otel_resilience.telemetry import never_raise
 
 __all__ = ["CircuitbreakerInstrumentor"]
 
-_STATES: Final = {
-    "closed": BreakerState.CLOSED,
-    "open": BreakerState.OPEN,
-    "half_open": BreakerState.HALF_OPEN,
-}
-_watch = Watch(lambda breaker: _STATES[breaker.state], "circuitbreaker")
+_circuits = Watch(lambda breaker: BreakerState(breaker.state), "circuitbreaker")
 
 
-class CircuitbreakerInstrumentor(BreakerInstrumentor, watch=_watch, supported="circuitbreaker >= 2.0, < 3"):
+class CircuitbreakerInstrumentor(BreakerInstrumentor):
     """Reports the circuits of circuitbreaker and the calls that they let pass or reject, in code that stays as it is.
 
     The dependency is the ``name`` of the breaker: by default the qualified name of the function that it decorates;
@@ -41,11 +36,15 @@ class CircuitbreakerInstrumentor(BreakerInstrumentor, watch=_watch, supported="c
         >>> CircuitbreakerInstrumentor().uninstrument()
     """
 
+    _supported = "circuitbreaker >= 2.0, < 3"
+    _watch = _circuits
+    _patches = Patches()
+
     def _replace(self, patches: Patches) -> type:
         import circuitbreaker
 
         breaker: type = circuitbreaker.CircuitBreaker
-        patches.replace(breaker, __init__=_watch.adding, __enter__=_enter, __exit__=_exit, opened=_opened)
+        patches.replace(breaker, __init__=_circuits.adding, __enter__=_enter, __exit__=_exit, opened=_opened)
         return breaker
 
 
@@ -92,8 +91,8 @@ def _opened(wrapped: property) -> property:
 
 @never_raise
 def _entered(breaker: Any, frame: FrameType) -> None:
-    watched = _watch.add(breaker)
-    if watched is None or _watch.settings is None:
+    watched = _circuits.add(breaker)
+    if watched is None or _circuits.settings is None:
         return
     probe = watched.state is BreakerState.HALF_OPEN
     watched.moved(TransitionReason.OPEN_TIME_ENDED if probe else TransitionReason.MANUAL)
@@ -102,7 +101,7 @@ def _entered(breaker: Any, frame: FrameType) -> None:
     place = place_of(frame, function)
     if place.generator or (is_coroutine_function(function) and frame.f_code.co_name == "call"):
         return
-    call = _Call(watched.plan, _watch.settings.classify, function, None if inside else place.operation)
+    call = _Call(watched.plan, _circuits.settings.classify, function, None if inside else place.operation)
     call.breaker, call.frame, call.around = breaker, id(frame), _current.get()
     _current.set(call)
     call.begin_attempt()
@@ -110,7 +109,7 @@ def _entered(breaker: Any, frame: FrameType) -> None:
 
 @never_raise
 def _left(breaker: Any, frame: FrameType, error: BaseException | None) -> None:
-    watched, call = _watch.add(breaker), _current.get()
+    watched, call = _circuits.add(breaker), _current.get()
     if watched is not None:
         watched.moved(_reason(watched.last, watched.state), error=error, failures=breaker.failure_count,
                       open_for=breaker.open_remaining)  # fmt: skip
@@ -126,16 +125,16 @@ def _left(breaker: Any, frame: FrameType, error: BaseException | None) -> None:
 @never_raise
 def _asked(breaker: Any, frame: FrameType) -> None:
     """The circuit is open; a decorated function that asks will not be called."""
-    watched = _watch.add(breaker)
+    watched = _circuits.add(breaker)
     decorated = package_of(frame) == "circuitbreaker" and "function" in frame.f_code.co_freevars
-    if watched is None or _watch.settings is None or not decorated:
+    if watched is None or _circuits.settings is None or not decorated:
         return
     from circuitbreaker import CircuitBreakerError
 
     telemetry.rejected(watched.dependency, enforced=True)
     function = frame.f_locals["function"]
     if not place_of(frame).generator:
-        call = _Call(watched.plan, _watch.settings.classify, function)
+        call = _Call(watched.plan, _circuits.settings.classify, function)
         outcome = "fallback" if breaker.fallback_function else "rejected"
         call.rejected(CIRCUIT_OPEN, CircuitBreakerError(breaker), outcome=outcome)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from functools import partial
 from types import GeneratorType
-from typing import Any, Final
+from typing import Any
 
 from otel_resilience import telemetry
 from otel_resilience._internal.operations import is_coroutine_function
@@ -28,15 +28,15 @@ from otel_resilience.telemetry import never_raise
 
 __all__ = ["PybreakerInstrumentor"]
 
-_STATES: Final = {
-    "closed": BreakerState.CLOSED,
-    "open": BreakerState.OPEN,
-    "half-open": BreakerState.HALF_OPEN,
-}
-_watch = Watch(lambda breaker: _STATES[breaker._state.name], "pybreaker")  # noqa: SLF001  # `state` may ask Redis
+
+def _shown(state: Any) -> BreakerState:
+    return BreakerState(state.name.replace("-", "_"))
 
 
-class PybreakerInstrumentor(BreakerInstrumentor, watch=_watch, supported="pybreaker >= 1.0, < 2"):
+_circuits = Watch(lambda breaker: _shown(breaker._state), "pybreaker")  # noqa: SLF001  # `state` may ask Redis
+
+
+class PybreakerInstrumentor(BreakerInstrumentor):
     """Reports pybreaker's circuits and the calls that they let pass or reject, in code that stays as it is.
 
     The dependency is the ``name`` of the breaker, ``pybreaker`` where it has none. The state is the one that this
@@ -49,11 +49,15 @@ class PybreakerInstrumentor(BreakerInstrumentor, watch=_watch, supported="pybrea
         >>> PybreakerInstrumentor().uninstrument()
     """
 
+    _supported = "pybreaker >= 1.0, < 2"
+    _watch = _circuits
+    _patches = Patches()
+
     def _replace(self, patches: Patches) -> type:
         import pybreaker
 
         breaker: type = pybreaker.CircuitBreaker
-        patches.replace(breaker, __init__=_watch.adding, _create_new_state=_create_new_state, call=_call)
+        patches.replace(breaker, __init__=_circuits.adding, _create_new_state=_create_new_state, call=_call)
         patches.replace(pybreaker.CircuitBreakerState, call=_attempt)
         return breaker
 
@@ -142,15 +146,15 @@ def _step(observed: _Call, step: Callable[[], object]) -> None:
 
 @never_raise
 def _open(breaker: Any, func: Any) -> _Call | None:
-    watched = _watch.add(breaker)
-    if watched is None or _watch.settings is None:
+    watched = _circuits.add(breaker)
+    if watched is None or _circuits.settings is None:
         return None
     block = getattr(func, "__module__", "") == "pybreaker" and getattr(func, "__name__", "") == "_wrapper"
     place = place_of(next(callers(sys._getframe(), ("pybreaker", "contextlib")))) if block else None  # noqa: SLF001
     unseen = not block and (is_coroutine_function(func) or inspect.isgeneratorfunction(func))
     call = _Call(
         watched.plan,
-        _watch.settings.classify,
+        _circuits.settings.classify,
         func,
         place.operation if place else None,
         current=not (place and place.generator),
@@ -179,11 +183,11 @@ def _failed(call: _Call | None, error: BaseException) -> None:
 @never_raise
 def _changing(breaker: Any, source: Any, target: Any) -> None:
     """The breaker is about to enter the state ``target``, under its own lock."""
-    watched = _watch.add(breaker)
+    watched = _circuits.add(breaker)
     if watched is not None:
         watched.moved(
             _reason(breaker, source, target),
-            target=_STATES[target.name],
+            target=_shown(target),
             error=sys.exception(),
             failures=breaker.fail_max,
             open_for=breaker.reset_timeout,

@@ -7,7 +7,7 @@ from otel_resilience.instrumentation._retrying import RetryingInstrumentor
 __all__ = ["StaminaInstrumentor"]
 
 
-class StaminaInstrumentor(RetryingInstrumentor, library="stamina", supported="stamina >= 23.2, < 27"):
+class StaminaInstrumentor(RetryingInstrumentor):
     """Reports what stamina retries, in code that stays as it is: each call with its attempts, waits and errors.
 
     Functions with ``@stamina.retry``, the callers, and blocks with ``stamina.retry_context``. Stamina's own hooks stay
@@ -19,3 +19,6 @@ class StaminaInstrumentor(RetryingInstrumentor, library="stamina", supported="st
         >>> StaminaInstrumentor().instrument()
         >>> StaminaInstrumentor().uninstrument()
     """
+
+    _library = "stamina"
+    _supported = "stamina >= 23.2, < 27"

@@ -7,7 +7,7 @@ from otel_resilience.instrumentation._retrying import RetryingInstrumentor
 __all__ = ["TenacityInstrumentor"]
 
 
-class TenacityInstrumentor(RetryingInstrumentor, library="tenacity", supported="tenacity >= 8.3, != 8.4.0, < 10"):
+class TenacityInstrumentor(RetryingInstrumentor):
     """Reports what tenacity retries, in code that stays as it is: each call with its attempts, waits and errors.
 
     Functions with ``@retry``, methods, ``retry_with``, ``Retrying()(function)``, and blocks (``for attempt in
@@ -19,3 +19,6 @@ class TenacityInstrumentor(RetryingInstrumentor, library="tenacity", supported="
         >>> TenacityInstrumentor().instrument()
         >>> TenacityInstrumentor().uninstrument()
     """
+
+    _library = "tenacity"
+    _supported = "tenacity >= 8.3, != 8.4.0, < 10"

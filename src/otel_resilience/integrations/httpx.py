@@ -33,7 +33,7 @@ from otel_resilience.integrations._http import (
     time_left,
     timed_by_client,
 )
-from otel_resilience.limits.attempt_timeout import TimeLimit, TimeLimitError
+from otel_resilience.limits.attempt_timeout import TimeLimit, TimeLimitError, running_task
 from otel_resilience.policy.policy import Policy
 
 if TYPE_CHECKING:
@@ -386,7 +386,7 @@ def _cut(attempt_timeout: float | None, too_late: TimeLimitError) -> AbstractCon
     call = enclosing.get()
     if attempt_timeout is None or call is None:
         return contextlib.nullcontext()
-    return TimeLimit(attempt_timeout, call, too_late)
+    return TimeLimit(attempt_timeout, call, too_late, running_task())
 
 
 def _keep(request: Any, response: Any, body: Body) -> bytes:

@@ -44,6 +44,14 @@ TimeLimitError = Callable[[float, bool | None], Exception]
 """The error for an attempt that was cut after so many seconds, and what its request showed."""
 
 
+def running_task() -> asyncio.Task[Any]:
+    """The task that a time limit can cut. Raises ``RuntimeError`` where there is none."""
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("a time limit can cut only what runs in a task of asyncio")
+    return task
+
+
 class CutAttempt(Enclosing):
     """One attempt that may be cut. Once it is, no call that runs inside it begins another attempt."""
 
@@ -145,35 +153,30 @@ class SharedTimer:
 
 
 class TimeLimit(CutAttempt):
-    """Cuts the block of the current task after ``limit`` seconds; a context manager, entered once."""
+    """Cuts the block of the current ``task`` after ``limit`` seconds; a context manager, entered once."""
 
     def __init__(
         self,
         limit: float,
         call: Enclosing,
         error_of: TimeLimitError,
-        loop: asyncio.AbstractEventLoop | None = None,
+        task: asyncio.Task[Any],
         timer: SharedTimer | None = None,
     ) -> None:
-        """``loop``: the running one, where that is known already; to find it out takes a system call. ``timer``: of
-        that loop, for limits of this length."""
+        """``timer``: of the task's loop, for limits of this length."""
         self.outer = self._call = call
         self.attempts = call.attempts
         self.seconds = limit
         self.given_up = False
         self._error_of = error_of
-        self._loop = loop
+        self._task = task
         self._shared = timer if start_timer is _call_later else None
         self._timer: Timer | None = None
         self._seen: bool | None = None
 
     def __enter__(self) -> CutAttempt:
-        loop = self._loop or asyncio.get_running_loop()
-        task = asyncio.current_task(loop)
-        if task is None:
-            raise RuntimeError("a time limit can cut only what runs in a task of asyncio")
-        self._task = task
-        self._cancelling = task.cancelling()
+        loop = self._task.get_loop()
+        self._cancelling = self._task.cancelling()
         self._token = enclosing.set(self)
         if self._shared is not None:
             self._shared.start(loop, self)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -11,10 +10,9 @@ from typing import Final, NoReturn
 
 from otel_resilience import telemetry
 from otel_resilience._internal import validation as check
-from otel_resilience._internal.nesting import remaining
 from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.errors import ConcurrencyLimitError
-from otel_resilience.limits.config import ConcurrencyLimit
+from otel_resilience.limits.config import ConcurrencyLimit, longest_wait
 from otel_resilience.limits.semaphore import FairSemaphore
 
 CONCURRENCY: Final = "concurrency"
@@ -133,8 +131,7 @@ class ConcurrencyLimiter(ProcessBound):
             telemetry.limit_exceeded(self.dependency, CONCURRENCY, enforced=False)
 
     def _patience(self, within: float | None) -> float:
-        limits = (self.config.max_wait, remaining() if within is None else within)
-        seconds = min((limit for limit in limits if limit is not None), default=math.inf)
+        seconds = longest_wait(self.config.max_wait, within)
         if seconds <= 0:
             self._reject()
         return seconds

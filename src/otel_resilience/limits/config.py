@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from otel_resilience._internal import validation as check
+from otel_resilience._internal.nesting import remaining
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,3 +73,9 @@ def _check_common(config: RateLimit | ConcurrencyLimit) -> None:
     if config.max_wait is not None:
         check.seconds("max_wait", config.max_wait, zero=True)
     check.instance("shadow", config.shadow, bool)
+
+
+def longest_wait(max_wait: float | None, within: float | None) -> float:
+    """Seconds: the shorter of both; ``within`` is by default what the deadlines round this code leave."""
+    limits = (max_wait, remaining() if within is None else within)
+    return min((limit for limit in limits if limit is not None), default=math.inf)

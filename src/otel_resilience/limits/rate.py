@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,10 +13,9 @@ from otel_resilience import telemetry
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.forks import renew_after_fork
 from otel_resilience._internal.in_use import InUse
-from otel_resilience._internal.nesting import remaining
 from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.errors import RateLimitedError
-from otel_resilience.limits.config import RateLimit
+from otel_resilience.limits.config import RateLimit, longest_wait
 from otel_resilience.limits.semaphore import FairSemaphore
 from otel_resilience.limits.sliding_log import SlidingLog
 
@@ -137,7 +135,7 @@ class RateLimiter(ProcessBound):
         if self.take(check.count("cost", cost)):
             return
         started = self._clock()
-        until = self._latest(started, within)
+        until = started + longest_wait(self.config.max_wait, within)
         if _running_loop() is not None:
             self._wait_for_permits(cost, started, until, sleep or self.sleep)
             return
@@ -160,7 +158,7 @@ class RateLimiter(ProcessBound):
         if self.take(check.count("cost", cost)):
             return
         started = self._clock()
-        until = self._latest(started, within)
+        until = started + longest_wait(self.config.max_wait, within)
         with self._queue(cost, started, until):
             if not await self._turn.wait_async(until - started):
                 raise self._rejection(cost)
@@ -192,10 +190,6 @@ class RateLimiter(ProcessBound):
 
     async def _take_async(self, now: float, cost: int) -> float:
         return self._take(now, cost)
-
-    def _latest(self, now: float, within: float | None) -> float:
-        limits = (self.config.max_wait, remaining() if within is None else within)
-        return now + min((limit for limit in limits if limit is not None), default=math.inf)
 
     @contextlib.contextmanager
     def _queue(self, cost: int, now: float, until: float) -> Iterator[None]:

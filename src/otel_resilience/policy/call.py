@@ -28,7 +28,6 @@ from otel_resilience.errors import (
     DeadlineExceededError,
     ErrorContext,
     FailedResultError,
-    LimitError,
     ResilienceError,
     attach_context,
     attached_context,
@@ -123,11 +122,20 @@ class Call(CallTelemetry):
 
     def note_on_wire(self) -> None:
         """The permits of the attempt count from now, for the server counts from when it gets the request."""
-        rate = self.policy.rate_limiter
-        if rate is not None and self.paid_for == self.attempts:
-            now = self.policy.clock()
-            rate.used(self.options.permits, age=now - self.paid_at)
-            self.paid_at = now
+        if self.paid_for == self.attempts:
+            self.paid_at = self.use_permits(self.paid_at)
+
+    def use_permits(self, paid_at: float) -> float:
+        """Permits that were taken ``paid_at`` count from now, which is returned."""
+        now = self.policy.clock()
+        if self.policy.rate_limiter is not None:
+            self.policy.rate_limiter.used(self.options.permits, age=now - paid_at)
+        return now
+
+    def give_permits_back(self, paid_at: float) -> None:
+        """Permits that were taken ``paid_at`` served no attempt."""
+        if self.policy.rate_limiter is not None:
+            self.policy.rate_limiter.give_back(self.options.permits, age=self.policy.clock() - paid_at)
 
     def time_left(self) -> float:
         """Seconds until the nearest deadline, infinity where there is none. Raises :class:`DeadlineExceededError`."""
@@ -196,11 +204,7 @@ class Call(CallTelemetry):
         try:
             return breaker.admit()
         except CircuitOpenError as rejection:
-            self.refused(rejection)
-            if self.error is None:
-                raise
-            self._suppress("breaker_open")
-            raise rejection from self.error
+            self.refuse(rejection, "breaker_open")
 
     def check_circuit(self) -> None:
         """Raises :class:`CircuitOpenError` while the circuit is open."""
@@ -217,20 +221,20 @@ class Call(CallTelemetry):
             outer = outer.outer
         return False
 
-    def refuse(self, rejection: LimitError) -> NoReturn:
-        """A limit lets no attempt begin: raises ``rejection``."""
-        self.refused(rejection)
-        if self.error is None:
-            raise rejection
-        self._suppress("rate_limited")
-        raise rejection from self.error
+    def refuse(self, rejection: ResilienceError, suppressed: str = "") -> NoReturn:
+        """The attempt does not begin: its cost is refunded, and ``rejection``, which says what was done before, raised.
 
-    def refused(self, rejection: ResilienceError) -> None:
-        """The attempt was not started: its cost is refunded, and the rejection says what was done before."""
+        ``suppressed``: why a retry is not made, for telemetry.
+        """
         self._refund()
         self.rejected = True
         if self.attempts:
             rejection.attempts = self.attempts
+        if self.error is None:
+            raise rejection
+        if suppressed:
+            self._suppress(suppressed)
+        raise rejection from self.error
 
     def succeeded(self) -> None:
         """The attempt, and with it the call, succeeded."""
@@ -298,7 +302,9 @@ class Call(CallTelemetry):
         verdict = self.verdict = policy.classify(error)
         unsent = verdict.unsent
         if self.cuts and (unsent or self.attempts < policy.max_attempts):
-            self._inspect_running_tasks()
+            repeatable = left_running(self)
+            if repeatable is not None:
+                Enclosing.note_sent(self, unsafe=not repeatable)
         heard = self.heard
         if heard:
             if self.failures is not None or self.below:
@@ -384,6 +390,12 @@ class Call(CallTelemetry):
                 rate.give_back(self.options.permits)
             return "budget"
         return ""
+
+    def refund_hedge(self) -> None:
+        """A hedge was cancelled before its first step: it costs nothing after all."""
+        budget = self.policy.budget
+        if budget is not None:
+            budget.refund(budget.config.transient_cost)
 
     def lost(self, error: BaseException | None) -> None:
         """The held attempt does not decide the call: it failed with ``error``, or was cancelled."""
@@ -494,9 +506,9 @@ class Call(CallTelemetry):
         slots, self.slots = self.slots, None
         if slots is not None:
             slots.release()
-        if self.paid_for > self.attempts and self.policy.rate_limiter is not None:
+        if self.paid_for > self.attempts:
             self.paid_for = 0
-            self.policy.rate_limiter.give_back(self.options.permits, age=self.policy.clock() - self.paid_at)
+            self.give_permits_back(self.paid_at)
 
     def _inspect_enclosed_calls(self, error: BaseException) -> None:
         """Which enclosed calls this failure comes from."""
@@ -505,11 +517,6 @@ class Call(CallTelemetry):
             raised = {id(each) for each in chain(error)}
             self.below = tuple(each for each in self.failures if id(each.error) in raised)
             self.failures = None
-
-    def _inspect_running_tasks(self) -> None:
-        repeatable = left_running(self)
-        if repeatable is not None:
-            Enclosing.note_sent(self, unsafe=not repeatable)
 
     def _next_delay(self, error: BaseException, verdict: Classification, heard: bool) -> float:  # internal
         policy = self.policy

@@ -77,21 +77,17 @@ _NOT_NEGATIVE: Final = _number(0)
 _SHARE: Final = _number(0, exclusive=True, maximum=1)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Part:
-    """A parameter of :class:`~otel_resilience.Policy` that is an object made of several variables."""
+PARTS: Final[dict[str, type[Any]]] = {
+    "retry": RetryConfig,
+    "breaker": CircuitBreakerConfig,
+    "budget": RetryBudgetConfig,
+    "max_concurrency": ConcurrencyLimit,
+    "rate_limit": RateLimit,
+}
+"""Parameters of :class:`~otel_resilience.Policy` that are objects made of several variables."""
+_RETRY, _BREAKER, _BUDGET, _CONCURRENCY, _RATE = PARTS
 
-    parameter: str
-    kind: type[Any]
-
-
-_RETRY: Final = _Part("retry", RetryConfig)
-_BREAKER: Final = _Part("breaker", CircuitBreakerConfig)
-_BUDGET: Final = _Part("budget", RetryBudgetConfig)
-_CONCURRENCY: Final = _Part("max_concurrency", ConcurrencyLimit)
-_RATE: Final = _Part("rate_limit", RateLimit)
-
-VARIABLES: Final[dict[str, tuple[_Part | None, str, Reader]]] = {
+VARIABLES: Final[dict[str, tuple[str | None, str, Reader]]] = {
     "MAX_ATTEMPTS": (_RETRY, "max_attempts", _whole),
     "BASE_DELAY_S": (_RETRY, "base_delay", _NOT_NEGATIVE),
     "MAX_DELAY_S": (_RETRY, "max_delay", _NOT_NEGATIVE),
@@ -159,8 +155,8 @@ class _Variables:
         self._dependency = dependency
         self._prefix = f"{PREFIX}{name}_"
         self._problems: list[str] = []
-        self._values: dict[_Part | None, dict[str, Any]] = {}
-        self.texts: dict[_Part | None, list[str]] = {}
+        self._values: dict[str | None, dict[str, Any]] = {}
+        self.texts: dict[str | None, list[str]] = {}
         """The variables as they stand in the environment, by the part that they belong to."""
         for variable in sorted(environ):
             text = environ[variable].strip()
@@ -193,24 +189,24 @@ class _Variables:
         arguments = self._values.pop(None, {})
         for part, values in self._values.items():
             if part is not None and len(values) == len(self.texts[part]):
-                arguments[part.parameter] = self._made(part, values, defaults.get(part.parameter))
+                arguments[part] = self._made(part, values, defaults.get(part))
         return arguments
 
-    def _made(self, part: _Part, values: dict[str, Any], default: Any) -> Any:
+    def _made(self, part: str, values: dict[str, Any], default: Any) -> Any:
         try:
             if isinstance(default, int | None):
-                return part.kind(
+                return PARTS[part](
                     **({} if default is None or isinstance(default, bool) else {"limit": default}) | values
                 )
-            if type(default) is part.kind:
+            if type(default) is PARTS[part]:
                 return dataclasses.replace(default, **values)
-            problem = f"{part.parameter} is given as a {type(default).__name__}, which variables cannot change"
+            problem = f"{part} is given as a {type(default).__name__}, which variables cannot change"
         except (TypeError, ValueError) as error:
             problem = str(error)
         self.add_problem(problem, part)
         return None
 
-    def add_problem(self, problem: str, *parts: _Part | None) -> None:
+    def add_problem(self, problem: str, *parts: str | None) -> None:
         """Adds what the variables of these parts cause together."""
         texts = ", ".join(text for part in parts for text in self.texts[part])
         self._problems.append(f"{texts}: {problem}")

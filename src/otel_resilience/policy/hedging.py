@@ -14,14 +14,35 @@ from otel_resilience.errors import CircuitOpenError
 from otel_resilience.limits.attempt_timeout import CutAttempt
 from otel_resilience.policy.call import Call
 from otel_resilience.policy.latencies import HedgeDelay
-from otel_resilience.policy.waits import check_can_cut
+from otel_resilience.policy.waits import task_to_cut
+
+
+class _Attempt(CutAttempt):
+    """One of two attempts at once, as the code in it sees it."""
+
+    def __init__(self, call: Call, paid_at: float) -> None:
+        super().__init__(call, call.seconds)
+        self._hedged = call
+        self.paid_at = paid_at
+        """When it got its permits of the rate limit."""
+        self.begun = False
+        """Its task has run. One that is cancelled before its first step never does."""
+
+    def note_on_wire(self) -> None:
+        """As :meth:`Call.note_on_wire`, of the permits of this one."""
+        if not self.given_up:
+            self.paid_at = self._hedged.use_permits(self.paid_at)
+
+    async def run(self, operation: Callable[[], Awaitable[Any]]) -> Any:
+        self.begun = True
+        return await operation()
 
 
 class _Runner(NamedTuple):
-    """One of two attempts at once."""
+    """One of two attempts at once, as the call sees it."""
 
     task: asyncio.Task[Any]
-    attempt: CutAttempt
+    attempt: _Attempt
     held: tuple[Any, ...]
     """What the call holds for it: permit, begin, number, span."""
 
@@ -32,7 +53,7 @@ async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay:
     Only where the call is declared idempotent, once per call, and where the budget pays for it and the circuit lets it
     pass. A failure of one leaves the decision to the other.
     """
-    check_can_cut(call)
+    task_to_cut(call)
     if call.idempotent is not True:
         call.policy.warn_once(
             "hedge_after",
@@ -40,7 +61,7 @@ async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay:
             "with Policy(idempotent=True) or execute(..., idempotent=True) where it is",
         )
         return await operation()
-    runners: list[_Runner] = [_start(operation, call, contextvars.copy_context())]
+    runners: list[_Runner] = [_start(operation, call, contextvars.copy_context(), call.paid_at)]
     wait = delay.seconds()
     try:
         if wait is not None and not call.hedged:
@@ -55,14 +76,12 @@ async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay:
     return result
 
 
-def _start(operation: Callable[[], Awaitable[Any]], call: Call, context: contextvars.Context) -> _Runner:
-    attempt = CutAttempt(call, call.seconds)
+def _start(
+    operation: Callable[[], Awaitable[Any]], call: Call, context: contextvars.Context, paid_at: float
+) -> _Runner:
+    attempt = _Attempt(call, paid_at)
     context.run(enclosing.set, attempt)
-
-    async def run() -> Any:
-        return await operation()
-
-    return _Runner(asyncio.create_task(run(), context=context), attempt, call.held)
+    return _Runner(asyncio.create_task(attempt.run(operation), context=context), attempt, call.held)
 
 
 def _hedge(operation: Callable[[], Awaitable[Any]], call: Call) -> list[_Runner]:
@@ -76,7 +95,7 @@ def _hedge(operation: Callable[[], Awaitable[Any]], call: Call) -> list[_Runner]
         return []
     context = contextvars.copy_context()
     context.run(attach, shown)
-    second = _start(operation, call, context)
+    second = _start(operation, call, context, call.started_attempt)
     call.hold(first)
     return [second]
 
@@ -127,9 +146,13 @@ async def _stop(runners: list[_Runner], call: Call, *, wait: bool) -> None:
     nothing."""
     for runner in runners:
         _cancel(runner)
+        if not runner.attempt.begun:
+            call.give_permits_back(runner.attempt.paid_at)
     for hedge in runners[1:]:
         call.hold(hedge.held)
         call.lost(None)
+        if not hedge.attempt.begun:
+            call.refund_hedge()
         call.hold(runners[0].held)
     running = [runner.task for runner in runners if not runner.task.done()]
     if running and wait:

@@ -60,8 +60,8 @@ from otel_resilience.policy.parts import (
 from otel_resilience.policy.plan import NO_OPTIONS, CallOptions
 from otel_resilience.policy.waits import (
     can_wait_async,
-    check_can_cut,
     running_loop,
+    task_to_cut,
     wait_for_turn,
     wait_for_turn_async,
     warn_of_loop,
@@ -464,10 +464,7 @@ class Policy(ProcessBound):
         try:
             return threads.reserve(limit)
         except AttemptThreadsExhaustedError as refusal:
-            call.refused(refusal)
-            if call.error is None:
-                raise
-            raise refusal from call.error
+            call.refuse(refusal)
 
     def _later(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T]) -> Coroutine[Any, Any, T]:
         """Continues where the result is awaited. Where it never is, nothing stays taken or open."""
@@ -516,7 +513,7 @@ class Policy(ProcessBound):
 
                 operation = functools.partial(run_hedged, operation, call, self.hedge_delay)
         call.cuts = True
-        delay, loop = 0.0, None
+        delay, task = 0.0, None
         try:
             if begun is not None:
                 call.resume()
@@ -525,15 +522,15 @@ class Policy(ProcessBound):
                     if delay or self._waits_for_limits:
                         await wait_for_turn_async(delay, call)
                     limit = call.time_limit()
-                    loop = None if limit == math.inf else check_can_cut(call)
+                    task = None if limit == math.inf else task_to_cut(call)
                 call.begin_attempt()
                 awaitable, begun = begun, None
                 try:
-                    if loop is None:
+                    if task is None:
                         result = await (operation() if awaitable is None else awaitable)
                     else:
-                        timer = self._shared_timer(loop) if limit == self.attempt_timeout else None
-                        attempt = TimeLimit(limit, call, call.time_limit_error, loop, timer)  # looked for in frames
+                        timer = self._shared_timer(task.get_loop()) if limit == self.attempt_timeout else None
+                        attempt = TimeLimit(limit, call, call.time_limit_error, task, timer)  # looked for in frames
                         with attempt:
                             result = await (operation() if awaitable is None else awaitable)
                 except BaseException as error:

@@ -124,20 +124,15 @@ class PolicyRegistry(ProcessBound):
         try:
             policy = self._make(key)
             check.instance("what make returns", policy, Policy)
-        except BaseException:
-            self._end_making(key)
-            raise
-        with self._changed:
-            self._policies[key] = policy
-            while len(self._policies) > self.max_size:
-                gone.append(self._policies.popitem(last=False)[1])
-        self._end_making(key)
+            with self._lock:
+                self._policies[key] = policy
+                while len(self._policies) > self.max_size:
+                    gone.append(self._policies.popitem(last=False)[1])
+        finally:
+            with self._changed:
+                self._makers.pop(key, None)
+                self._changed.notify_all()
         return policy
-
-    def _end_making(self, key: str) -> None:
-        with self._changed:
-            self._makers.pop(key, None)
-            self._changed.notify_all()
 
 
 registries_in_use: Final[InUse[PolicyRegistry]] = InUse()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_resilience.errors import LimitError
+from otel_resilience.limits.attempt_timeout import running_task
 
 if TYPE_CHECKING:
     from otel_resilience.limits.concurrency import ConcurrencyLimiter
@@ -49,7 +50,7 @@ def wait_for_turn(delay: float, call: Call) -> None:
             call.paid_for = call.attempts + 1
             call.paid_at = call.policy.clock()
     except LimitError as rejection:
-        call.refuse(rejection)
+        call.refuse(rejection, "rate_limited")
 
 
 async def wait_for_turn_async(delay: float, call: Call) -> None:
@@ -70,7 +71,7 @@ async def wait_for_turn_async(delay: float, call: Call) -> None:
             call.paid_for = call.attempts + 1
             call.paid_at = call.policy.clock()
     except LimitError as rejection:
-        call.refuse(rejection)
+        call.refuse(rejection, "rate_limited")
 
 
 def _slot_within(call: Call, slots: ConcurrencyLimiter, *, in_loop: bool) -> float:
@@ -94,12 +95,13 @@ def can_wait_async(call: Call) -> bool:
     return False
 
 
-def check_can_cut(call: Call) -> asyncio.AbstractEventLoop:
-    """The loop that can cut an ``async def``. Raises ``RuntimeError`` where there is none."""
+def task_to_cut(call: Call) -> asyncio.Task[Any]:
+    """The running task, by which an ``async def`` can be cut. Raises ``RuntimeError`` where there is none."""
     loop = running_loop()
     if loop is None:
         raise RuntimeError(f"no running event loop of asyncio, which alone can cut {call.operation}")
-    return loop
+    task = asyncio.current_task(loop)
+    return running_task() if task is None else task
 
 
 def warn_of_loop(call: Call, what: str) -> None:

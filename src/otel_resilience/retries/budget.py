@@ -18,19 +18,19 @@ from types import NoneType
 from typing import Final
 
 from otel_resilience._internal import validation as check
-from otel_resilience._internal.forks import renew_lock_after_fork
+from otel_resilience._internal.forks import ProcessLock, renew_lock_after_fork
+from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.classification.model import ErrorClass
 from otel_resilience.retries.bucket import RetryBudgetConfig, TokenBucket
 
 _INFINITY: Final = math.inf
 _log = logging.getLogger("otel_resilience")
-_in_use: weakref.WeakValueDictionary[int, RetryBudget] = weakref.WeakValueDictionary()
-
-
-def budgets_in_use() -> list[RetryBudget]:
-    """Every retry budget of this process that is in use. Safe for threads."""
-    return [each for reference in _in_use.valuerefs() if (each := reference()) is not None]
+_making: Final = ProcessLock()
+_by_sizes: Final[weakref.WeakValueDictionary[tuple[Hashable, ...], RetryBudget]] = weakref.WeakValueDictionary()
+"""The buckets of :meth:`RetryBudget.for_dependency` that are in use, by dependency, clock and sizes."""
+_first: Final[weakref.WeakValueDictionary[tuple[Hashable, ...], RetryBudget]] = weakref.WeakValueDictionary()
+"""Of several for one dependency that differ in their sizes the one that was made first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class RetryBudget(ProcessBound):
         self.full = True
         """Whether nothing can be paid in; read without the lock, as a hint that saves work."""
         renew_lock_after_fork(self)
-        _in_use[id(self)] = self
+        budgets_in_use.add(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.dependency} {self.tokens:g} of {self.config.capacity:g} tokens>"
@@ -119,7 +119,22 @@ class RetryBudget(ProcessBound):
         """
         check.def_function("clock", clock)
         check.number("at_least", at_least, minimum=0)
-        budget = _by_name.get(dependency, config, clock)
+        check.instance("config", config, RetryBudgetConfig, NoneType)
+        sizes = config or RetryBudgetConfig()
+        name = check.label("dependency", dependency), _identity(clock)
+        with _making:
+            budget = first = _by_sizes.get((*name, sizes))
+            if budget is None:
+                budget = _by_sizes[(*name, sizes)] = RetryBudget(dependency, sizes, clock=clock)
+                first = _first.setdefault(name, budget)
+        if first is not None and first is not budget:
+            _log.warning(
+                "%r has two retry budgets, %r and %r, and may get the retries of both. Give all its policies the same"
+                " RetryBudgetConfig, or one RetryBudget",
+                dependency,
+                first.config,
+                sizes,
+            )
         budget.enlarge(at_least)
         return budget
 
@@ -149,13 +164,6 @@ class RetryBudget(ProcessBound):
                 return True
             self._denied += 1
         return False
-
-    def _count(self, *, granted: bool) -> None:
-        if granted:
-            self._granted += 1
-            self._starved = self.full = False
-        else:
-            self._denied += 1
 
     def give(self, tokens: float) -> None:
         """Pays in ``tokens``, at least 0, up to the capacity: a refund, or the credit of a first-try success."""
@@ -213,42 +221,6 @@ class RetryBudget(ProcessBound):
             )
 
 
-class _BucketsByName:
-    """The buckets of :meth:`RetryBudget.for_dependency`, as long as they are in use."""
-
-    def __init__(self) -> None:
-        self._buckets: weakref.WeakValueDictionary[tuple[Hashable, ...], RetryBudget] = weakref.WeakValueDictionary()
-        self._first: weakref.WeakValueDictionary[tuple[Hashable, ...], RetryBudget] = weakref.WeakValueDictionary()
-        """Of several that differ in their sizes the one that was made first."""
-        self._lock = threading.Lock()
-        renew_lock_after_fork(self)
-
-    def get(self, dependency: str, config: RetryBudgetConfig | None, clock: Callable[[], float]) -> RetryBudget:
-        check.instance("config", config, RetryBudgetConfig, NoneType)
-        sizes = config or RetryBudgetConfig()
-        name = check.label("dependency", dependency), _identity(clock)
-        with self._lock:
-            budget = self._buckets.get((*name, sizes))
-            if budget is not None:
-                return budget
-            budget = self._buckets[(*name, sizes)] = RetryBudget(dependency, sizes, clock=clock)
-            first = self._first.setdefault(name, budget)
-        if first is not budget:
-            _log.warning(
-                "%r has two retry budgets, %r and %r, and may get the retries of both. Give all its policies the same"
-                " RetryBudgetConfig, or one RetryBudget",
-                dependency,
-                first.config,
-                sizes,
-            )
-        return budget
-
-    def forget(self) -> None:
-        with self._lock:
-            self._buckets.clear()
-            self._first.clear()
-
-
 def _identity(clock: Callable[[], float]) -> Hashable:
     try:
         hash(clock)
@@ -257,7 +229,7 @@ def _identity(clock: Callable[[], float]) -> Hashable:
     return clock
 
 
-_by_name = _BucketsByName()
+budgets_in_use: Final[InUse[RetryBudget]] = InUse()
 
 
 def forget_budgets() -> None:
@@ -270,4 +242,6 @@ def forget_budgets() -> None:
         >>> RetryBudget.for_dependency("supplier") is budget
         False
     """
-    _by_name.forget()
+    with _making:
+        _by_sizes.clear()
+        _first.clear()

@@ -26,7 +26,7 @@ from otel_resilience.classification.classifier import Classifier
 from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass
 from otel_resilience.storage.links import Link
 from otel_resilience.storage.protocol import Action, BreakerStep, BreakerView, Claim, StorageError
-from otel_resilience.storage.sharing import Sharing
+from otel_resilience.storage.sharing import Sharing, ask, copy_behind
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 
@@ -202,13 +202,13 @@ class SharedCircuitBreaker(CircuitBreaker):
 
     def refresh(self, link: Link) -> None:
         """Looks at the shared state. Raises :class:`~otel_resilience.storage.StorageError`."""
-        self._adopt(link, link.run(lambda: self._send(link, Action.LOOK)))
+        self._adopt(link, link.run(lambda: self._send(link)))
 
     def flush(self) -> None:
         """Reports what has not been reported yet."""
         answer = self._request(Action.LOOK)
         if answer is not None:
-            self._copy_behind(answer[0])
+            copy_behind(answer[0], self._shared.links, self._send)
 
     def _must_check_storage(self) -> bool:
         """Whether the latest known call failed, as far as a reachable storage knows."""
@@ -249,39 +249,33 @@ class SharedCircuitBreaker(CircuitBreaker):
             self._request(Action.LOOK)
 
     def _request(
-        self, action: Action, *, links: tuple[Link, ...] | None = None, **details: Any
+        self, action: Action, *, links: tuple[Link, ...] = (), **details: Any
     ) -> tuple[Link, BreakerView] | None:
         """Makes a step at the first storage that answers in time. ``None``: this breaker uses local state."""
-        for link in self._shared.links if links is None else links:
-            seen: list[BreakerView] = []
 
-            def adopt(answer: _Answer, link: Link = link, seen: list[BreakerView] = seen) -> None:
-                if self._adopt(link, answer):
-                    seen.append(answer.view)
+        def late(link: Link, answer: _Answer) -> None:
+            if answer.view.granted:
+                self._return_lease(link, details["lease"])
 
-            def late(answer: _Answer, link: Link = link) -> None:
-                if answer.view.granted:
-                    self._return_lease(link, details["lease"])
-
-            for _ in range(2):  # once more where the storage has lost its state, and gets this breaker's
-                answered = link.call(lambda link=link: self._send(link, action, **details), adopt, late)  # type: ignore[misc]
-                if seen:
-                    return link, seen[0]
-                if not answered:
-                    break
+        # Once more where the storage has lost its state, and gets this breaker's.
+        answered = ask(
+            links or self._shared.links, lambda link: self._send(link, action, **details), self._adopt, late, tries=2
+        )
+        if answered is not None:
+            return answered[0], answered[1].view
         with self._lock:
             self._local_steps += 1
             self._answered_by = None
         return None
 
     def _return_lease(self, link: Link, lease: str) -> None:
-        """A probe was granted too late, the call used local state: its result counts, not that late step."""
+        """A probe was granted too late: the call used local state, whose result counts, or requests it again."""
         try:
             link.run(lambda: self._send(link, Action.RELEASE, newest=True, lease=lease))
         except StorageError as error:
             link.failed(error)
 
-    def _send(self, link: Link, action: Action, *, newest: bool = False, **details: Any) -> _Answer:
+    def _send(self, link: Link, action: Action = Action.LOOK, *, newest: bool = False, **details: Any) -> _Answer:
         with self._lock:
             machine = self._machine
             now = self.clock()
@@ -337,7 +331,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         if not silent:
             super()._report_changes(transition)
         if view.generation != before:
-            self._copy_behind(link)
+            copy_behind(link, self._shared.links, self._send)
             self._shared.changed(self, link)
         return True
 
@@ -368,12 +362,6 @@ class SharedCircuitBreaker(CircuitBreaker):
         if view.state is BreakerState.FORCED_OPEN:
             return self._shared.staleness
         return min(view.busy_for, self._shared.staleness)
-
-    def _copy_behind(self, link: Link) -> None:
-        """Keeps the storages behind ``link`` up to date: they are used once it is unreachable."""
-        links = self._shared.links
-        for other in links[links.index(link) + 1 :]:
-            other.submit(lambda other=other: self._send(other, Action.LOOK), lambda _: None)  # type: ignore[misc]
 
     def _report_changes(self, transition: Transition | None, stale: int = 0) -> None:
         if transition is not None:  # a local one: what is adopted is reported past this method

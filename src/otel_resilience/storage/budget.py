@@ -14,7 +14,7 @@ from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
 from otel_resilience.storage.links import Link
 from otel_resilience.storage.protocol import BudgetStep, BudgetView, Merge
-from otel_resilience.storage.sharing import Sharing
+from otel_resilience.storage.sharing import Sharing, ask, copy_behind
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,18 +67,15 @@ class SharedRetryBudget(RetryBudget):
     def take(self, cost: float) -> bool:
         """As of :class:`~otel_resilience.RetryBudget`."""
         check.number("cost", cost, minimum=0)
-        for link in self._shared.links:
-            seen: list[bool] = []
-
-            def adopt(answer: _Answer, link: Link = link, seen: list[bool] = seen) -> None:
-                if self._adopt(link, answer):
-                    seen.append(answer.view.granted)
-
-            if link.call(lambda link=link: self._send(link, cost), adopt) and seen:  # type: ignore[misc]
-                with self._lock:
-                    self._count(granted=seen[0])
-                return seen[0]
+        answered = ask(self._shared.links, lambda link: self._send(link, cost), self._adopt)
         with self._lock:
+            if answered is not None:
+                if answered[1].view.granted:
+                    self._granted += 1
+                    self._starved = self.full = False
+                    return True
+                self._denied += 1
+                return False
             self._local_steps += 1
             self._answered_by = None
         return super().take(cost)
@@ -96,18 +93,15 @@ class SharedRetryBudget(RetryBudget):
 
     def refresh(self, link: Link) -> None:
         """Looks at the shared bucket. Raises :class:`~otel_resilience.storage.StorageError`."""
-        self._adopt(link, link.run(lambda: self._send(link, 0.0)))
+        self._adopt(link, link.run(lambda: self._send(link)))
 
     def flush(self) -> None:
         """Reports what has not been reported yet."""
-        links = self._shared.links
-        for number, link in enumerate(links):
-            if link.call(lambda link=link: self._send(link, 0.0), lambda answer, link=link: self._adopt(link, answer)):  # type: ignore[misc]
-                for other in links[number + 1 :]:
-                    other.submit(lambda other=other: self._send(other, 0.0), lambda _: None)  # type: ignore[misc]
-                return
+        answered = ask(self._shared.links, self._send, self._adopt)
+        if answered is not None:
+            copy_behind(answered[0], self._shared.links, self._send)
 
-    def _send(self, link: Link, cost: float) -> _Answer:
+    def _send(self, link: Link, cost: float = 0.0) -> _Answer:
         with self._lock:
             now = self._clock()
             given, local_steps = self._given, self._local_steps

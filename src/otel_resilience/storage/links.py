@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import contextlib
 import contextvars
 import dataclasses
 import logging
@@ -17,6 +16,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 from otel_resilience import telemetry
@@ -38,7 +38,7 @@ RETRY_EVERY = 1.0
 
 
 class Member(Protocol):
-    """A breaker or a budget that shares its state."""
+    """A breaker, a budget or a rate limit that shares its state."""
 
     def refresh(self, link: Link) -> None:
         """Reports to the storage of ``link`` what it does not know yet, and adopts what other processes reported.
@@ -168,32 +168,13 @@ class DirectLink(Link):
         return not self.degraded
 
 
-class _Answered:
-    """As an event that one task waits for."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[None] = self._loop.create_future()
-
-    def set(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop was closed, so that nobody waits
-            self._loop.call_soon_threadsafe(self._set)
-
-    def _set(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
-
-
 @dataclasses.dataclass(slots=True, eq=False)
 class _Job:
     step: Step[Any]
     handler: Handler[Any]
-    late: Handler[Any] | None = None
-    answered: threading.Event | _Answered | None = None
-    """A caller waits for this."""
-    taken: bool = False
-    abandoned: bool = False
-    done: bool = False
+    late: Handler[Any] | None
+    handled: Future[bool] = dataclasses.field(default_factory=Future)
+    """Whether the handler got an answer. A caller that waits no longer cancels it."""
     context: contextvars.Context = dataclasses.field(default_factory=contextvars.copy_context)
     """Of the caller: a change of state that the answer brings belongs to that call's trace."""
 
@@ -239,49 +220,39 @@ class BackgroundLink(Link):
 
     def call(self, step: Step[T], handler: Handler[T], late: Handler[T] | None = None) -> bool:
         """Waits at most ``limit`` seconds; not at all while the storage is unreachable."""
-        if not self._usable():
+        job = self._put(step, handler, late)
+        if job is None:
             return False
-        answered = threading.Event()
-        job = _Job(step, handler, late, answered)
-        if not self._put(job):
-            return False
-        if not answered.wait(self._limit):
-            if self._abandon(job):
-                return False
-            answered.wait()  # the answer is being handled at this moment
-        return job.done
+        try:
+            return job.handled.result(self._limit)
+        except TimeoutError:
+            return not self._abandon(job) and job.handled.result()
 
     async def call_async(self, step: Step[T], handler: Handler[T]) -> bool:
         """As :meth:`call`."""
-        if not self._usable():
+        job = self._put(step, handler)
+        if job is None:
             return False
-        answered = _Answered()
-        job = _Job(step, handler, None, answered)
-        if not self._put(job):
-            return False
+        handled = asyncio.wrap_future(job.handled)
         try:
-            await asyncio.wait((answered.future,), timeout=self._limit)
+            await asyncio.wait((handled,), timeout=self._limit)
         except BaseException:
-            job.abandoned = True
+            handled.cancel()
             raise
-        if not answered.future.done():
-            if self._abandon(job):
-                return False
-            await answered.future
-        return job.done
+        if not handled.done() and self._abandon(job):
+            return False
+        return await handled
 
     def _abandon(self, job: _Job) -> bool:
-        """Waits no longer. ``False`` where the answer is there."""
-        with self._wake:
-            job.abandoned = not job.taken
-        if job.abandoned:
+        """Waits no longer. ``False`` where the answer is there, and is perhaps being handled at this moment."""
+        abandoned = job.handled.cancel()
+        if abandoned:
             self.failed(StorageError(f"no answer within {self._limit:g} s"))
-        return job.abandoned
+        return abandoned
 
     def submit(self, step: Step[T], handler: Handler[T]) -> None:
         """Leaves the step to the thread; dropped while the storage is unreachable."""
-        if self._usable():
-            self._put(_Job(step, handler))
+        self._put(step, handler)
 
     def join(self, member: Member) -> None:
         """From now on."""
@@ -334,13 +305,17 @@ class BackgroundLink(Link):
                 self._thread.start()
             self._wake.notify_all()
 
-    def _put(self, job: _Job) -> bool:
+    def _put(self, step: Step[T], handler: Handler[T], late: Handler[T] | None = None) -> _Job | None:
+        """The step as a job of the thread; ``None`` while the storage cannot be used."""
+        if not self._usable():
+            return None
+        job = _Job(step, handler, late)
         with self._wake:
             if self._closed:
-                return False
+                return None
             self._jobs.append(job)
             self._wake.notify_all()
-        return True
+        return job
 
     def _work(self) -> None:
         while True:
@@ -360,26 +335,17 @@ class BackgroundLink(Link):
                     self._due = self._clock() + (self._retry_every if self.degraded else self._every)
 
     def _execute(self, job: _Job) -> None:
-        if self.degraded:
-            self._finish(job)
-            return
-        try:
-            answer = self.run(job.step)
-        except StorageError as error:
-            self.failed(error)
-            self._finish(job)
-            return
-        with self._wake:
-            job.taken = not job.abandoned
-        if job.taken:
-            job.done = job.context.run(self._handle, job.handler, answer)
-        elif job.late is not None:
+        answer, answered = None, not self.degraded
+        if answered:
+            try:
+                answer = self.run(job.step)
+            except StorageError as error:
+                self.failed(error)
+                answered = False
+        if job.handled.set_running_or_notify_cancel():
+            job.handled.set_result(answered and job.context.run(self._handle, job.handler, answer))
+        elif answered and job.late is not None:
             self._handle(job.late, answer)
-        self._finish(job)
-
-    def _finish(self, job: _Job) -> None:
-        if job.answered is not None:
-            job.answered.set()
 
     def _handle(self, handler: Handler[T], answer: T) -> bool:
         try:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import Protocol
+import functools
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from otel_resilience._internal import validation as check
+from otel_resilience._internal.in_use import InUse
 from otel_resilience.storage.links import BackgroundLink, DirectLink, Link, Member
 from otel_resilience.storage.protocol import Storage
+
+T = TypeVar("T")
 
 WAIT = 0.05
 """Seconds that a call waits for a remote storage at most (row F45 of common fault matrices: never more than 50 ms)."""
@@ -42,7 +46,7 @@ class Sharing:
             for storage in storages
         )
         self._scope = scope
-        self._members: weakref.WeakSet[_Sharing] = weakref.WeakSet()
+        self._members: InUse[_Sharing] = InUse()
 
     @property
     def degraded(self) -> bool:
@@ -83,7 +87,7 @@ class Sharing:
         key = self.key(dependency)
         left = [0.0]
         for link in self.links:
-            link.call(lambda link=link: link.storage.pause(key, seconds), left.append)  # type: ignore[misc]
+            link.call(functools.partial(link.storage.pause, key, seconds), left.append)
         return max(left)
 
     def join(self, member: _Sharing) -> None:
@@ -94,13 +98,50 @@ class Sharing:
 
     def changed(self, source: _Sharing, link: Link) -> None:
         """Informs the other breakers of this process that ``source`` has a new state from ``link``."""
-        for member in list(self._members):
+        for member in self._members:
             if member is not source and isinstance(member, type(source)) and member.key == source.key:
                 link.refresh(member)
 
     def close(self) -> None:
         """Reports what was not reported yet, and closes connections. Members still in use fall back to local state."""
-        for member in list(self._members):
+        for member in self._members:
             member.flush()
         for link in self.links:
             link.close()
+
+
+def ask(
+    links: tuple[Link, ...],
+    send: Callable[[Link], T],
+    adopt: Callable[[Link, T], bool],
+    late: Callable[[Link, T], object] = lambda link, answer: None,
+    *,
+    tries: int = 1,
+) -> tuple[Link, T] | None:
+    """Makes a step at the first storage that answers in time with what is adopted.
+
+    ``late`` gets what is not: an answer that came too late, or that ``adopt`` refused; then it is sent again, as often
+    as ``tries`` says.
+    """
+    for link in links:
+        adopted: list[T] = []
+
+        def handle(answer: T, link: Link = link, adopted: list[T] = adopted) -> None:
+            if adopt(link, answer):
+                adopted.append(answer)
+            else:
+                late(link, answer)
+
+        for _ in range(tries):
+            answered = link.call(functools.partial(send, link), handle, functools.partial(late, link))
+            if adopted:
+                return link, adopted[0]
+            if not answered:
+                break
+    return None
+
+
+def copy_behind(link: Link, links: tuple[Link, ...], send: Callable[[Link], object]) -> None:
+    """Keeps the storages behind ``link`` up to date: they are used once it is unreachable."""
+    for other in links[links.index(link) + 1 :]:
+        other.submit(functools.partial(send, other), lambda _: None)

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
-
 from opentelemetry import trace as trace_api
 
 from otel_resilience.circuitbreaker.states import BreakerState, Transition
 from otel_resilience.telemetry import cardinality, contract, hooks
 from otel_resilience.telemetry.event_log import INFO, WARN, Value
-
-if TYPE_CHECKING:
-    pass
 from otel_resilience.telemetry.listener import Listener, active, emit, events_logger, never_raise
-
-P = ParamSpec("P")
-W = TypeVar("W")
 
 
 @never_raise
@@ -24,7 +16,7 @@ def state_changed(dependency: str, transition: Transition) -> None:
     hooks.notify_transition(dependency, transition)
     listener = active()
     if listener is not None:
-        listener.metrics.transition(dependency, transition)
+        _count_transition(listener, dependency, transition)
     opened = transition.target in (BreakerState.OPEN, BreakerState.FORCED_OPEN)
     level = WARN if opened else INFO
     if listener is None and not events_logger.isEnabledFor(level):
@@ -51,6 +43,18 @@ def state_changed(dependency: str, transition: Transition) -> None:
     )
 
 
+def _count_transition(listener: Listener, dependency: str, transition: Transition) -> None:
+    attributes = listener.metrics.of(dependency)
+    changed = {
+        contract.BREAKER_FROM: transition.source.value,
+        contract.BREAKER_TO: transition.target.value,
+        contract.BREAKER_REASON: transition.reason.value,
+    }
+    listener.metrics.transitions.add(1, {**attributes, **changed})
+    if transition.target is BreakerState.CLOSED and transition.open_duration is not None:
+        listener.metrics.recovery.record(transition.open_duration, attributes)
+
+
 def rejected(dependency: str, *, enforced: bool) -> None:
     """A breaker rejected a call, or in shadow mode would have."""
     listener = active()
@@ -60,7 +64,9 @@ def rejected(dependency: str, *, enforced: bool) -> None:
 
 @never_raise
 def _count_rejection(listener: Listener, dependency: str, enforced: bool) -> None:  # internal
-    listener.metrics.rejection(dependency, enforced=enforced)
+    metrics = listener.metrics
+    counter = metrics.rejections if enforced else metrics.shadow_rejections
+    counter.add(1, metrics.of(dependency))
 
 
 @never_raise
@@ -68,7 +74,8 @@ def limit_waited(dependency: str, limit: str, seconds: float) -> None:
     """A limit made a call wait, and then let it pass."""
     listener = active()
     if listener is not None:
-        listener.metrics.limit_wait(dependency, limit, seconds)
+        metrics = listener.metrics
+        metrics.limit_waits.record(seconds, {**metrics.of(dependency), contract.LIMIT: limit})
 
 
 @never_raise
@@ -76,7 +83,9 @@ def limit_exceeded(dependency: str, limit: str, *, enforced: bool) -> None:
     """A limit rejected a call, or in shadow mode would not have let it pass at once."""
     listener = active()
     if listener is not None:
-        listener.metrics.limit_exceeded(dependency, limit, enforced=enforced)
+        metrics = listener.metrics
+        counter = metrics.limit_rejections if enforced else metrics.limit_shadow_exceeded
+        counter.add(1, {**metrics.of(dependency), contract.LIMIT: limit})
 
 
 @never_raise
@@ -84,7 +93,7 @@ def stale_result(dependency: str, number: int) -> None:
     """Results of an earlier generation were dropped."""
     listener = active()
     if listener is not None:
-        listener.metrics.stale(dependency, number)
+        listener.metrics.stale_results.add(number, listener.metrics.of(dependency))
 
 
 @never_raise
@@ -114,7 +123,9 @@ def storage_step(storage: str, seconds: float, error_type: str) -> None:
     """A step of shared state was made; ``error_type`` is empty unless it failed."""
     listener = active()
     if listener is not None:
-        listener.metrics.step(cardinality.bounded_storage(storage), seconds, error_type)
+        failure = {contract.ERROR_TYPE: cardinality.bounded_error_type(error_type)} if error_type else {}
+        attributes = {contract.STORAGE: cardinality.bounded_storage(storage), **failure}
+        listener.metrics.storage_step.record(seconds, attributes)
 
 
 @never_raise

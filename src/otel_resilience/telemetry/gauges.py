@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import operator
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
+from otel_resilience._internal.in_use import InUse
 from otel_resilience.circuitbreaker.states import BreakerState
 from otel_resilience.retries.budget import budgets_in_use
 from otel_resilience.telemetry import cardinality, contract
 from otel_resilience.telemetry.listener import global_listener, never_raise, observe
 
 V = TypeVar("V")
-W = TypeVar("W")
 
 
 class _Protecting(Protocol):
@@ -65,22 +64,21 @@ _WORST_FIRST = (
     BreakerState.CLOSED,
 )
 """Which state a dependency shows that has several breakers."""
-_breakers: weakref.WeakValueDictionary[int, Breaker] = weakref.WeakValueDictionary()
-_concurrency: weakref.WeakValueDictionary[int, Concurrency] = weakref.WeakValueDictionary()
-_storages: weakref.WeakValueDictionary[int, Storage] = weakref.WeakValueDictionary()
-"""What the observable metrics show, by ``id``: once each, for as long as it is in use."""
+_breakers: InUse[Breaker] = InUse()
+_concurrency: InUse[Concurrency] = InUse()
+_storages: InUse[Storage] = InUse()
 
 
 @never_raise
 def watch_breaker(breaker: Breaker) -> None:
     """Shows the breaker's state as long as it is in use. Called where it is made."""
-    _breakers[id(breaker)] = breaker
+    _breakers.add(breaker)
     global_listener()
 
 
 def living_breakers() -> tuple[Breaker, ...]:
     """Every circuit breaker of this process that is in use."""
-    return tuple(_breakers.values())
+    return tuple(_breakers)
 
 
 @never_raise
@@ -92,20 +90,15 @@ def watch_budgets() -> None:
 @never_raise
 def watch_concurrency(limiter: Concurrency) -> None:
     """Shows the calls under way as long as ``limiter`` is in use. Called where it is made."""
-    _concurrency[id(limiter)] = limiter
+    _concurrency.add(limiter)
     global_listener()
 
 
 @never_raise
 def watch_storage(link: Storage) -> None:
     """Shows whether shared state can be reached as long as ``link`` is in use. Called where it is made."""
-    _storages[id(link)] = link
+    _storages.add(link)
     global_listener()
-
-
-def _in_use(watched: weakref.WeakValueDictionary[int, W]) -> Iterator[W]:
-    """What is still in use. A copy of the references is taken at once: other threads may add to them meanwhile."""
-    return (each for reference in watched.valuerefs() if (each := reference()) is not None)
 
 
 def by_dependency(shown: Iterable[tuple[str, V]], join: Callable[[V, V], V]) -> Iterator[tuple[dict[str, str], V]]:
@@ -118,27 +111,27 @@ def by_dependency(shown: Iterable[tuple[str, V]], join: Callable[[V, V], V]) -> 
 
 
 def _observe_breakers(_: CallbackOptions) -> Iterable[Observation]:
-    states = ((breaker.dependency, breaker.state) for breaker in _in_use(_breakers))
+    states = ((breaker.dependency, breaker.state) for breaker in _breakers)
     for attributes, shown in by_dependency(states, lambda *both: min(both, key=_WORST_FIRST.index)):
         for state in BreakerState:
             yield Observation(int(state is shown), {**attributes, contract.BREAKER_STATE: state.value})
 
 
 def _observe_budgets(_: CallbackOptions) -> Iterable[Observation]:
-    used = ((budget.dependency, budget.metrics().utilization) for budget in budgets_in_use())
+    used = ((budget.dependency, budget.metrics().utilization) for budget in budgets_in_use)
     for attributes, most in by_dependency(used, max):
         yield Observation(most, attributes)
 
 
 def _observe_concurrency(_: CallbackOptions) -> Iterable[Observation]:
-    calls = ((limiter.dependency, limiter.in_flight) for limiter in _in_use(_concurrency))
+    calls = ((limiter.dependency, limiter.in_flight) for limiter in _concurrency)
     for attributes, in_flight in by_dependency(calls, operator.add):
         yield Observation(in_flight, attributes)
 
 
 def _observe_storages(_: CallbackOptions) -> Iterable[Observation]:
     degraded: dict[str, bool] = {}
-    for link in _in_use(_storages):
+    for link in _storages:
         kind = cardinality.bounded_storage(link.name)
         degraded[kind] = degraded.get(kind, False) or link.degraded
     for kind, value in degraded.items():

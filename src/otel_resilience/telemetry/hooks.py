@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import weakref
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from otel_resilience._internal.foreign import repr_of
 from otel_resilience._internal.forks import ProcessLock
+from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.nesting import enclosing
 from otel_resilience._internal.once import Once
 from otel_resilience._internal.operations import discard, is_awaitable
@@ -115,7 +115,7 @@ class Observers(NamedTuple):
         return cls(*functions)
 
 
-class Observed(Protocol):
+class HasObservers(Protocol):
     """A policy with hooks of its own."""
 
     @property
@@ -133,8 +133,8 @@ NOBODY: Final = Observers()
 subscribed: tuple[Hooks | Observer, ...] = ()
 everywhere = NOBODY
 """The functions of :data:`subscribed`. Looked at on every failure, so it is a plain tuple, replaced as a whole."""
-_of_policies: weakref.WeakValueDictionary[int, Observed] = weakref.WeakValueDictionary()
-"""Policies with hooks, by ``id``."""
+_of_policies: InUse[HasObservers] = InUse()
+"""Policies with hooks."""
 
 awaited: frozenset[str] = frozenset()
 """Dependencies of which an observer wants to know the next success."""
@@ -205,9 +205,9 @@ def _replace(
     success_wanted = bool(awaited or everywhere.successes)
 
 
-def watch_policy(policy: Observed) -> None:
+def watch_policy(policy: HasObservers) -> None:
     """Notifies the hooks of a policy of transitions of its dependency, as long as the policy is in use."""
-    _of_policies[id(policy)] = policy
+    _of_policies.add(policy)
 
 
 def notify_error(
@@ -236,9 +236,8 @@ def notify_failure(own: Observers | None, dependency: str, operation: str, outco
 def notify_transition(dependency: str, transition: Transition) -> None:
     """A circuit breaker changed its state."""
     functions = list(everywhere.transitions)
-    for reference in _of_policies.valuerefs():
-        policy = reference()
-        if policy is not None and policy.observers is not None and policy.dependency == dependency:
+    for policy in _of_policies:
+        if policy.observers is not None and policy.dependency == dependency:
             functions.extend(policy.observers.transitions)
     _notify("transitions", tuple(functions), dependency, transition)
 

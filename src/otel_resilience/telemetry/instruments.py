@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 
-from otel_resilience.circuitbreaker.states import BreakerState, Transition
 from otel_resilience.classification.model import Classification
 from otel_resilience.telemetry import cardinality, contract
 
@@ -19,7 +18,7 @@ AttributeSet = dict[str, str | int | float | bool]
 
 
 class Instruments:
-    """Records what the primitives report."""
+    """The instruments, and the records of calls on them."""
 
     def __init__(self, meter: Meter, *, observed: Mapping[contract.Metric, Observe]) -> None:
         self.duration = _histogram(meter, contract.OPERATION_DURATION)
@@ -82,50 +81,11 @@ class Instruments:
 
     def retry(self, dependency: str, delay: float, source: str, context: Context) -> None:
         """A retry will follow after ``delay`` seconds."""
-        self.delay.record(delay, {**self._of(dependency), contract.RETRY_SOURCE: source}, context)
+        self.delay.record(delay, {**self.of(dependency), contract.RETRY_SOURCE: source}, context)
 
     def suppress(self, dependency: str, reason: str, context: Context) -> None:
         """A retry was not made although attempts remained."""
-        self.suppressed.add(1, {**self._of(dependency), contract.SUPPRESS_REASON: reason}, context)
-
-    def limit_wait(self, dependency: str, limit: str, seconds: float) -> None:
-        """A limit made a call wait, and then let it pass."""
-        self.limit_waits.record(seconds, {**self._of(dependency), contract.LIMIT: limit})
-
-    def limit_exceeded(self, dependency: str, limit: str, *, enforced: bool) -> None:
-        """A limit rejected a call, or in shadow mode would not have let it pass at once."""
-        counter = self.limit_rejections if enforced else self.limit_shadow_exceeded
-        counter.add(1, {**self._of(dependency), contract.LIMIT: limit})
-
-    def transition(self, dependency: str, transition: Transition) -> None:
-        """A breaker changed its state."""
-        attributes = self._of(dependency)
-        self.transitions.add(
-            1,
-            {
-                **attributes,
-                contract.BREAKER_FROM: transition.source.value,
-                contract.BREAKER_TO: transition.target.value,
-                contract.BREAKER_REASON: transition.reason.value,
-            },
-        )
-        if transition.target is BreakerState.CLOSED and transition.open_duration is not None:
-            self.recovery.record(transition.open_duration, attributes)
-
-    def rejection(self, dependency: str, *, enforced: bool) -> None:
-        """A breaker rejected a call, or in shadow mode would have."""
-        (self.rejections if enforced else self.shadow_rejections).add(1, self._of(dependency))
-
-    def stale(self, dependency: str, number: int) -> None:
-        """Results of an earlier generation were dropped."""
-        self.stale_results.add(number, self._of(dependency))
-
-    def step(self, storage: str, seconds: float, error_type: str) -> None:
-        """One step of shared state; ``error_type`` is empty where it was made."""
-        attributes: AttributeSet = {contract.STORAGE: storage}
-        if error_type:
-            attributes[contract.ERROR_TYPE] = cardinality.bounded_error_type(error_type)
-        self.storage_step.record(seconds, attributes)
+        self.suppressed.add(1, {**self.of(dependency), contract.SUPPRESS_REASON: reason}, context)
 
     def _make_sets(
         self, dependency: str, operation: str, outcome: str, error_type: str
@@ -136,14 +96,15 @@ class Instruments:
         return {**common, contract.ERROR_TYPE: cardinality.bounded_error_type(error_type)}, common
 
     def _of_operation(self, dependency: str, operation: str) -> AttributeSet:
-        attributes = self._of(dependency)
+        attributes = self.of(dependency)
         shown = attributes[contract.DEPENDENCY]
         names = self._operations.get(shown)
         if names is None:
             names = self._operations.setdefault(shown, cardinality.BoundedNames(cardinality.MAX_OPERATIONS))
         return {**attributes, contract.OPERATION: names(operation)}
 
-    def _of(self, dependency: str) -> AttributeSet:
+    def of(self, dependency: str) -> AttributeSet:
+        """The attributes that stand for a dependency; not to be changed."""
         found = self._dependencies.get(dependency)
         if found is None:
             found = {contract.DEPENDENCY: cardinality.bounded_dependency(dependency)}

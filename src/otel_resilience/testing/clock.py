@@ -44,8 +44,14 @@ class FakeClock:
         self.advance(seconds)
 
     async def async_sleep(self, seconds: float) -> None:
-        """Moves the time instead of waiting, and lets other tasks run."""
+        """Moves the time instead of waiting, and lets other tasks of asyncio run."""
         self.sleep(seconds)
+        await let_others_run()
+
+
+async def let_others_run() -> None:
+    """Gives way to other tasks, where asyncio runs: what a wait was too long for is cut there."""
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001  # documented for such use, and does not raise
         await asyncio.sleep(0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import importlib.util
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from otel_resilience.telemetry import contract
+from otel_resilience.testing.clock import let_others_run
 from otel_resilience.testing.shared_clock import SharedClock
 from otel_resilience.testing.substitution import ASYNC_SLEEP, CLOCK, SLEEP, Substitution, start_afresh
 from otel_resilience.testing.telemetry import RecordedTelemetry
@@ -163,8 +163,7 @@ class Resilience:
 
     async def _async_sleep(self, seconds: float) -> None:
         self._sleep(seconds)
-        if asyncio._get_running_loop() is not None:  # noqa: SLF001  # documented for such use, and does not raise
-            await asyncio.sleep(0)  # so that others run, and what the wait was too long for is cut
+        await let_others_run()
 
 
 def _attribute(span: ReadableSpan, name: str) -> Any:

@@ -42,12 +42,6 @@ class SharedClock(FakeClock):
         for timer in due:
             self._end(timer)
 
-    async def async_sleep(self, seconds: float) -> None:
-        """Moves the time instead of waiting, and lets other tasks of asyncio run."""
-        self.sleep(seconds)
-        if asyncio._get_running_loop() is not None:  # noqa: SLF001  # documented for such use, and does not raise
-            await asyncio.sleep(0)
-
     @contextlib.contextmanager
     def cutting(self) -> Iterator[None]:
         """Within the block the time limits of attempts, and of waits for a place in a queue, are on this clock."""
@@ -184,7 +178,7 @@ class _Timer:
         self._clock.forget(self)
 
     def call_back(self) -> None:
-        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001  # as above
+        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001  # documented for such use, and does not raise
             self._callback(self._loop)
         else:
             self._loop.call_soon_threadsafe(self._callback, self._loop)

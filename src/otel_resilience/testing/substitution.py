@@ -80,7 +80,7 @@ class Substitution:
 def _in_use() -> Iterable[object]:
     policies = list(policies_in_use)
     slots = [policy.concurrency_limiter for policy in policies if policy.concurrency_limiter is not None]
-    return (*policies, *living_breakers(), *budgets_in_use(), *rate_limiters_in_use, *slots)
+    return (*policies, *living_breakers(), *budgets_in_use, *rate_limiters_in_use, *slots)
 
 
 def start_afresh() -> None:
@@ -91,7 +91,7 @@ def start_afresh() -> None:
     forget_budgets()
     for breaker in living_breakers():
         CircuitBreaker.reset(breaker)  # type: ignore[arg-type]  # of a shared one only what is in this process
-    for budget in budgets_in_use():
+    for budget in budgets_in_use:
         budget.reset()
     for registry in registries_in_use:
         registry.clear()

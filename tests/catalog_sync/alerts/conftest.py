@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
-
 import pytest
 
+from otel_resilience._internal.in_use import InUse
 from otel_resilience.telemetry import gauges
 
 
 @pytest.fixture(autouse=True)
 def _own_breakers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process knows the circuits of its own test alone: one that an earlier test left open would keep an incident."""
-    monkeypatch.setattr(gauges, "_breakers", weakref.WeakValueDictionary())
+    monkeypatch.setattr(gauges, "_breakers", InUse())

@@ -96,6 +96,15 @@ async def test_another_one_learns_who_holds_it_and_for_how_long(store: CatalogSt
     assert 5 < busy.ttl_s <= 15
 
 
+async def test_a_lock_without_an_end_is_of_no_run_and_gets_one(store: CatalogStore, server: RedisServer) -> None:
+    await lease_of(store, "a" * 32)
+    server.command("PERSIST", LOCK)
+    busy = await store.lock.acquire("b" * 32)
+    assert isinstance(busy, LockHolder)
+    assert 20 < busy.ttl_s <= 30
+    assert 20_000 < server.command("PTTL", LOCK) <= 30_000
+
+
 @pytest.mark.parametrize("status", ["queued", "running"])
 async def test_a_job_under_way_gets_the_lock(store: CatalogStore, server: RedisServer, status: str) -> None:
     server.command("HSET", RECORD, "status", status)

@@ -11,9 +11,21 @@ import pytest
 from catalog_sync.domain.errors import CatalogSyncError, LockLostError
 from catalog_sync.domain.index import CatalogueIndex
 from catalog_sync.domain.models import CatalogueMeta
-from catalog_sync.store import CatalogStore, LockLease, StagingIncompleteError, StaleFenceError, open_store
+from catalog_sync.store import CatalogStore, LockLease, StagingIncompleteError, StaleFenceError, open_store, scripts
+from catalog_sync.store.client import GuardedRedis, connect_url
 from catalog_sync.store.errors import AlreadyPublishedError
-from catalog_sync.store.keys import CURRENT, FENCE, FENCE_SEQ, HASHES, LOCK, VersionKeys, receipt_key
+from catalog_sync.store.keys import (
+    CURRENT,
+    FENCE,
+    FENCE_SEQ,
+    HASHES,
+    LOCK,
+    REPLACED,
+    VERSION_HASHES,
+    VERSION_PREFIX,
+    VersionKeys,
+    receipt_key,
+)
 from catalog_sync.store.staging import Staging
 from support.published import lease_of, make_bundle, make_meta, publish, quick_policy, store_settings
 from support.redis_server import RedisServer
@@ -258,3 +270,49 @@ async def test_what_is_staged_expires_after_the_time_of_its_part(store: CatalogS
     key = VersionKeys("v1").bundles
     assert server.command("HLEN", key) == 2
     assert 20 < server.command("TTL", key) <= 50
+
+
+async def test_a_version_that_is_published_again_is_no_replaced_one(store: CatalogStore, server: RedisServer) -> None:
+    for version in ("v1", "v2", "v1"):
+        await publish(store, version, [make_bundle("esim_1")])
+    assert server.command("ZRANGE", REPLACED, 0, -1) == [b"v2"]
+    assert ttls(server, "v1") <= {-1, -2}
+
+
+async def test_the_list_of_replaced_versions_expires_also_where_none_is_replaced(
+    store: CatalogStore, server: RedisServer
+) -> None:
+    for version in ("v1", "v2", "v2"):
+        await publish(store, version, [make_bundle("esim_1")])
+    assert server.command("ZRANGE", REPLACED, 0, -1) == [b"v1"]
+    assert server.command("TTL", REPLACED) > 0
+
+
+class TestMakingRoom:
+    """What a full Redis deletes, so that the publication goes on."""
+
+    @staticmethod
+    async def freed(server: RedisServer) -> int:
+        redis = GuardedRedis(connect_url(server.url), quick_policy(60))
+        try:
+            args = [VERSION_PREFIX, *VERSION_HASHES]
+            return int(await redis.script("make room", scripts.FORGET_REPLACED, keys=[REPLACED], args=args))
+        finally:
+            await redis.aclose()
+
+    async def test_deletes_all_of_each_replaced_version_and_nothing_else(
+        self, store: CatalogStore, server: RedisServer
+    ) -> None:
+        for version in ("v1", "v2", "v3"):
+            await publish(store, version, [make_bundle("esim_1")])
+        keys = {version: VersionKeys(version).all for version in ("v1", "v2", "v3")}
+        before = {version: server.command("EXISTS", *keys[version]) for version in keys}
+        assert await self.freed(server) == before["v1"] + before["v2"] + 1
+        left = {version: server.command("EXISTS", *keys[version]) for version in keys}
+        assert left == {"v1": 0, "v2": 0, "v3": before["v3"]}
+        assert not server.command("EXISTS", REPLACED)
+        assert await self.freed(server) == 0
+
+    async def test_deletes_a_list_that_is_none(self, server: RedisServer) -> None:
+        server.command("SET", REPLACED, "no list")
+        assert await self.freed(server) == 1

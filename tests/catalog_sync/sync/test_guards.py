@@ -114,6 +114,8 @@ class TestWhatARefusalSays:
             assert facts["groups"] == ", ".join(sorted(many)[:10])
             assert facts["count"] == 12
             assert all(repr(name) in text for name in many)
+        _, facts = self.said(lambda: guards.check_filtered(list(many), 10))
+        assert facts["groups"] == ", ".join(sorted(many)[:10])
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,25 @@ def test_a_dead_letter_that_is_nested_too_deeply_hides_no_other(tmp_path: Path) 
     assert [letter["reason"] for letter in Outbox(tmp_path).dead_letters()] == ["refused"]
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"context": {"latency": float("inf")}}, {"context": {"share": float("nan")}},
+        {"context": {"iccid": 89_490_200_001_234_567_890}}, {"context": {"bytes": -(10**400)}},
+        {"correlation_id": "\ud83d"}, {"span_id": "\udc00"}, {"details_url": "https://jobs.example/\ud83d"},
+    ],
+)  # fmt: skip
+def test_whatever_an_alert_holds_is_read_again(odd: dict[str, Any], tmp_path: Path) -> None:
+    store = MemoryStore()
+    world = World(config=QUICK, store=store, outbox=Outbox(tmp_path))
+    world.inbox.fails = ConnectionResetError()
+    world.report(**odd)
+    world.run(5)
+    [waiting] = Outbox(tmp_path).waiting()
+    [record] = store.load()
+    assert Incident.load(json.loads(json.dumps(record, allow_nan=False))).id == waiting.incident
+
+
 def test_what_a_later_version_stores_besides_is_read() -> None:
     later = {**RECORD, "new": {"x": 1}, "alert": {**RECORD["alert"], "new": 1}}
     assert Incident.load(later).dump() == Incident.load(RECORD).dump()

@@ -197,6 +197,39 @@ class TestAClockThatWasAhead:
         world.run(70)
         assert [message.reason for message in world.messages()] == ["new"]
 
+    def test_silences_for_as_long_as_was_asked_for(self) -> None:
+        store = MemoryStore()
+        ahead = World(config=AlertConfig(escalation=()), clock=FakeClock(EPOCH + 9 * HOUR), store=store)
+        ahead.report()
+        ahead.run(10)
+        assert ahead.service.silence(TROUBLE, 600.0) is not None
+        ahead.service.close()
+        right = World(config=AlertConfig(escalation=()), clock=FakeClock(EPOCH), store=store)
+        right.report(severity=Severity.CRITICAL)
+        right.run(500)
+        assert right.messages() == []
+        right.service.close()
+        later = World(config=AlertConfig(escalation=()), clock=FakeClock(EPOCH + 500), store=store)
+        later.run(130)
+        assert [message.reason for message in later.messages()] == ["raised"]
+
+    def test_of_this_process_silences_for_as_long_as_was_asked_for(self) -> None:
+        clock = FakeClock(EPOCH)
+        world = World(config=AlertConfig(escalation=()), clock=clock)
+        world.service._wall_clock = lambda: clock.now + 9 * HOUR
+        world.service._set_clock()
+        world.report()
+        clock.now += 60
+        world.run()
+        assert [message.reason for message in world.messages()] == ["new"]
+        assert world.service.silence(TROUBLE, 600.0) is not None
+        world.service._wall_clock = clock
+        world.report(severity=Severity.CRITICAL)
+        world.run(500)
+        assert world.messages() == []
+        world.run(130)
+        assert [message.reason for message in world.messages()] == ["raised"]
+
 
 class TestASilence:
     @pytest.mark.parametrize("seconds", [0, -1, math.inf, math.nan, 1e12, "60", None, True])

@@ -175,6 +175,20 @@ class TestWhatAReportLeadsTo:
         assert life.report(110) == "grouped"
         assert life.due(110) == ["back"]
 
+    @pytest.mark.parametrize(("at", "suppressed"), [(109, "cooldown"), (110, None)])
+    def test_one_that_came_back_later_does_not_wait(self, life: Life, at: float, suppressed: str | None) -> None:
+        life.opened()
+        life.resolve(50, certain=True)
+        life.due(50)
+        assert life.report(at) == suppressed
+
+    def test_one_that_comes_back_when_the_rate_limit_ends_waits_for_its_group_alone(self, life: Life) -> None:
+        life.opened()
+        life.resolve(50, certain=True)
+        life.due(50)
+        assert life.report(110) is None
+        assert life.one().due == T + 115
+
 
 class TestTheEnd:
     def test_of_nothing_is_nothing(self, life: Life) -> None:
@@ -288,6 +302,7 @@ class TestSignsOfRecovery:
         life.report(0, "outage")
         life.report(0, "errors")
         life.book.apply(RecoverySign(at=T + 1))
+        assert list(life.book.suppressed) == [("cancelled", 1)]
         assert life.until(4000) == []
 
     def test_end_watching_ones_too(self, life: Life) -> None:
@@ -333,7 +348,7 @@ class TestMessages:
     def test_of_a_process_without_a_name_name_none(self, life: Life) -> None:
         life.report()
         ((_, message),) = life.book.due(T + 5)
-        assert message.sender == ""
+        assert message.sender == IncidentBook(CONFIG).sender == ""
 
     def test_sent_together_end_together(self, life: Life) -> None:
         for kind in ("a", "b"):
@@ -415,6 +430,18 @@ class TestMessages:
         for _ in range(50):
             life.report(1061)
         assert life.until(2000)[3:] == []
+
+    def test_that_is_sent_also_after_a_message_for_another_reason(self, life: Life) -> None:
+        life.report(at_once=True)
+        life.due(0)
+        life.report(10, severity=CRITICAL)
+        assert life.due(10) == ["raised"]
+        for at in (11, 12, 13):
+            life.report(at)
+        assert life.until(900) == [(0, "new"), (10, "raised"), (70, "more")]
+        for _ in range(20):
+            life.report(901)
+        assert life.until(1000)[3:] == []
 
     def test_one_that_waited_for_its_group_is_not_followed_by_more(self, life: Life) -> None:
         life.opened()
@@ -673,6 +700,7 @@ class TestTooManyIncidents:
         assert (overflow.alert.error_type, overflow.alert.error_class) == ("503", "transient")
         assert (overflow.alert.correlation_id, overflow.alert.span_id) == ("c" * 32, "1" * 16)
         assert overflow.alert.quiet_after == 70.0
+        assert life.book.get(self.CONFIG.identify(overflow.alert.fingerprint)) is overflow
         assert life.report(1, "d") == "overflow"
         assert (overflow.total, len(life.book)) == (2, 3)
         assert life.report(1, "a") == "grouped", "what is known stays known"
@@ -774,6 +802,15 @@ class TestTheProcessEnds:
                 life.report(6)
             life.book.flush(T + 7)
             assert life.due(7) == []
+
+    def test_what_was_left_out_waits_for_room_within_the_hour_all_the_same(self, life: Life) -> None:
+        life.report(at_once=True)
+        life.due(0)
+        life.one().sent_at = (T - 30, T - 20, T)
+        for at in (1, 2, 3):
+            life.report(at)
+        life.book.flush(T + 4)
+        assert life.until(HOUR - 30)[1:] == [(HOUR - 30, "more")]
 
     def test_what_has_nothing_to_tell_is_not_due(self, life: Life) -> None:
         incident = life.opened()
@@ -924,9 +961,22 @@ class TestMerging:
     def test_a_rise_that_another_process_saw_is_planned_by_that_one(self, life: Life) -> None:
         mine = life.opened(severity=MEDIUM)
         mine.fresh = type(mine.fresh)()
-        theirs = stored_copy(mine, severity=HIGH, due=T + 65)
+        theirs = stored_copy(mine, severity=HIGH, due=T + 50)
         life.book.merge(theirs, T + 9)
-        assert theirs.due == T + 65
+        assert theirs.due == T + 50
+
+    @pytest.mark.parametrize("severity", [Severity.LOW, MEDIUM])
+    def test_an_occurrence_that_cannot_wait_hurries_what_another_process_is_about_to_send(
+        self, severity: Severity
+    ) -> None:
+        life = Life(changed(min_severity=Severity.LOW))
+        life.report(severity=severity)
+        mine = life.one()
+        mine.fresh = type(mine.fresh)()
+        theirs = stored_copy(mine)
+        life.report(1, severity=severity, at_once=True)
+        life.book.merge(theirs, T + 2)
+        assert (life.one(), theirs.due) == (theirs, T + 2)
 
     def test_what_this_process_was_about_to_begin_is_withdrawn_for_that_of_another(self, life: Life) -> None:
         other = Life().opened()
@@ -936,6 +986,13 @@ class TestMerging:
         assert list(life.book.withdrawn) == [mine]
         assert (life.one().id, life.one().total, life.one().started_here) == (other.id, 2, False)
 
+    def test_what_this_process_cannot_wait_to_tell_hurries_that_of_another(self, life: Life) -> None:
+        other = Life()
+        other.report()
+        life.report(1, at_once=True)
+        life.book.merge(stored_copy(other.one(), "1"), T + 2)
+        assert (life.one().id, life.one().phase, life.one().due) == (other.one().id, Phase.PENDING, T + 2)
+
     def test_the_occurrences_of_all_processes_reach_the_threshold(self, life: Life) -> None:
         given: dict[str, Any] = {"threshold": 3, "window": 2 * LONG_WATCH}
         other = Life()
@@ -944,6 +1001,14 @@ class TestMerging:
         life.report(2, **given)
         life.book.merge(stored_copy(other.one(), "1"), T + 3)
         assert (life.one().phase, life.one().total, life.one().due) == (Phase.PENDING, 3, T + 8)
+
+    def test_and_what_cannot_wait_is_due_at_once_then(self, life: Life) -> None:
+        given: dict[str, Any] = {"threshold": 2, "window": 2 * LONG_WATCH, "at_once": True}
+        other = Life()
+        other.report(0, **given)
+        life.report(2, **given)
+        life.book.merge(stored_copy(other.one(), "1"), T + 3)
+        assert (life.one().phase, life.one().due) == (Phase.PENDING, T + 3)
 
     def test_one_that_ended_elsewhere_is_over_here(self, life: Life) -> None:
         mine = life.opened()
@@ -1023,12 +1088,13 @@ class TestMerging:
         life.book.merge(later, T + 9)
         assert life.one() is not mine
 
-    def test_what_ended_here_stays_over_where_the_store_knows_nothing_newer(self) -> None:
+    @pytest.mark.parametrize("ended", [0, 2])
+    def test_what_ended_here_stays_over_where_the_store_knows_nothing_newer(self, ended: float) -> None:
         for phase, unsaved in ((Phase.PENDING, True), (Phase.OVER, False)):
             life = Life()
             life.report()
             mine = life.one()
-            life.resolve(2)
+            life.resolve(ended)
             mine.unsaved = False
             life.book.merge(stored_copy(mine, phase=phase), T + 3)
             assert life.one() is mine

@@ -12,6 +12,7 @@ import pytest
 
 from otel_resilience import Severity
 from otel_resilience.alerting import AlertConfig, EscalationStep, Links, Notification, Phase, Status
+from otel_resilience.alerting.model.alert import format_duration
 from otel_resilience.alerting.model.incident import (
     HOUR,
     MAX_ACTIONS,
@@ -19,7 +20,6 @@ from otel_resilience.alerting.model.incident import (
     SETTLE,
     Incident,
     escalated_severity,
-    format_duration,
     message_number,
     ordinal,
     step_at,
@@ -291,6 +291,28 @@ class TestMessages:
         assert (first.correlation_id, first.span_id) == ("b" * 32, None), "the first alert had none of its own"
         second = seen.next_message(CONFIG, T + 6, "raised")
         assert (second.correlation_id, second.span_id) == ("b" * 32, "2" * 16)
+        seen = incident(alert={"correlation_id": "a" * 32, "span_id": "1" * 16})
+        seen.see(alert(correlation_id="b" * 32, span_id="2" * 16), T + 1)
+        traces = [seen.next_message(CONFIG, T + 2, reason).correlation_id for reason in ("new", "repeat")]
+        assert traces == ["a" * 32, "b" * 32]
+
+    def test_name_no_process_unless_one_is_given(self) -> None:
+        seen = incident()
+        assert (seen.next_message(CONFIG, T, "new").sender, seen.senders) == ("", ("",))
+
+    def test_shows_the_trace_of_the_latest_occurrence_once_there_was_a_message(self) -> None:
+        seen = incident(alert={"correlation_id": "a" * 32, "span_id": "1" * 16})
+        seen.see(alert(correlation_id="b" * 32, span_id="2" * 16), T + 1)
+        shown = [seen.next_message(CONFIG, T + 2, reason) for reason in ("new", "repeat")]
+        assert [(each.correlation_id, each.span_id) for each in shown] == [("a" * 32, "1" * 16), ("b" * 32, "2" * 16)]
+
+    def test_counts_error_types_where_there_are_several(self) -> None:
+        seen = incident(alert={"summary": "It fails.", "error_type": "503"})
+        seen.see(seen.alert, T + 3)
+        assert seen.next_message(CONFIG, T + 3, "new").summary == "It fails. 2 times in 3 s."
+
+    def test_of_a_process_without_a_name_names_none(self) -> None:
+        assert incident().next_message(CONFIG, T, "new").sender == ""
 
     def test_the_end_shows_the_first_trace_again_and_goes_to_all_who_hold_it_open(self) -> None:
         given = alert(correlation_id="a" * 32, span_id="1" * 16)
@@ -420,6 +442,11 @@ class TestAClockThatWasAhead:
         seen.not_after(T, CONFIG)
         assert (seen.calm_since, seen.over_at, seen.acknowledged_at) == (None, None, None)
 
+    def test_the_first_message_follows_an_earlier_one_by_the_rate_limit_and_four_within_an_hour(self) -> None:
+        assert incident().earliest(CONFIG) == NEVER
+        assert incident(sent_at=(T, T + 5, T + 9)).earliest(CONFIG) == T + 69
+        assert incident(sent_at=(T, T + 5, T + 9, T + 10)).earliest(CONFIG) == T + HOUR
+
     def test_what_it_planned_is_planned_from_now_on(self) -> None:
         seen = incident(due=T + 9 * HOUR, not_before=T + 9 * HOUR, sent_at=(T + 8 * HOUR,))
         seen.not_after(T, CONFIG)
@@ -427,6 +454,9 @@ class TestAClockThatWasAhead:
         seen = incident(due=T + 9 * HOUR)
         seen.not_after(T, CONFIG)
         assert seen.due == T + 60
+        unsent = incident(not_before=T + 9 * HOUR)
+        unsent.not_after(T, CONFIG)
+        assert unsent.not_before == T + 60
         flapping = incident(due=T + HOUR, not_before=T + HOUR, sent_at=(T, T, T, T))
         flapping.not_after(T, CONFIG)
         assert (flapping.not_before, flapping.due) == (T + HOUR, T + HOUR), "the bound of an hour stays"
@@ -507,6 +537,8 @@ class TestWhatAnotherProcessAdds:
         seen = stored(alert={"threshold": 3, "window": 60.0})
         seen.absorb(self.observed(5, 7, threshold=3))
         assert [at for at, _ in seen.recent] == [T, T + 5, T + 7]
+        seen.absorb(self.observed(8, 9, threshold=3))
+        assert [at for at, _ in seen.recent] == [T + 7, T + 8, T + 9]
         seen = stored(alert={"threshold": 3, "window": 60.0}, phase=Phase.OPEN)
         seen.absorb(self.observed(5, 7, threshold=3))
         assert [at for at, _ in seen.recent] == [T]
@@ -516,12 +548,20 @@ class TestWhatAnotherProcessAdds:
         before = seen.dump()
         seen.absorb(Observed())
         assert (seen.dump(), seen.observed_here, seen.needs_saving) == (before, False, False)
+        seen.observed_here = True
+        seen.absorb(Observed())
+        assert seen.observed_here
 
 
 class TestItsEnd:
     def test_comes_when_it_was_calm_for_long_enough(self) -> None:
         assert incident(calm_since=T + 50).ends_at(CONFIG) == T + 350
         assert incident(calm_since=T + 50, over_at=T + 60).ends_at(CONFIG) == T + 60
+
+    def test_waits_until_a_process_that_loaded_it_has_watched_for_long_enough(self) -> None:
+        for observed_here, ends in ((False, T + 500), (True, T + 350)):
+            seen = incident(calm_since=T + 50, watched_since=T + 200, observed_here=observed_here)
+            assert seen.ends_at(CONFIG) == ends
 
     def test_comes_when_nobody_has_seen_it_for_very_long(self) -> None:
         assert incident().ends_at(CONFIG) == T + 10_000
@@ -672,6 +712,7 @@ class TestItsRecord:
             each.see(alert(threshold=3, window=60.0, error_type="503"), T + 1)
             each.confirm("chat", T, 1.0)
             each.note_action("close", None, None, T)
+            each.take_step(0, EscalationStep(after=60.0, severity=Severity.CRITICAL), T + 60)
             assert record == before
 
     def test_what_is_not_planned_stays_so(self) -> None:
@@ -697,6 +738,46 @@ class TestItsRecord:
 
     @pytest.mark.parametrize(
         "name",
+        [
+            "first_seen", "last_seen", "unreported_since", "last_notified_at", "due", "not_before", "calm_since",
+            "over_at", "acknowledged_at", "silenced_until",
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("at", [-1.0, 1e15])
+    def test_a_time_that_cannot_be_is_refused(self, name: str, at: float) -> None:
+        with pytest.raises(ValueError, match="is not a time"):
+            Incident.load({**incident().dump(), name: at})
+
+    @pytest.mark.parametrize(("name", "series"), [("sent_at", [T, -1.0]), ("recent", [[T, None], [-1.0, "503"]])])
+    def test_nor_is_one_in_a_series(self, name: str, series: list[Any]) -> None:
+        with pytest.raises(ValueError, match="is not a time"):
+            Incident.load({**incident().dump(), name: series})
+
+    @pytest.mark.parametrize("name", ["total", "unreported_count", "messages", "returns"])
+    def test_a_count_below_zero_is_refused(self, name: str) -> None:
+        with pytest.raises(ValueError, match=r"^a count below zero$"):
+            Incident.load({**incident().dump(), name: -1})
+
+    @pytest.mark.parametrize(
+        ("name", "entry", "odd"),
+        [
+            ("deliveries", {"channel": "chat", "message": 1, "seconds": 0.5}, {"message": "1"}),
+            ("escalations", {"severity": "HIGH", "channels": []}, {"severity": "high"}),
+            ("actions", {"action": "close", "by": None, "reason": None}, {"by": 7}),
+        ],
+    )
+    def test_an_entry_of_a_list_is_whole_or_refused(
+        self, name: str, entry: dict[str, Any], odd: dict[str, Any]
+    ) -> None:
+        whole = {"at": "2026-11-29T03:00:00.000Z", **entry}
+        assert getattr(Incident.load({**incident().dump(), name: [whole]}), name) == [whole]
+        with pytest.raises(TypeError, match=f"^an entry of {name} has an unexpected type$"):
+            Incident.load({**incident().dump(), name: [whole, {**whole, **odd}]})
+        with pytest.raises(ValueError, match="Invalid isoformat"):
+            Incident.load({**incident().dump(), name: [{**whole, "at": "yesterday"}]})
+
+    @pytest.mark.parametrize(
+        "name",
         ["recent", "steps", "channels", "holders", "senders", "sent_at", "deliveries", "actions", "error_types"],
     )
     def test_a_series_that_is_none_is_refused(self, name: str) -> None:
@@ -707,9 +788,9 @@ class TestItsRecord:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (-5, "0.0 s"), (0, "0.0 s"), (0.25, "0.2 s"), (0.99, "1.0 s"), (1, "1 s"), (119.4, "119 s"), (120, "2 min"),
-        (7199, "120 min"), (7200, "2.0 h"), (12_600, "3.5 h"), (172_799, "48.0 h"), (172_800, "2 days"),
-        (864_000, "10 days"), (144_184, "40.1 h"), (8_640_000_000, "100000 days"),
+        (-5, "0 s"), (0, "0 s"), (0.25, "0.2 s"), (0.99, "1 s"), (1, "1 s"), (9.94, "9.9 s"), (10.4, "10 s"),
+        (119.4, "119 s"), (120, "2 min"), (7169, "119 min"), (7170, "2 h"), (12_600, "3 h 30 min"),
+        (144_184, "40 h 3 min"), (172_769, "47 h 59 min"), (172_800, "2 d"), (190_000, "2 d 4 h"), (864_000, "10 d"),
     ],
 )  # fmt: skip
 def test_durations_for_people(seconds: float, text: str) -> None:

@@ -123,7 +123,7 @@ def test_a_message_leaves_once_it_is_on_the_disk(tmp_path: Path, disk: SlowDisk)
 def test_a_disk_that_never_answers_holds_nothing_back_and_what_is_lost_is_counted(
     tmp_path: Path, disk: SlowDisk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("otel_resilience.alerting.delivery.channel_worker.SECURED_WITHIN", 0.05)
+    monkeypatch.setattr("otel_resilience.alerting.delivery.dispatch.SECURED_WITHIN", 0.05)
     inbox = Inbox(lambda: 0.0)
     service = AlertService(CONFIG, [Route(inbox)], outbox=Outbox(tmp_path)).start()
     disk.broken.set()

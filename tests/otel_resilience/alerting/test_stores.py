@@ -6,6 +6,8 @@ import fcntl
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -323,3 +325,21 @@ class TestFallback:
         store.load()
         assert "the shared store of incidents is reachable again" in caplog.text
         assert not store.degraded
+
+
+def test_where_a_system_has_no_locks_everything_else_works(tmp_path: Path) -> None:
+    code = """
+import sys
+sys.modules["fcntl"] = None  # as on Windows
+from otel_resilience import Severity
+from otel_resilience.alerting import Alert, AlertConfig, AlertService, DiskStore, Outbox, Route
+from otel_resilience.alerting.channels import LogChannel
+folder = __import__("pathlib").Path(sys.argv[1])
+receipts = []
+parts = {"store": DiskStore(folder), "outbox": Outbox(folder), "on_receipt": receipts.append}
+with AlertService(AlertConfig(), [Route(LogChannel())], **parts) as service:
+    service.report(Alert(kind="trouble", title="Trouble", severity=Severity.HIGH))
+print([receipt.delivered for receipt in receipts], len(list(DiskStore(folder).load())))
+"""
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert (run.stdout, run.returncode) == ("[True] 1\n", 0), run.stderr

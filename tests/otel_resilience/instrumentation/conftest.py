@@ -10,9 +10,12 @@ from support.conventions import findings, sink_of
 
 
 @pytest.fixture(scope="module", autouse=True)
-def findable() -> None:
+def findable() -> Iterator[None]:
     """Functions and breakers that were made before are found among the living objects, and frozen ones are not."""
     gc.unfreeze()
+    yield
+    gc.collect()
+    gc.freeze()  # else each collection in later tests walks a million objects
 
 
 @pytest.fixture

@@ -27,6 +27,10 @@ FLAKY = """
 """
 
 
+@pytest.fixture(autouse=True)
+def _quick_clients(quick_clients: None) -> None: ...
+
+
 @pytest.fixture
 def server() -> Iterator[AnsweringServer]:
     with answering_server() as running:

@@ -25,6 +25,7 @@ from otel_resilience import (
     RateLimiter,
     classify,
 )
+from otel_resilience.limits.rate import rate_limiters_in_use
 from otel_resilience.testing import FakeClock, FakeTimeLoop, RecordedTelemetry
 from support.resilience import run_fake
 
@@ -34,6 +35,14 @@ LONG = 60.0
 
 def limiter(clock: FakeClock, config: RateLimit) -> RateLimiter:
     return RateLimiter("supplier", config, clock=clock, sleep=clock.sleep, async_sleep=clock.async_sleep)
+
+
+def no_wait(seconds: float) -> None:
+    raise AssertionError("another way to wait was named")
+
+
+async def no_async_wait(seconds: float) -> None:
+    raise AssertionError("another way to wait was named")
 
 
 @pytest.fixture(params=[False, True], ids=["def", "async_def"])
@@ -55,6 +64,7 @@ def telemetry() -> Iterator[RecordedTelemetry]:
 FORK = """
 import os, sys, threading
 from otel_resilience import RateLimit, RateLimiter
+from otel_resilience.limits.rate import rate_limiters_in_use
 from otel_resilience.testing import FakeClock
 
 clock, waits, go_on = FakeClock(), threading.Event(), threading.Event()
@@ -268,6 +278,197 @@ class TestRate:
 
         assert limited._log.dump() == {"given": []}
 
+    @pytest.mark.parametrize(("age", "given"), [(0.0, True), (0.4, True), (0.9, False)])
+    def test_of_what_was_taken_that_long_ago_permits_are_given_again(
+        self, clock: FakeClock, age: float, given: bool
+    ) -> None:
+        limited = limiter(clock, RateLimit(1, per=1, margin=0))
+        limited.acquire()
+        clock.advance(0.4)
+        limited.give_back(age=age)
+
+        assert limited.take() is given
+
+    def test_as_many_permits_are_given_again_as_were_taken(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(3, margin=0))
+        limited.acquire(3)
+        limited.give_back(2)
+
+        assert [limited.take() for _ in range(3)] == [True, True, False]
+
+    def test_one_permit_is_given_again_where_nothing_else_is_said(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(3, margin=0))
+        limited.acquire(3)
+        limited.give_back()
+
+        assert [limited.take() for _ in range(2)] == [True, False]
+
+    def test_what_is_used_at_once_counts_once(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(2, per=1, margin=0))
+        limited.acquire()
+        limited.used()
+        assert limited.take()
+
+    def test_what_is_used_late_counts_once(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(2, per=1, margin=0))
+        limited.acquire()
+        clock.advance(0.4)
+        limited.used(age=0.4)
+        assert [limited.take() for _ in range(2)] == [True, False]
+
+    def test_of_several_permits_the_one_of_that_time_is_used_late(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(2, per=1, margin=0))
+        limited.acquire()
+        clock.advance(0.4)
+        limited.acquire()
+        limited.used(age=0.4)
+        clock.advance(0.6)
+
+        assert not limited.take()
+
+    def test_as_many_permits_count_anew_as_are_used_late(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(3, per=1, margin=0))
+        limited.acquire(3)
+        clock.advance(0.5)
+        limited.used(2, age=0.5)
+        clock.advance(0.5)
+
+        assert [limited.take() for _ in range(2)] == [True, False]
+
+    def test_rounding_of_the_clock_does_not_hide_a_permit(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(1, per=1, margin=0))
+        limited.acquire()
+        clock.advance(0.1)
+        limited.give_back(age=0.1 + 5e-7)
+
+        assert limited.take()
+
+    def test_is_as_new_after_a_reset(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(2, per=10, margin=0))
+        limited.acquire(2)
+        limited.pause(3600)
+        limited.reset()
+
+        assert [limited.take() for _ in range(3)] == [True, True, False]
+        clock.advance(10)
+        assert limited.take()
+
+    def test_a_pause_of_no_time_changes_nothing(self, clock: FakeClock) -> None:
+        limited = limiter(clock, RateLimit(1))
+        limited.pause(0)
+
+        assert limited.take()
+
+    def test_whoever_waits_goes_before_one_who_does_not_want_to(self, clock: FakeClock) -> None:
+        limited = RateLimiter("supplier", RateLimit(1, per=10, margin=0), clock=clock)
+        limited.acquire()
+
+        async def main() -> None:
+            waiting = asyncio.create_task(limited.acquire_async())
+            await asyncio.sleep(0)
+            clock.advance(10)
+            assert not limited.take()
+            await waiting
+            clock.advance(10)
+            assert limited.take()
+
+        run_fake(clock, main())
+
+    def test_waits_in_the_way_of_the_call_where_that_has_one(self, clock: FakeClock) -> None:
+        limited = RateLimiter("supplier", RateLimit(1, margin=0), clock=clock, sleep=no_wait, async_sleep=no_async_wait)
+        limited.acquire()
+        limited.acquire(sleep=clock.sleep)
+        asyncio.run(limited.acquire_async(sleep=clock.async_sleep))
+
+        assert clock.sleeps == [1, 1]
+
+    @pytest.mark.parametrize(("max_wait", "within"), [(3.0, 9.0), (9.0, 3.0), (3.0, None), (None, 3.0)])
+    def test_waits_no_longer_than_the_shorter_of_its_times(
+        self, clock: FakeClock, acquire: Callable[..., Acquire], max_wait: float | None, within: float | None
+    ) -> None:
+        limited = limiter(clock, RateLimit(1, per=5, margin=0, max_wait=max_wait))
+        limited.acquire()
+        with pytest.raises(RateLimitedError):
+            acquire(limited)(within=within)
+        clock.advance(2)
+        acquire(limited)(within=within)
+
+        assert clock.sleeps == [3]
+
+    def test_who_waits_for_its_turn_in_vain_is_told_when_it_would_have_come(
+        self, clock: FakeClock, telemetry: RecordedTelemetry
+    ) -> None:
+        limited = RateLimiter("a paused one", RateLimit(1, per=1, margin=0), clock=clock)
+        limited.acquire()
+
+        async def main() -> None:
+            first = asyncio.create_task(limited.acquire_async())
+            await asyncio.sleep(0)
+            second = asyncio.create_task(limited.acquire_async(within=5))
+            await asyncio.sleep(0)
+            limited.pause(60)
+            with pytest.raises(RateLimitedError) as caught:
+                await second
+            assert caught.value.dependency == "a paused one"
+            assert caught.value.retry_after == pytest.approx(56)
+            await first
+
+        run_fake(clock, main())
+        (rejection,) = telemetry.points("resilience.limit.rejections")
+        attributes = {"resilience.dependency": "a paused one", "resilience.limit": "rate"}
+        assert (rejection.value, rejection.attributes) == (1, attributes)
+        assert clock.now == 1060
+
+    def test_those_who_gave_up_are_in_nobodys_way(self, clock: FakeClock, acquire: Callable[..., Acquire]) -> None:
+        limited = limiter(clock, RateLimit(2, per=10, margin=0))
+        limited.acquire(2)
+        for _ in range(3):
+            with pytest.raises(RateLimitedError):
+                acquire(limited)(2, within=1)
+        with pytest.raises(RateLimitedError) as caught:
+            acquire(limited)(within=1)
+
+        assert caught.value.retry_after == 10
+
+    async def test_a_def_in_the_loop_waits_no_longer_than_it_may(self, clock: FakeClock) -> None:
+        limited = RateLimiter("supplier", RateLimit(1, per=5, margin=0), clock=clock, sleep=no_wait)
+        limited.acquire()
+        with pytest.raises(RateLimitedError) as caught:
+            limited.acquire(within=4)
+        limited.acquire(within=5, sleep=clock.sleep)
+
+        assert caught.value.retry_after == 5
+        assert clock.sleeps == [5]
+
+    def test_a_thread_waits_for_its_turn_no_longer_than_it_may(self, clock: FakeClock) -> None:
+        limited = RateLimiter("supplier", RateLimit(1, per=0.02, margin=0), clock=clock)
+        limited.acquire()
+        waits, go_on = threading.Event(), threading.Event()
+
+        def wait(seconds: float) -> None:
+            waits.set()
+            go_on.wait(LONG)
+            clock.advance(seconds)
+
+        first = threading.Thread(target=limited.acquire, kwargs={"sleep": wait}, daemon=True)
+        first.start()
+        assert waits.wait(LONG)
+        with pytest.raises(RateLimitedError) as caught:
+            limited.acquire(within=0.05)
+        go_on.set()
+        first.join(LONG)
+
+        assert caught.value.retry_after == pytest.approx(0.04)
+
+    @pytest.mark.parametrize("shadow", [False, True])
+    def test_shows_what_it_allows(self, shadow: bool) -> None:
+        shown = repr(RateLimiter("supplier", RateLimit(10, per=2.5, shadow=shadow)))
+        assert shown == f"<RateLimiter supplier 10 per 2.5 s{' SHADOW' if shadow else ''}>"
+
+    def test_is_known_to_tests_that_replace_its_clock(self) -> None:
+        limited = RateLimiter("supplier", RateLimit(1))
+        assert limited in list(rate_limiters_in_use)
+
     def test_threads_stay_within_the_limit(self) -> None:
         limited = RateLimiter("supplier", RateLimit(5, per=0.1))
         grants: list[float] = []
@@ -409,11 +610,15 @@ class TestConcurrency:
         (lambda: RateLimit(1, shadow=1), "shadow must be a bool"),  # type: ignore[arg-type]
         (lambda: ConcurrencyLimit(True), "limit must be a whole number"),
         (lambda: ConcurrencyLimit(1, max_wait=float("nan")), "max_wait must be at least 0"),
-        (lambda: RateLimiter("", RateLimit(1)), "dependency must be"),
-        (lambda: RateLimiter("x", 10), "config must be a RateLimit"),  # type: ignore[arg-type]
-        (lambda: RateLimiter("x", RateLimit(1), sleep=asyncio.sleep), "sleep must be a def function"),
+        (lambda: RateLimiter("", RateLimit(1)), "^dependency must be"),
+        (lambda: RateLimiter("x", 10), "^config must be a RateLimit"),  # type: ignore[arg-type]
+        (lambda: RateLimiter("x", RateLimit(1), sleep=asyncio.sleep), "^sleep must be a def function"),
+        (lambda: RateLimiter("x", RateLimit(1), clock=asyncio.sleep), "^clock must be a def function"),  # type: ignore[arg-type]
+        (lambda: RateLimiter("x", RateLimit(1), async_sleep=3), "^async_sleep must be"),  # type: ignore[arg-type]
+        (lambda: RateLimiter("x", RateLimit(1)).acquire(0), "^cost must be at least 1"),
+        (lambda: asyncio.run(RateLimiter("x", RateLimit(1)).acquire_async(0)), "^cost must be at least 1"),
         (lambda: ConcurrencyLimiter("x", 10), "config must be a ConcurrencyLimit"),  # type: ignore[arg-type]
-        (lambda: RateLimiter("x", RateLimit(1)).pause(-1), "seconds must be at least 0"),
+        (lambda: RateLimiter("x", RateLimit(1)).pause(-1), "^seconds must be at least 0"),
     ],
 )
 def test_what_is_wrong_is_named(make: Callable[[], object], problem: str) -> None:

@@ -51,7 +51,9 @@ def timer(monkeypatch: pytest.MonkeyPatch) -> Timer:
 def limit() -> TimeLimit:
     call = Enclosing()
     call.outer, call.attempts = None, 1
-    return TimeLimit(1.0, call, lambda seconds, idempotent: AttemptTimeoutError(seconds))
+    return TimeLimit(
+        1.0, call, lambda seconds, idempotent: AttemptTimeoutError(seconds), attempt_timeout.running_task()
+    )
 
 
 async def started(work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:

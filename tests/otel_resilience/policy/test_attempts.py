@@ -14,10 +14,12 @@ from opentelemetry import trace as trace_api
 
 from otel_resilience import (
     AttemptTimeoutError,
+    CircuitBreaker,
     CircuitBreakerConfig,
     CircuitOpenError,
     DeadlineExceededError,
     Policy,
+    RateLimit,
     current_attempt,
     error_context,
     remaining,
@@ -509,3 +511,36 @@ def test_waits_that_block_an_event_loop_are_said(clock: FakeClock, caplog: pytes
     with caplog.at_level(logging.WARNING, "otel_resilience"):
         run_fake(clock, run())
     assert "the waits before retries block the loop" in caplog.text
+
+
+def test_a_block_that_cannot_be_cut_takes_nothing(clock: FakeClock) -> None:
+    """Outside a task, as in a callback of the loop, nothing can cut it."""
+    breaker = CircuitBreaker("supplier", CircuitBreakerConfig(failure_threshold=1), clock=clock)
+    policy = make_policy(clock, attempt_timeout=5, rate_limit=RateLimit(1, per=60), max_concurrency=1, breaker=breaker)
+    with pytest.raises(PermanentFault):
+        breaker.execute(Script(PermanentFault()).play)
+    clock.advance(60)
+    raised: list[BaseException] = []
+
+    def callback() -> None:
+        loop = aiter(policy.attempts())
+        step: Any = loop.__anext__()
+        try:
+            step.send(None)
+        except StopIteration as ended:
+            try:
+                ended.value.__enter__()
+            except RuntimeError as error:
+                raised.append(error)
+
+    async def main() -> str:
+        asyncio.get_running_loop().call_soon(callback)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(raised) == 1
+        async for attempt in policy.attempts():
+            async with attempt:
+                return "slot, permit and probe are free"
+        return ""
+
+    assert run_fake(clock, main())

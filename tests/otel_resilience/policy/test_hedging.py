@@ -17,6 +17,7 @@ from otel_resilience import (
     RetryConfig,
     current_attempt,
 )
+from otel_resilience._internal.nesting import enclosing
 from otel_resilience.policy.latencies import MINIMUM, WINDOW, HedgeDelay
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.resilience import PermanentFault, TransientFault, make_policy, run_fake, tokens
@@ -80,6 +81,24 @@ def test_a_hedge_that_the_budget_refuses_gives_its_permit_back(clock: FakeClock)
     assert attempts.began == [0]
     assert policy.rate_limiter is not None
     assert policy.rate_limiter.take()
+
+
+def test_the_permits_of_both_count_from_when_their_requests_went_out(clock: FakeClock) -> None:
+    """As a server counts them: a hedge is made just where the first one waits long, such as for its connection."""
+    policy = hedging(clock, rate_limit=RateLimit(2, per=10, margin=0))
+
+    async def operation() -> str:
+        await asyncio.sleep(3 if current_attempt() == 1 else 4)
+        attempt = enclosing.get()
+        assert attempt is not None
+        attempt.note_on_wire()
+        await asyncio.sleep(10)
+        return "value"
+
+    assert run_fake(clock, policy.execute(operation)) == "value"
+    assert clock() == 1013
+    assert policy.rate_limiter is not None
+    assert [policy.rate_limiter.take() for _ in range(2)] == [True, False], "the one of 1003 is free, that of 1005 not"
 
 
 def test_the_second_wins_where_the_first_hangs(clock: FakeClock) -> None:
@@ -363,3 +382,45 @@ def test_a_coroutine_that_is_closed_in_the_middle_leaves_nothing_taken(clock: Fa
     run_fake(clock, main())
     assert policy.concurrency_limiter is not None
     assert policy.concurrency_limiter.in_flight == 0
+
+
+class TestBeforeTheFirstStep:
+    """A task that is cancelled then never runs: nothing was sent, so that what was taken for it is given back."""
+
+    def test_of_the_only_attempt_the_permit(self, clock: FakeClock) -> None:
+        attempts = Attempts(clock, (0, "value"))
+        policy = hedging(clock, hedge_after="p95", rate_limit=RateLimit(1, per=60))
+
+        async def main() -> None:
+            task = asyncio.create_task(policy.execute(attempts))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+        run_fake(clock, main())
+        assert attempts.began == []
+        assert policy.rate_limiter is not None
+        assert policy.rate_limiter.take()
+
+    @pytest.mark.parametrize("steps", [1, 2])
+    def test_of_the_first_attempt_the_permit_and_of_a_hedge_what_paid_for_it(
+        self, clock: FakeClock, steps: int
+    ) -> None:
+        attempts = Attempts(clock, (3600, "late"))
+        policy = hedging(clock, rate_limit=RateLimit(2, per=60), max_concurrency=1)
+
+        async def main() -> None:
+            protected = policy.execute(attempts)
+            for step in range(steps):
+                if step:
+                    await asyncio.sleep(1.5)
+                protected.send(None)
+            protected.close()
+            await asyncio.sleep(0)
+
+        run_fake(clock, main())
+        assert attempts.began == [0] * (steps - 1)
+        assert policy.rate_limiter is not None
+        assert [policy.rate_limiter.take() for _ in range(3)] == [True, steps == 1, False]
+        assert tokens(policy) == 100

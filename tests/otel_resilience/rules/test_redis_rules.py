@@ -11,6 +11,7 @@ import pytest
 import redis.exceptions as r
 
 from otel_resilience import Severity, classify
+from otel_resilience._internal.once import Once
 from support.verdict_rows import Row, assert_verdict, behind, check, row
 
 CRITICAL = Severity.CRITICAL
@@ -243,3 +244,24 @@ def test_a_failure_while_an_earlier_one_was_handled_is_judged_by_itself() -> Non
     first = error_at_connect(socket.gaierror(socket.EAI_NONAME, "unknown"))
     second = behind(r.ConnectionError("Connection closed by server."), first, context=True)
     assert_verdict(classify(second), "T", "yes", "connection_error")
+
+
+class TestAConnectionErrorThatWrapsAnother:
+    """As the asyncio client raises it on a unix socket."""
+
+    def test_is_judged_by_what_the_server_said(
+        self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("otel_resilience.classification.classifier._broken_rules", Once())
+        error = r.ConnectionError("Error connecting to /run/redis.sock")
+        error.__cause__ = r.ResponseError("max number of clients reached")
+        assert classify(error) == classify(error.__cause__)
+        assert classify(error).unsent
+        assert not caplog.records, "no rule failed"
+
+    def test_is_unsent_as_without_it_where_that_is_no_reply(self) -> None:
+        error = r.ConnectionError("Error 111 connecting to localhost:6379.")
+        alone = classify(error)
+        error.__cause__ = r.ConnectionError("Connection closed by server.")
+        assert classify(error) == alone
+        assert alone.unsent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import enum
 import errno
 import gzip
 import http.client
@@ -266,6 +267,14 @@ def test_other_texts_of_the_same_classes_say_nothing(error: Exception) -> None:
     assert classify_stdlib(error) is None
 
 
+class OwnSystemError(OSError):
+    pass
+
+
+class Number(enum.IntEnum):
+    REFUSED = errno.ECONNREFUSED
+
+
 class TestWhatTheSystemSaysBehindAClientsException:
     @pytest.mark.parametrize(
         ("error", "verdict"),
@@ -295,3 +304,21 @@ class TestWhatTheSystemSaysBehindAClientsException:
         error = OSError()
         error.errno = number  # type: ignore[assignment]
         assert os_errors.errno_of(error) is None
+
+    @pytest.mark.parametrize("number", [errno.ECONNREFUSED, errno.EMFILE, errno.ENOSPC, errno.EACCES, 9999, None])
+    def test_an_error_of_ones_own_is_judged_by_its_number_too(self, number: int | None) -> None:
+        plain, own = OSError("?"), OwnSystemError("?")
+        plain.errno = own.errno = number
+        assert os_errors.judge(own) == os_errors.judge(plain)
+        assert (os_errors.judge(plain) is None) is (number in (9999, None))
+
+    @pytest.mark.parametrize("error", [OSError("?"), OwnSystemError("?")])
+    @pytest.mark.parametrize("number", [[], {}, str(errno.ECONNREFUSED)])
+    def test_what_is_no_number_says_nothing(self, error: OSError, number: Any) -> None:
+        error.errno = number
+        assert os_errors.judge(error) is None
+
+    @pytest.mark.parametrize("error", [OSError("?"), OwnSystemError("?")])
+    def test_a_number_may_be_a_member_of_an_enumeration(self, error: OSError) -> None:
+        error.errno = Number.REFUSED
+        assert os_errors.judge(error) == os_errors.REFUSED

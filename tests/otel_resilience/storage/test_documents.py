@@ -121,6 +121,13 @@ def test_a_clock_that_goes_back_prolongs_an_open_time_by_no_more_than_itself() -
     assert documents.breaker(document, look, NOW - 1e6).busy_for == 6
 
 
+def test_a_document_opens_with_the_failure_that_reaches_the_threshold() -> None:
+    document: dict[str, Any] = {}
+    fail = BreakerStep(action=Action.FAIL, config=CircuitBreakerConfig(failure_threshold=3), lease_for=6)
+    states = [documents.breaker(document, fail, NOW + second).state for second in range(3)]
+    assert states == [CLOSED, CLOSED, OPEN]
+
+
 def test_a_document_stays_small() -> None:
     document: dict[str, Any] = {}
     config = CircuitBreakerConfig(failure_threshold=10**6, monitoring_period=60)

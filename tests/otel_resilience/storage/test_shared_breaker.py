@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from typing import Any
 
@@ -19,11 +20,14 @@ from otel_resilience import (
 )
 from otel_resilience.storage import (
     Action,
+    BreakerStep,
+    BreakerView,
     MemoryStorage,
     SharedCircuitBreaker,
     SharedRetryBudget,
     SharedState,
 )
+from otel_resilience.storage.links import Link
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.frail_storage import FrailStorage
 from support.resilience import Driver, NotFoundFault, Script, ThrottledFault, TransientFault
@@ -274,6 +278,29 @@ def test_a_probe_without_a_verdict_gives_its_slot_back(
     with pytest.raises(neutral):
         fleet.breakers[0].execute(operation)
     assert fleet.breakers[1].execute(lambda: "the next probe") == "the next probe"
+
+
+def test_a_probe_whose_answer_a_local_step_overtook_is_granted_again(
+    clock: FakeClock, storage: FrailStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (breaker,) = opened(clock, storage, 1).breakers
+    clock.advance(8)
+    step_of = storage.breaker
+    granted: list[str] = []
+
+    def overtaken(key: str, step: BreakerStep) -> BreakerView:
+        view = step_of(key, step)
+        if view.granted and not granted:
+            granted.append(step.lease)
+            storage.gone = True
+            breaker.flush()  # as another thread, which gets no answer
+            storage.gone = False
+        return view
+
+    monkeypatch.setattr(storage, "breaker", overtaken)
+    assert breaker.execute(lambda: "the probe") == "the probe"
+    assert len(granted) == 1
+    assert breaker.state.name == "CLOSED"
 
 
 def test_an_answer_that_proves_the_dependency_well_closes(clock: FakeClock, storage: FrailStorage) -> None:
@@ -600,3 +627,36 @@ def test_pauses_add_up_to_the_longest(clock: FakeClock, storage: FrailStorage) -
 def test_shared_state_needs_a_storage() -> None:
     with pytest.raises(ValueError, match="at least one"):
         SharedState()
+
+
+def test_some_take_part_while_others_are_told_of_a_change() -> None:
+    """Policies are made in any thread, also while the breaker of another one opens."""
+
+    class Member:
+        def __init__(self, key: str) -> None:
+            self.key = key
+
+        def refresh(self, link: Link) -> None: ...
+
+        def flush(self) -> None: ...
+
+    shared, source = SharedState(MemoryStorage()), Member("supplier")
+    members = [Member("other") for _ in range(20_000)]
+    shared.join(source)
+
+    def join(some: list[Member]) -> None:
+        for member in some:
+            shared.join(member)
+
+    joining = [threading.Thread(target=join, args=(members[number::4],)) for number in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in joining:
+            thread.start()
+        while any(thread.is_alive() for thread in joining):
+            shared.changed(source, shared.links[0])
+    finally:
+        sys.setswitchinterval(interval)
+        for thread in joining:
+            thread.join()

@@ -13,7 +13,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -118,9 +118,15 @@ class Endpoint:
 
 
 class Posting:
-    """What a channel that posts to one URL shares."""
+    """What channels that post to one URL share."""
 
-    _endpoint: Endpoint
+    keeps_incidents = False
+
+    def __init__(self, endpoint: Endpoint, min_interval: float, coalesce_from: int | None) -> None:
+        self.name = endpoint.channel
+        self.min_interval = min_interval
+        self.coalesce_from = coalesce_from
+        self._endpoint = endpoint
 
     def close(self) -> None:
         """Nothing to close: no connection is kept between deliveries."""
@@ -141,34 +147,12 @@ class ChatWebhook(Posting):
     nothing can be posted there.
     """
 
-    keeps_incidents = False
     _name: ClassVar[str]
     _min_interval: ClassVar[float]
-    _reasons: ClassVar[frozenset[str]] = frozenset()
-
     _message: ClassVar[staticmethod[[Notification], Mapping[str, Any]]]
-
-    def __init_subclass__(
-        cls,
-        *,
-        name: str | None = None,
-        min_interval: float | None = None,
-        message: Callable[[Notification], Mapping[str, Any]] | None = None,
-        reasons: frozenset[str] | None = None,
-    ) -> None:
-        """The defaults of a chat, what it is sent, and the bodies of its refusals that may be repeated in errors.
-
-        What is not given is as of the base.
-        """
-        super().__init_subclass__()
-        if name is not None:
-            cls._name = name
-        if min_interval is not None:
-            cls._min_interval = min_interval
-        if message is not None:
-            cls._message = staticmethod(message)
-        if reasons is not None:
-            cls._reasons = reasons
+    """What it is sent."""
+    _reasons: ClassVar[frozenset[str]] = frozenset()
+    """Bodies of its refusals that may be repeated in errors."""
 
     def __init__(
         self,
@@ -179,10 +163,8 @@ class ChatWebhook(Posting):
         coalesce_from: int | None = 2,
     ) -> None:
         """``url`` is the secret URL of the webhook. Raises ``ValueError`` where nothing can be posted there."""
-        self.name = self._name if name is None else name
-        self.min_interval = self._min_interval if min_interval is None else min_interval
-        self.coalesce_from = coalesce_from
-        self._endpoint = Endpoint(self.name, url, reasons=self._reasons)
+        endpoint = Endpoint(self._name if name is None else name, url, reasons=self._reasons)
+        super().__init__(endpoint, self._min_interval if min_interval is None else min_interval, coalesce_from)
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
         """Posts it, within ``timeout`` seconds. Raises :class:`ChannelError`."""
@@ -203,9 +185,7 @@ class IncidentApi(Posting):
         if not self._key:
             raise ValueError(f"{called} is needed")
         register_secret(self._key)
-        self.name = name
-        self.min_interval = min_interval
-        self._endpoint = Endpoint(name, url)
+        super().__init__(Endpoint(name, url), min_interval, self.coalesce_from)
 
 
 class _Attempt(BoundedThread):
@@ -281,10 +261,6 @@ class _Attempt(BoundedThread):
         super()._give_up()
 
 
-class _Reached(Exception):  # noqa: N818  no error: what was to be tried has worked
-    """The connection stands."""
-
-
 class _Connection(_Attempt):
     """One request that ends where the connection stands, before anything is sent to the receiver."""
 
@@ -292,18 +268,13 @@ class _Connection(_Attempt):
         super().__init__(url, proxy, b"", {}, timeout)
         self._handshakes = sum(part.startswith("https:") for part in (url.lower(), (proxy or "").lower()))
 
-    def _post(self) -> None:
-        try:
-            super()._post()
-        except _Reached:
-            self.reached = True
-
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         super()._trace(event, info)
         self._handshakes -= event.endswith(".start_tls.complete")
         if self._handshakes == 0 and event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             info["return_value"].close()
-            raise _Reached
+            self.reached = True
+            raise ConnectionAbortedError("the connection stands, and nothing is to be sent")
 
 
 def _beginning(response: httpx.Response, ends: float) -> bytes:

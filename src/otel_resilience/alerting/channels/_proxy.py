@@ -33,7 +33,6 @@ def proxy_for(url: str) -> str | None:
 
 
 def _checked(name: str, proxy: str) -> str:
-    what = f"{name}={redact_url(proxy)!r} cannot be used"
     try:
         parts = urlsplit(proxy)
         usable = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0 and parts.path in ("", "/")
@@ -41,7 +40,7 @@ def _checked(name: str, proxy: str) -> str:
         raise ValueError(f"{name} cannot be used: it is not a URL") from None  # the cause quotes it
     if parts.password:
         register_secret(unquote(parts.password))
-        what = f"{name}={redact_url(proxy)!r} cannot be used"
+    what = f"{name}={redact_url(proxy)!r} cannot be used"
     if not usable or any(char.isspace() for char in proxy):
         raise ValueError(f"{what}: a proxy is {', '.join(f'{scheme}://' for scheme in _SCHEMES)} with host and port")
     if parts.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:

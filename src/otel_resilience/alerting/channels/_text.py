@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from otel_resilience.alerting.model.alert import Notification, Scalar, Status
+from otel_resilience.alerting.model.alert import Notification, Scalar, Status, format_duration
 from otel_resilience.classification.model import Severity
 
 ELLIPSIS: Final = "…"
@@ -118,22 +118,6 @@ def shown(value: Scalar) -> str:
     return f"{value:g}" if isinstance(value, float) else readable(str(value))
 
 
-def duration(seconds: float) -> str:
-    """``0.4 s``, ``90 s``, ``12 min``, ``3 h 5 min``, ``2 d 4 h``."""
-    if seconds < 10:
-        return f"{round(seconds, 1):g} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h" if hours else f"{days} d"
-
-
 def moment(seconds: float) -> str:
     """Seconds since the epoch for people, in UTC as the logs are."""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -144,7 +128,7 @@ def occurrences(notification: Notification) -> str:
     total, new = notification.total, notification.count
     text = "once" if total == 1 else f"{total} times"
     if total > 1 and notification.duration > 0:
-        text += f" in {duration(notification.duration)}"
+        text += f" in {format_duration(notification.duration)}"
     if 0 < new < total:
         text += f", {new} since the last message"
     kinds = len(notification.error_types)
@@ -163,16 +147,21 @@ def web_link(url: str | None) -> str | None:
     return url if usable and well_formed(url) == url else None
 
 
+def title(notification: Notification) -> str:
+    """One line, never empty."""
+    return readable(notification.title) or "Alert without a title"
+
+
 def headline(notification: Notification) -> str:
     """Sign, severity or state, and title."""
-    title = readable(notification.title) or "Alert without a title"
+    shown_title = title(notification)
     if notification.reason == "test":
-        return f"🧪 TEST {notification.severity}: {title}"
+        return f"🧪 TEST {notification.severity}: {shown_title}"
     if notification.status is Status.RESOLVED:
-        return f"✅ RESOLVED: {title}"
+        return f"✅ RESOLVED: {shown_title}"
     shown_reason = _REASONS_SHOWN.get(notification.reason)
     state = f"{notification.severity}, {shown_reason}" if shown_reason else str(notification.severity)
-    return f"{_SIGNS[notification.severity]} {state}: {title}"
+    return f"{_SIGNS[notification.severity]} {state}: {shown_title}"
 
 
 def links(notification: Notification, longest: int = MAX_LINK) -> list[tuple[str, str]]:
@@ -189,6 +178,15 @@ def links(notification: Notification, longest: int = MAX_LINK) -> list[tuple[str
     return [(label, url) for label, url in usable if url is not None and len(url) <= longest]
 
 
+def summary_and_links(
+    notification: Notification, escape: Callable[[str, int], str], limit: int, longest_link: int
+) -> str:
+    """The summary, escaped, and below it the links in Markdown: ``limit`` characters."""
+    shown_links = " · ".join(f"[{label}]({url})" for label, url in links(notification, longest_link))
+    summary = escape(readable(notification.summary), limit - len(shown_links) - 2)
+    return "\n\n".join(filter(None, (summary, shown_links)))
+
+
 def key_facts(notification: Notification) -> Iterator[tuple[str, str]]:
     """Labels and values, neither ever empty: what, how often, since when."""
     over = notification.status is Status.RESOLVED
@@ -200,7 +198,7 @@ def key_facts(notification: Notification) -> Iterator[tuple[str, str]]:
         ("Error types", types if len(notification.error_types) > 1 else None),
         ("Began" if over else "Since", moment(notification.first_seen)),
         ("Last seen", moment(notification.last_seen) if notification.last_seen > notification.first_seen else None),
-        ("Duration", duration(notification.duration) if over else None),
+        ("Duration", format_duration(notification.duration) if over else None),
         ("Escalation", f"level {notification.escalation}" if notification.escalation else None),
     )
     return ((label, text) for label, value in values if value and (text := readable(value)))

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from otel_resilience.alerting.channels._http import ChatWebhook
-from otel_resilience.alerting.channels._text import MAX_LABEL, colour, escaped, facts, headline, links, readable
+from otel_resilience.alerting.channels._text import MAX_LABEL, colour, escaped, facts, headline, summary_and_links
 from otel_resilience.alerting.model.alert import Notification, rfc3339
 
 MIN_INTERVAL: Final = 2.0
@@ -25,8 +25,6 @@ _escape: Final = partial(escaped, marks=re.compile(r"([\\`*_~|>#\[\]()<:@-])"))
 
 def build_message(notification: Notification) -> dict[str, Any]:
     """The message: one embed, and no one mentioned."""
-    shown_links = " · ".join(f"[{label}]({url})" for label, url in links(notification, MAX_LINK))
-    summary = _escape(readable(notification.summary), MAX_DESCRIPTION - len(shown_links) - 2)
     embed: dict[str, Any] = {
         "title": _escape(headline(notification), MAX_TITLE),
         "color": colour(notification),
@@ -36,14 +34,13 @@ def build_message(notification: Notification) -> dict[str, Any]:
             for label, value in facts(notification, MAX_VALUE, MAX_FACTS)
         ],
     }
-    description = "\n\n".join(filter(None, (summary, shown_links)))
-    return {
-        "embeds": [embed | ({"description": description} if description else {})],
-        "allowed_mentions": {"parse": []},
-    }
+    description = summary_and_links(notification, _escape, MAX_DESCRIPTION, MAX_LINK)
+    if description:
+        embed["description"] = description
+    return {"embeds": [embed], "allowed_mentions": {"parse": []}}
 
 
-class DiscordChannel(ChatWebhook, name="discord", min_interval=MIN_INTERVAL, message=build_message):
+class DiscordChannel(ChatWebhook):
     """Posts each notification as an embed; from ``coalesce_from`` waiting ones on, as one.
 
     Nothing in it becomes a mention. If a response is lost, a message can appear twice.
@@ -54,3 +51,7 @@ class DiscordChannel(ChatWebhook, name="discord", min_interval=MIN_INTERVAL, mes
         >>> channel.name, channel.min_interval
         ('discord', 2.0)
     """
+
+    _name = "discord"
+    _min_interval = MIN_INTERVAL
+    _message = staticmethod(build_message)

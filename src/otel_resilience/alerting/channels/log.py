@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from otel_resilience.alerting.channels._text import duration, occurrences, readable
-from otel_resilience.alerting.model.alert import Notification, Status
+from otel_resilience.alerting.channels._text import occurrences, readable
+from otel_resilience.alerting.model.alert import Notification, Status, format_duration
 from otel_resilience.classification.model import Severity
 from otel_resilience.telemetry import contract
 
@@ -63,7 +63,7 @@ class LogChannel:
 def _line(notification: Notification) -> str:
     title = readable(notification.title)
     if notification.status is Status.RESOLVED:
-        return f"alert resolved after {duration(notification.duration)}: {title}"
+        return f"alert resolved after {format_duration(notification.duration)}: {title}"
     return f"alert {notification.severity}: {title} ({occurrences(notification)})"
 
 

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from otel_resilience.alerting.channels._http import ChatWebhook
-from otel_resilience.alerting.channels._text import MAX_LABEL, colour, escaped, facts, headline, links, readable
+from otel_resilience.alerting.channels._text import MAX_LABEL, colour, escaped, facts, headline, summary_and_links
 from otel_resilience.alerting.model.alert import Notification
 
 MIN_INTERVAL: Final = 0.2
@@ -24,12 +24,10 @@ _MARKUP: Final = re.compile(r"([\\*_\[\]()`#~|<>-])")
 def build_message(notification: Notification) -> dict[str, Any]:
     """The message: the headline, and an attachment with the facts, as both programs read it."""
     title = _escape(headline(notification), MAX_TITLE)
-    shown_links = " · ".join(f"[{label}]({url})" for label, url in links(notification, MAX_LINK))
-    summary = _escape(readable(notification.summary), MAX_TEXT - len(shown_links) - 2)
     attachment = {
         "fallback": title,
         "color": f"#{colour(notification):06x}",
-        "text": "\n\n".join(filter(None, (summary, shown_links))),
+        "text": summary_and_links(notification, _escape, MAX_TEXT, MAX_LINK),
         "fields": [
             {"title": _escape(label, 2 * MAX_LABEL), "value": _escape(value, 2 * MAX_VALUE), "short": len(value) < 40}
             for label, value in facts(notification, MAX_VALUE, MAX_FACTS)
@@ -43,7 +41,7 @@ def _escape(text: str, limit: int) -> str:
     return escaped(text, limit, _MARKUP, doubled="@").replace("@", "@\u200b")
 
 
-class MattermostChannel(ChatWebhook, name="mattermost", min_interval=MIN_INTERVAL, message=build_message):
+class MattermostChannel(ChatWebhook):
     """Posts each notification as a message with an attachment; from ``coalesce_from`` waiting ones on, as one.
 
     Nothing in it becomes a mention. If a response is lost, a message can appear twice.
@@ -54,3 +52,7 @@ class MattermostChannel(ChatWebhook, name="mattermost", min_interval=MIN_INTERVA
         >>> channel.name, channel.min_interval
         ('mattermost', 0.2)
     """
+
+    _name = "mattermost"
+    _min_interval = MIN_INTERVAL
+    _message = staticmethod(build_message)

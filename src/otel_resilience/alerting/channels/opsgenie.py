@@ -93,5 +93,5 @@ def _source(notification: Notification) -> str:
 
 
 def _description(notification: Notification) -> str:
-    shown_links = [f"{label}: {url}" for label, url in links(notification, 3000)]
+    shown_links = [f"{label}: {url}" for label, url in links(notification)]
     return "\n".join(filter(None, (readable(notification.summary), *shown_links)))

@@ -6,7 +6,7 @@ import hashlib
 from typing import Any, Final
 
 from otel_resilience.alerting.channels._http import IncidentApi
-from otel_resilience.alerting.channels._text import cut, encode, links, occurrences, readable, shown, web_link
+from otel_resilience.alerting.channels._text import cut, encode, links, occurrences, readable, shown, title, web_link
 from otel_resilience.alerting.model.alert import Notification, Status, rfc3339
 from otel_resilience.classification.model import Severity
 
@@ -113,7 +113,7 @@ def _summary(notification: Notification) -> str:
     prefix = next((f"[{tag}] " for reason, tag in tags if notification.reason == reason), "")
     suffix = f" ({occurrences(notification)})" if notification.total > 1 else ""
     room = MAX_SUMMARY - len(prefix) - len(suffix)
-    return prefix + cut(readable(notification.title) or "Alert without a title", room) + suffix
+    return prefix + cut(title(notification), room) + suffix
 
 
 def _details(notification: Notification) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 from otel_resilience.alerting.channels._http import ChatWebhook
 from otel_resilience.alerting.channels._text import (
     cut,
-    duration,
     headline,
     key_facts,
     links,
@@ -17,7 +15,7 @@ from otel_resilience.alerting.channels._text import (
     shown,
     width,
 )
-from otel_resilience.alerting.model.alert import Notification, Status
+from otel_resilience.alerting.model.alert import Notification, Status, format_duration
 from otel_resilience.alerting.model.digest import DIGEST, MORE
 
 MIN_INTERVAL: Final = 1.0
@@ -40,10 +38,10 @@ def build_message(notification: Notification) -> dict[str, Any]:
     """The message: blocks, and ``text`` for where they are not shown, as in the notification on a phone."""
     blocks = [
         {"type": "header", "text": _plain(headline(notification), MAX_HEADER)},
-        *_summary(notification),
+        *_section(_escape(readable(notification.summary), MAX_TEXT)),
         {"type": "section", "fields": [_marked(field, MAX_FIELD) for field in _fields(notification)]},
-        *_context(notification),
-        *_correlation(notification),
+        *_section(_context(notification)),
+        *_section(_correlation(notification)),
         *_buttons(notification),
         {"type": "context", "elements": [_marked(_origin(notification), MAX_TEXT)]},
     ]
@@ -57,20 +55,20 @@ def build_message(notification: Notification) -> dict[str, Any]:
 
 def _after_headline(notification: Notification) -> str:
     if notification.status is Status.RESOLVED:
-        return f" (after {duration(notification.duration)})"
+        return f" (after {format_duration(notification.duration)})"
     return f" ({occurrences(notification)})" if notification.total > 1 else ""
 
 
-def _summary(notification: Notification) -> Iterable[dict[str, Any]]:
-    text = readable(notification.summary)
-    return [{"type": "section", "text": _marked(_escape(text, MAX_TEXT), MAX_TEXT)}] if text else []
+def _section(text: str) -> list[dict[str, Any]]:
+    """None where there is no text."""
+    return [{"type": "section", "text": _marked(text, MAX_TEXT)}] if text else []
 
 
 def _fields(notification: Notification) -> list[str]:
     return [f"*{label}*\n{_escape(value, MAX_FIELD - 100)}" for label, value in key_facts(notification)]
 
 
-def _context(notification: Notification) -> Iterable[dict[str, Any]]:
+def _context(notification: Notification) -> str:
     """As many whole lines as fit; of a digest the incidents."""
     in_digest = notification.reason == DIGEST
     entries = dict(notification.context)
@@ -87,15 +85,15 @@ def _context(notification: Notification) -> Iterable[dict[str, Any]]:
         lines.append(line)
     if more:
         lines.append(f"… and {more} more")
-    return [{"type": "section", "text": _marked("\n".join(lines), MAX_TEXT)}] if lines else []
+    return "\n".join(lines)
 
 
-def _correlation(notification: Notification) -> Iterable[dict[str, Any]]:
+def _correlation(notification: Notification) -> str:
     text = _escape(readable(notification.correlation_id or ""), 200).replace("`", "'")
-    return [{"type": "section", "text": _marked(f"*Correlation ID*\n```{text}```", MAX_TEXT)}] if text else []
+    return f"*Correlation ID*\n```{text}```" if text else ""
 
 
-def _buttons(notification: Notification) -> Iterable[dict[str, Any]]:
+def _buttons(notification: Notification) -> list[dict[str, Any]]:
     buttons = [
         {"type": "button", "text": _plain(label, 75), "url": url, "action_id": label.lower().replace(" ", "_")}
         for label, url in links(notification)
@@ -126,7 +124,7 @@ def _escaped_width(char: str) -> int:
     return len(_ESCAPES.get(char, "")) or width(char)
 
 
-class SlackChannel(ChatWebhook, name="slack", min_interval=MIN_INTERVAL, message=build_message, reasons=REASONS):
+class SlackChannel(ChatWebhook):
     """Posts each notification as a message of blocks; from ``coalesce_from`` waiting ones on, as one message.
 
     Slack has no deduplication key: if a response is lost, a message can appear twice.
@@ -137,3 +135,8 @@ class SlackChannel(ChatWebhook, name="slack", min_interval=MIN_INTERVAL, message
         >>> channel.name, channel.min_interval
         ('slack', 1.0)
     """
+
+    _name = "slack"
+    _min_interval = MIN_INTERVAL
+    _message = staticmethod(build_message)
+    _reasons = REASONS

@@ -73,7 +73,7 @@ def build_message(notification: Notification) -> dict[str, Any]:
     return {"type": "message", "attachments": [content]}
 
 
-class TeamsChannel(ChatWebhook, name="teams", min_interval=MIN_INTERVAL, message=build_message):
+class TeamsChannel(ChatWebhook):
     """Posts each notification as a card; from ``coalesce_from`` waiting ones on, as one.
 
     If a response is lost, a message can appear twice. The workflow is the one that posts to a channel or chat when a
@@ -85,3 +85,7 @@ class TeamsChannel(ChatWebhook, name="teams", min_interval=MIN_INTERVAL, message
         >>> channel.name, channel.min_interval
         ('teams', 1.0)
     """
+
+    _name = "teams"
+    _min_interval = MIN_INTERVAL
+    _message = staticmethod(build_message)

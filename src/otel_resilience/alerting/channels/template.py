@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import re
@@ -9,17 +10,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from otel_resilience.alerting.channels._text import headline
-from otel_resilience.alerting.model.alert import Notification
+from otel_resilience.alerting.model.alert import SHOWN_FIELDS, Links, Notification
 from otel_resilience.redaction import is_secret_name, register_secret
 
 FIELDS: Final = frozenset(
-    {
-        "headline", "id", "status", "severity", "kind", "title", "summary", "dependency", "error_type", "error_class",
-        "correlation_id", "fingerprint", "incident", "count", "total", "first_seen", "last_seen", "duration_s",
-        "escalation", "reason", "error_types", "links", "links.trace", "links.dashboard", "links.runbook",
-        "links.incident", "links.details", "context", "service", "environment", "merged",
-    }
-)  # fmt: skip
+    {*SHOWN_FIELDS, "headline", "environment", "merged", "duration_s"}
+    | {f"links.{link.name}" for link in dataclasses.fields(Links)}
+)
 """What may stand between the braces: the fields of the generic webhook, and the ``headline`` that chats show."""
 
 MAX_TEMPLATE: Final = 65_536

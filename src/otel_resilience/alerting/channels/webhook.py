@@ -33,8 +33,6 @@ class WebhookChannel(Posting):
         ValueError: the URL of an alert channel must be http:// or https:// with a host, and hold no blanks
     """
 
-    keeps_incidents = False
-
     def __init__(
         self,
         url: str,
@@ -48,10 +46,7 @@ class WebhookChannel(Posting):
     ) -> None:
         """``template``: the message to post, for a receiver that wants another one. ``now`` gives seconds since the
         epoch. Raises ``ValueError`` for a URL that nothing can be posted to."""
-        self.name = name
-        self.min_interval = min_interval
-        self.coalesce_from = coalesce_from
-        self._endpoint = Endpoint(name, url, any_body=True)
+        super().__init__(Endpoint(name, url, any_body=True), min_interval, coalesce_from)
         self._secret = b"" if secret is None else check.secret_text("secret", secret).encode()
         self._now, self._template = now, template
         if secret:

@@ -86,9 +86,7 @@ class _Tracked:
 class Ledger:
     """Not safe for threads."""
 
-    def __init__(
-        self, routes: Sequence[Route], refuses: Callable[[str, Notification], bool] = lambda *_: False
-    ) -> None:
+    def __init__(self, routes: Sequence[Route], refuses: Callable[[str, Notification], bool]) -> None:
         """``refuses``: whether the channel of this name is not even to be tried with a notification."""
         self.routes = tuple(routes)
         self._refuses = refuses

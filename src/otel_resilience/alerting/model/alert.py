@@ -20,6 +20,15 @@ MAX_VALUE: Final = 500
 """Characters of one value of the context."""
 MAX_CONTEXT: Final = 20
 """Entries of the context."""
+MAX_SHOWN_TYPES: Final = 10
+"""Values of ``error.type`` in a notification, the most frequent ones."""
+
+SHOWN_FIELDS: Final = (
+    "id", "status", "severity", "kind", "title", "summary", "dependency", "error_type", "error_class", "correlation_id",
+    "fingerprint", "incident", "count", "total", "first_seen", "last_seen", "escalation", "reason", "error_types",
+    "links", "context", "service",
+)  # fmt: skip
+"""Of a notification, what every message of the generic webhook holds."""
 
 Scalar = str | int | float | bool | None
 
@@ -92,26 +101,21 @@ class Alert:
     :meth:`~otel_resilience.alerting.AlertService.resolve`."""
 
     def __post_init__(self) -> None:
-        self._check()
         put = object.__setattr__
-        put(self, "kind", _clean(self.kind, 60))
-        put(self, "title", _clean(self.title, MAX_TITLE))
-        put(self, "summary", _clean(self.summary, MAX_SUMMARY))
-        put(self, "context", clean_context(self.context))
-        put(self, "fingerprint_by", tuple(redact(part) for part in self.fingerprint_by))
+        for name, limit in (("kind", 60), ("title", MAX_TITLE), ("summary", MAX_SUMMARY)):
+            put(self, name, _clean(check.text(name, getattr(self, name)), limit))
         for name in ("dependency", "error_type", "error_class"):
-            value = getattr(self, name)
+            value = check.optional_text(name, getattr(self, name))
             put(self, name, None if value is None else _clean(value, MAX_TITLE))
-
-    def _check(self) -> None:
-        for name in ("kind", "title", "summary"):
-            check.text(name, getattr(self, name))
-        for name in ("dependency", "error_type", "error_class", "correlation_id", "span_id", "details_url"):
-            check.optional_text(name, getattr(self, name))
+        for name in ("correlation_id", "span_id", "details_url"):
+            value = check.optional_text(name, getattr(self, name))
+            put(self, name, None if value is None else _encodable(value))
         check.instance("severity", self.severity, Severity)
         check.series("fingerprint_by", self.fingerprint_by, str)
+        put(self, "fingerprint_by", tuple(redact(part) for part in self.fingerprint_by))
         if not isinstance(self.context, Mapping):
             raise TypeError(f"context must be a mapping, not of type {type(self.context).__name__}")
+        put(self, "context", clean_context(self.context))
         check.instance("at_once", self.at_once, bool)
         check.count("threshold", self.threshold)
         check.seconds("window", self.window)
@@ -247,29 +251,15 @@ class Notification:
 
     def to_json(self) -> dict[str, Any]:
         """The object of the generic webhook."""
-        data: dict[str, Any] = {
-            "id": self.id,
+        data = {name: getattr(self, name) for name in SHOWN_FIELDS}
+        data |= {
             "status": self.status.value,
             "severity": self.severity.value,
-            "kind": self.kind,
-            "title": self.title,
-            "summary": self.summary,
-            "dependency": self.dependency,
-            "error_type": self.error_type,
-            "error_class": self.error_class,
-            "correlation_id": self.correlation_id,
-            "fingerprint": self.fingerprint,
-            "incident": self.incident,
-            "count": self.count,
-            "total": self.total,
             "first_seen": rfc3339(self.first_seen),
             "last_seen": rfc3339(self.last_seen),
-            "escalation": self.escalation,
-            "reason": self.reason,
             "error_types": dict(self.error_types),
             "links": self.links.to_json(),
             "context": dict(self.context),
-            "service": self.service,
         }
         if self.environment is not None:
             data["environment"] = self.environment
@@ -281,26 +271,15 @@ class Notification:
 
     def dump(self) -> dict[str, Any]:
         """Everything, for the outbox; :meth:`load` is the inverse."""
-        data = dataclasses.asdict(self)
-        data["severity"] = self.severity.value
-        return data
+        fields: dict[str, Any] = stored.dumped(self)
+        return fields
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Notification:
-        """The inverse of :meth:`dump`. Raises ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
-        fields = stored.known_fields(cls, data)
-        links = stored.known_fields(Links, fields.pop("links"))
-        stored.check_fields(cls, fields)
-        stored.check_fields(Links, links)
+        """The inverse of :meth:`dump`. Raises ``TypeError`` or ``ValueError`` on anything else."""
+        fields = stored.fields_of(cls, data)
         times = ("first_seen", "last_seen", "caused_at", "ended_at", "quiet_after")
         stored.check_times(fields.get(name) for name in times)
-        fields["links"] = Links(**links)
-        fields["status"] = Status(fields["status"])
-        fields["severity"] = Severity(fields["severity"])
-        channels = fields.get("channels")
-        fields["channels"] = None if channels is None else tuple(channels)
-        fields["further_channels"] = tuple(fields["further_channels"])
-        fields["merged"] = tuple(fields.get("merged", ()))
         return cls(**fields)
 
 
@@ -310,6 +289,22 @@ def rfc3339(seconds: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def format_duration(seconds: float) -> str:
+    """A duration for people: ``0.4 s``, ``90 s``, ``12 min``, ``3 h 5 min``, ``2 d 4 h``."""
+    if seconds < 10:
+        return f"{max(0.0, round(seconds, 1)):g} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
 def clean_context(context: Mapping[str, Any]) -> dict[str, Scalar]:
     """At most :data:`MAX_CONTEXT` entries, their names and texts redacted and cut."""
     cleaned: dict[str, Scalar] = {}
@@ -317,7 +312,7 @@ def clean_context(context: Mapping[str, Any]) -> dict[str, Scalar]:
         key = _clean(str(name), 100)
         if is_secret_name(key):
             cleaned[key] = REDACTED
-        elif value is None or isinstance(value, (bool, int, float)):
+        elif value is None or (isinstance(value, (bool, int, float)) and stored.is_small(value)):
             cleaned[key] = value
         else:
             text = str(value)
@@ -325,6 +320,14 @@ def clean_context(context: Mapping[str, Any]) -> dict[str, Scalar]:
     return cleaned
 
 
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _clean(text: str, limit: int) -> str:
-    text = " ".join(redact(text.encode("utf-8", "replace").decode("utf-8")).split())
+    return shortened(" ".join(redact(_encodable(text)).split()), limit)
+
+
+def shortened(text: str, limit: int) -> str:
+    """``text``, or its beginning with an ellipsis: at most ``limit`` characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

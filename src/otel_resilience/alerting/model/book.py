@@ -29,10 +29,6 @@ from otel_resilience.classification.model import Severity
 
 OVERFLOW_KIND: Final = "overflow"
 
-Suppression = tuple[str, int]
-"""A reason of the contract, and how many alerts it held back."""
-
-
 LONG_WATCH: Final = 3600.0
 """Seconds: a threshold whose window is longer counts across processes."""
 
@@ -113,8 +109,8 @@ class IncidentBook:
         )
         self._cancelled: dict[str, float] = {}
         """When incidents seemed to have ended before anyone was notified."""
-        self.suppressed: deque[Suppression] = deque()
-        """Suppressions that were decided outside a report; the caller takes them."""
+        self.suppressed: deque[tuple[str, int]] = deque()
+        """Reasons of the contract, each with how many alerts it held back outside a report; the caller takes them."""
         self.withdrawn: deque[Incident] = deque()
         """Incidents whose first message is not sent, for now or at all; the caller takes them."""
         self.ended_elsewhere: deque[tuple[Incident, set[str]]] = deque()
@@ -285,7 +281,7 @@ class IncidentBook:
         self._incidents[stored.fingerprint] = stored
         if stored.phase is Phase.WATCHING:
             self._begin(stored, now, urgent=stored.alert.at_once)
-        elif stored.severity > stored.notified_severity and observed.alert is not None:
+        elif observed.alert is not None:
             self._seen(stored, observed.alert, now)
 
     def restore_lost(self, known: Container[str]) -> None:

@@ -10,12 +10,14 @@ from typing import Final, TypeVar
 
 from otel_resilience.alerting.model.alert import (
     MAX_CONTEXT,
+    MAX_SHOWN_TYPES,
     MAX_VALUE,
     Links,
     Notification,
     Scalar,
     Status,
     fingerprint,
+    shortened,
 )
 
 T = TypeVar("T")
@@ -24,7 +26,6 @@ DIGEST: Final = "digest"
 """``kind`` and ``reason`` of a digest."""
 MORE: Final = "more"
 """Key of a digest's context: how many incidents were left out of its list."""
-MAX_ERROR_TYPES: Final = 10
 
 
 def digest(notifications: Sequence[Notification]) -> Notification:
@@ -80,17 +81,16 @@ def _listed(incidents: list[Notification]) -> Notification:
         last_seen=0.0,
         escalation=max(each.escalation for each in incidents),
         links=Links(
-            trace=_common(each.links.trace for each in incidents),
-            dashboard=_common(each.links.dashboard for each in incidents),
-            runbook=_common(each.links.runbook for each in incidents),
-            incident=_common(each.links.incident for each in incidents),
-            details=_common(each.links.details for each in incidents),
+            **{
+                link.name: _common(getattr(each.links, link.name) for each in incidents)
+                for link in dataclasses.fields(Links)
+            }
         ),
         context=context,
         service=_common(each.service for each in incidents) or incidents[0].service,
         reason=DIGEST,
         error_types=dict(
-            sum((Counter(each.error_types) for each in incidents), Counter()).most_common(MAX_ERROR_TYPES)
+            sum((Counter(each.error_types) for each in incidents), Counter()).most_common(MAX_SHOWN_TYPES)
         ),
     )
 
@@ -115,8 +115,7 @@ def _line(notification: Notification) -> str:
     state = "resolved" if notification.status is Status.RESOLVED else notification.severity.value
     times = f" ({notification.total} times)" if notification.total > 1 else ""
     room = MAX_VALUE - len(state) - len(times) - 2
-    title = notification.title if len(notification.title) <= room else notification.title[: room - 1] + "…"
-    return f"{state}: {title}{times}"
+    return f"{state}: {shortened(notification.title, room)}{times}"
 
 
 def _common(values: Iterable[T]) -> T | None:

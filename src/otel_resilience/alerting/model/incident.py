@@ -11,18 +11,25 @@ import dataclasses
 import datetime
 import math
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
 from otel_resilience._internal import stored
-from otel_resilience.alerting.model.alert import Alert, Notification, Scalar, Status, rfc3339
+from otel_resilience.alerting.model.alert import (
+    MAX_SHOWN_TYPES,
+    Alert,
+    Notification,
+    Scalar,
+    Status,
+    format_duration,
+    rfc3339,
+)
 from otel_resilience.alerting.model.config import AlertConfig, EscalationStep
-from otel_resilience.alerting.model.observed import Observed, append_recent, count_type
+from otel_resilience.alerting.model.observed import Observed, count_type, with_more
 from otel_resilience.classification.model import Severity
 
-SHOWN_ERROR_TYPES: Final = 10
 MAX_DELIVERIES: Final = 10
 MAX_SENDERS: Final = 8
 MAX_ACTIONS: Final = 20
@@ -30,6 +37,8 @@ BOUNDED: Final = Severity.CRITICAL
 """Below this severity, an incident sends at most :data:`MOST_IN_AN_HOUR` messages in any hour."""
 MOST_IN_AN_HOUR: Final = 4
 HOUR: Final = 3600.0
+CLOCKS_DIFFER: Final = 1.0
+"""Seconds by which the clock of another machine may be ahead of ours without any harm."""
 SETTLE: Final = 900.0
 """Seconds, those of the longest job by default, for which a process that took an incident in neither escalates nor
 repeats it before it has observed the incident itself."""
@@ -39,8 +48,8 @@ _TIMES: Final = (
     "first_seen", "last_seen", "unreported_since", "last_notified_at", "due", "not_before", "calm_since", "over_at",
     "acknowledged_at", "silenced_until",
 )  # fmt: skip
-_UNLIMITED: Final = {"due": math.inf, "not_before": -math.inf, "silenced_until": -math.inf}
-"""Times that need not be one, which JSON holds as ``null``."""
+_UNLIMITED: Final = ("due", "not_before", "silenced_until")
+"""Times that need not be one: infinite by default, which JSON holds as ``null``."""
 _ENTRIES: Final[dict[str, dict[str, Any]]] = {
     "deliveries": {"channel": str, "message": int, "seconds": float},
     "escalations": {"severity": Severity, "channels": list[str]},
@@ -227,7 +236,7 @@ class Incident:
         self._see(1, now, now, alert, alert if alert.correlation_id is not None else None)
         count_type(self.error_types, alert.error_type, 1)
         if self.phase is Phase.WATCHING:
-            append_recent(self, alert.threshold, ((now, alert.error_type),))
+            self.recent = with_more(self.recent, alert.threshold, ((now, alert.error_type),))
 
     def mark_ongoing(self, now: float) -> None:
         """It is still ongoing, without another occurrence."""
@@ -295,6 +304,21 @@ class Incident:
         self.not_before = min(self.not_before, max(now + config.rate_limit, self.earliest(config)))
         if self.due != math.inf:
             self.due = min(self.due, max(now + max(config.group_wait, config.rate_limit), self.not_before))
+        self._silence_from(now)
+
+    def _silence_from(self, now: float) -> None:
+        """A silence that a clock which was ahead wrote down is as long as the person asked for. It is written down, for
+        it began now."""
+        place = max((n for n, entry in enumerate(self.actions) if entry["action"] == "silence"), default=None)
+        if place is None:
+            return
+        asked = self.actions[place]
+        began = datetime.datetime.fromisoformat(asked["at"]).timestamp()
+        if began > now + CLOCKS_DIFFER and self.silenced_until > began:
+            self.silenced_until -= began - now
+            self.fresh.silenced_until = min(self.fresh.silenced_until, self.silenced_until)
+            self.actions = [*self.actions[:place], {**asked, "at": rfc3339(now)}, *self.actions[place + 1 :]]
+            self.unsaved = True
 
     def absorb(self, observed: Observed) -> None:
         """Add what this process observed to what the store holds. An occurrence or a sign of recovery: the later one
@@ -306,7 +330,7 @@ class Incident:
         elif math.isfinite(observed.last_bad):
             self._mark_ongoing(observed.last_bad)
         if self.phase is Phase.WATCHING:
-            append_recent(self, self.alert.threshold, observed.recent)
+            self.recent = with_more(self.recent, self.alert.threshold, observed.recent)
         if observed.calm_since is not None and observed.calm_since >= self.last_seen:
             self.calm_since = min(observed.calm_since, self.calm_since or math.inf)
             if observed.over_at is not None:
@@ -476,7 +500,7 @@ class Incident:
             environment=config.environment,
             sender=sender,
             reason=reason,
-            error_types=dict(sorted(self.error_types.items(), key=lambda item: -item[1])[:SHOWN_ERROR_TYPES]),
+            error_types=dict(Counter(self.error_types).most_common(MAX_SHOWN_TYPES)),
             further_channels=(*self.channels, *self.holders) if status is Status.RESOLVED else self.channels,
             quiet_after=alert.quiet_after,
             caused_at=self.unreported_since if reason in {"new", "back", "raised"} else now,
@@ -505,53 +529,19 @@ class Incident:
 
     def dump(self) -> dict[str, Any]:
         """Everything, as JSON; :meth:`load` is the inverse."""
-        data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in _LOCAL}
-        alert = dataclasses.asdict(self.alert)
-        alert["severity"] = self.alert.severity.value
-        data.update(
-            alert=alert,
-            severity=self.severity.value,
-            notified_severity=self.notified_severity.value,
-            phase=self.phase.value,
-            recent=list(self.recent),
-            error_types=dict(self.error_types),
-            deliveries=list(self.deliveries),
-            actions=list(self.actions),
-            escalations=list(self.escalations),
-        )
-        return {key: None if value in (math.inf, -math.inf) else value for key, value in data.items()}
+        names = (field.name for field in dataclasses.fields(self) if field.name not in _LOCAL)
+        return {name: stored.dumped(getattr(self, name)) for name in names}
 
     @classmethod
     def load(cls, data: Mapping[str, Any]) -> Incident:
         """The inverse of :meth:`dump`. Raises ``KeyError``, ``TypeError`` or ``ValueError`` on anything else."""
-        renamed = {_FORMER_NAMES.get(name, name): value for name, value in data.items() if name not in _LOCAL}
-        fields = stored.known_fields(cls, renamed)
-        alert = stored.known_fields(Alert, fields.pop("alert"))
-        unlimited = {name: fields.pop(name) for name in _UNLIMITED if fields[name] is None}
-        stored.check_fields(cls, fields)
-        stored.check_fields(Alert, alert)
+        record = {_FORMER_NAMES.get(name, name): value for name, value in data.items() if name not in _LOCAL}
+        for name in _UNLIMITED:
+            if record[name] is None:
+                del record[name]
+        fields = stored.fields_of(cls, record)
         _check(fields)
-        alert["severity"] = Severity(alert["severity"])
-        alert["fingerprint_by"] = tuple(alert["fingerprint_by"])
-        fields.update(
-            alert=Alert(**alert),
-            severity=Severity(fields["severity"]),
-            notified_severity=Severity(fields["notified_severity"]),
-            phase=Phase(fields["phase"]),
-            recent=deque((float(at), kind) for at, kind in fields["recent"]),
-            steps=tuple(fields["steps"]),
-            channels=tuple(fields["channels"]),
-            holders=tuple(fields["holders"]),
-            senders=tuple(fields["senders"]),
-            sent_at=tuple(map(float, fields.get("sent_at", ()))),
-            deliveries=list(fields["deliveries"]),
-            actions=list(fields.get("actions", ())),
-            escalations=list(fields.get("escalations", ())),
-            error_types=dict(fields["error_types"]),
-            watched_since=fields["last_seen"],
-            **{name: _UNLIMITED[name] for name in unlimited},
-        )
-        return cls(**fields)
+        return cls(**fields, watched_since=fields["last_seen"])
 
 
 def _check(fields: Mapping[str, Any]) -> None:
@@ -586,19 +576,6 @@ def escalated_severity(current: Severity, target: Severity | None) -> Severity:
     if target is None:
         target = _SEVERITIES[min(_SEVERITIES.index(current) + 1, len(_SEVERITIES) - 1)]
     return max(current, target)
-
-
-def format_duration(seconds: float) -> str:
-    """A duration for people: ``45 s``, ``12 min``, ``3.5 h``, ``2 days``."""
-    if seconds < 1:
-        return f"{max(0.0, seconds):.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 172_800:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86_400:.0f} days"
 
 
 def ordinal(number: int) -> str:

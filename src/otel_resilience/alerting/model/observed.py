@@ -6,12 +6,15 @@ import dataclasses
 import math
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from otel_resilience.alerting.model.alert import Alert
 
 MAX_ERROR_TYPES: Final = 50
 """Different ``error.type`` values that are counted apart."""
+
+Recent = deque[tuple[float, str | None]]
+"""The last occurrences with their ``error.type``, as many as the threshold asks for."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -27,7 +30,7 @@ class Observed:
     latest: Alert | None = None
     """The last one that has a correlation ID."""
     error_types: dict[str, int] = dataclasses.field(default_factory=dict)
-    recent: deque[tuple[float, str | None]] = dataclasses.field(default_factory=deque)
+    recent: Recent = dataclasses.field(default_factory=deque)
     calm_since: float | None = None
     over_at: float | None = None
     deliveries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -52,7 +55,7 @@ class Observed:
         if alert.correlation_id is not None:
             self.latest = alert
         count_type(self.error_types, alert.error_type, 1)
-        append_recent(self, alert.threshold, ((at, alert.error_type),))
+        self.recent = with_more(self.recent, alert.threshold, ((at, alert.error_type),))
 
     def mark_ongoing(self, at: float) -> None:
         """It was ongoing at this time."""
@@ -71,7 +74,7 @@ class Observed:
         self.latest = later.latest or self.latest
         for error_type, number in later.error_types.items():
             count_type(self.error_types, error_type, number)
-        append_recent(self, later.recent.maxlen or 1, later.recent)
+        self.recent = with_more(self.recent, later.recent.maxlen or 1, later.recent)
         if later.calm_since is not None:
             self.calm_since = later.calm_since if self.calm_since is None else self.calm_since
             self.over_at = later.over_at if self.over_at is None else self.over_at
@@ -83,22 +86,16 @@ class Observed:
         self.actions += later.actions
 
 
-class HasRecent(Protocol):
-    """What keeps the last occurrences with their ``error.type``."""
-
-    recent: deque[tuple[float, str | None]]
-
-
 def count_type(counts: dict[str, int], error_type: str | None, number: int) -> None:
     """Count occurrences of an ``error.type``, of at most :data:`MAX_ERROR_TYPES` different ones."""
     if error_type is not None and (error_type in counts or len(counts) < MAX_ERROR_TYPES):
         counts[error_type] = counts.get(error_type, 0) + number
 
 
-def append_recent(of: HasRecent, threshold: int, more: Iterable[tuple[float, str | None]]) -> None:
-    """Keep the last occurrences, as many as the threshold asks for."""
-    if threshold == 1:
-        return
-    if of.recent.maxlen != threshold:
-        of.recent = deque(of.recent, maxlen=threshold)
-    of.recent.extend(more)
+def with_more(recent: Recent, threshold: int, more: Iterable[tuple[float, str | None]]) -> Recent:
+    """The last occurrences, as many as the threshold asks for; of one, none are kept."""
+    if threshold > 1:
+        if recent.maxlen != threshold:
+            recent = deque(recent, maxlen=threshold)
+        recent.extend(more)
+    return recent

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
 import os
@@ -18,9 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from otel_resilience._internal.files import make_private
+from otel_resilience._internal.files import make_private, try_lock
 from otel_resilience.alerting.model.alert import Notification, rfc3339
-from otel_resilience.alerting.persistence.store import LeftAlone, set_aside, write_synced
+from otel_resilience.alerting.persistence.store import DAMAGE, LeftAlone, read, write_synced
 from otel_resilience.redaction import redact
 
 MAX_AGE: Final = 86_400.0
@@ -30,7 +29,6 @@ NEVER_TRIED: Final = 7 * 86_400.0
 MAX_DEAD_LETTERS: Final = 200
 
 _LOCK: Final = ".lock"
-_DAMAGE: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 _log = logging.getLogger("otel_resilience.alerting")
 
@@ -122,7 +120,7 @@ class Outbox:
                 yield path, {"at": str(letter["at"]), "reason": str(letter["reason"])}, notification
             except FileNotFoundError:
                 continue
-            except (OSError, *_DAMAGE) as error:
+            except (OSError, *DAMAGE) as error:
                 _log.warning("the dead letter %s cannot be read: %s", path.name, type(error).__name__)
 
     def revive(self, identifier: str) -> Notification | None:
@@ -154,19 +152,11 @@ class Outbox:
         return self._own
 
     def _read(self, path: Path) -> Notification | None:
-        """``None`` where there is none, one that cannot be read now, or a damaged one, which is set aside."""
+        """``None`` where there is none, it cannot be read now, or is damaged."""
         try:
-            text = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:  # says nothing about what is in it
+            return read(path, "notification", Notification.load)
+        except OSError as error:
             self._left_alone.log(path, error)
-            return None
-        try:
-            return Notification.load(json.loads(text.decode()))
-        except _DAMAGE as error:
-            _log.warning("the notification in %s is damaged and set aside: %s", path.name, type(error).__name__)
-            set_aside(path)
             return None
 
     def _left_behind(self) -> Iterator[Path]:
@@ -191,20 +181,13 @@ class Outbox:
 def _locked(folder: Path) -> int | None:
     """The descriptor that holds the folder's lock; ``None`` where another one holds it, or the folder is gone."""
     try:
-        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = try_lock(folder / _LOCK)
     except FileNotFoundError:
         return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink:
-            return descriptor
-    except BlockingIOError:
-        pass  # its process lives
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
+    if lock is not None and not os.fstat(lock).st_nlink:
+        os.close(lock)
+        return None
+    return lock
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import Final
 
 from otel_resilience.alerting.model.alert import Alert, Notification, Status
 from otel_resilience.alerting.model.incident import Incident, Phase, message_number
 from otel_resilience.alerting.persistence.outbox import MAX_AGE, MAX_DEAD_LETTERS, Outbox
-from otel_resilience.alerting.persistence.store import IncidentStore, Record, revision_of
+from otel_resilience.alerting.persistence.store import DAMAGE, IncidentStore, Record, revision_of
 from otel_resilience.alerting.persistence.writer import DiskWriter
 from otel_resilience.classification.model import Severity
 from otel_resilience.redaction import redact
@@ -68,10 +69,10 @@ class Archive:
         """All that the store holds; ``None`` where there is none, or it could not be asked."""
         if self._store is None:
             return None
-        with _Tolerated("the incidents of other processes could not be read"):
-            records = [record for record in self._store.load() if record.get("owner") == list(self._owner)]
-            return [incident for incident in map(_readable, records) if incident is not None]
-        return None
+        ours = None
+        with _tolerated("the incidents of other processes could not be read"):
+            ours = [record for record in self._store.load() if record.get("owner") == list(self._owner)]
+        return None if ours is None else [incident for incident in map(_readable, ours) if incident is not None]
 
     def write(self, incident: Incident, record: Record, now: float) -> Incident | None:
         """Write what this process made of an incident. The stored one where another process was faster.
@@ -82,18 +83,18 @@ class Archive:
             return None
         expected = record["revision"]
         record = {**record, "revision": secrets.token_hex(8), "saved_at": now, "owner": list(self._owner)}
-        with _Tolerated("an incident could not be written down"):
+        found = None
+        with _tolerated("an incident could not be written down"):
             for _ in range(3):
                 answer = self._store.swap(incident.fingerprint, record, expected)
                 if answer.done:
                     incident.revision = record["revision"]
-                    return None
-                if answer.current is not None:
-                    found = _readable(answer.current)
-                    if found is not None:
-                        return found
+                    break
+                found = None if answer.current is None else _readable(answer.current)
+                if found is not None:
+                    break
                 expected = revision_of(answer.current)
-        return None
+        return found
 
     def left_over(self) -> list[Notification]:
         """Undelivered notifications that no living process is at. Waits for the disk, not for long: what it finds later
@@ -110,9 +111,10 @@ class Archive:
             if self._found is not found or not found.done():
                 return []
             self._found = None
-        with _Tolerated("the outbox could not be read"):
-            return found.result()
-        return []
+        taken: list[Notification] = []
+        with _tolerated("the outbox could not be read"):
+            taken.extend(found.result())
+        return taken
 
     def _is_ours(self, notification: Notification) -> bool:
         return not self._owner or (notification.service, notification.environment or "") == self._owner
@@ -210,11 +212,8 @@ class Archive:
         if outbox is None:
             return
 
-        def tolerated() -> None:
-            with _Tolerated(problem):
-                write(outbox)
-
-        self._writer.submit(tolerated)
+        tolerated = _tolerated(problem)(write)
+        self._writer.submit(lambda: tolerated(outbox))
 
     def move_to_dead_letters(self, notification: Notification, reason: str) -> None:
         """No channel takes it."""
@@ -222,9 +221,7 @@ class Archive:
         self.dead_letters = min(self.dead_letters + 1, MAX_DEAD_LETTERS)
         self._write("a dead letter could not be written", lambda box: box.move_to_dead_letters(notification, reason))
 
-    def close(
-        self, undelivered: Iterable[Notification], *, tried: Iterable[Notification] = (), now: float = 0.0
-    ) -> None:
+    def close(self, undelivered: Iterable[Notification], *, tried: Iterable[Notification], now: float) -> None:
         """Let go of the outbox; say what is lost. Of what was ``tried`` in vain, too old ones become dead letters."""
         for notification in tried if self._outbox is not None else ():
             if is_durable(notification) and now - notification.caused_at > MAX_AGE:
@@ -238,22 +235,15 @@ class Archive:
 def _readable(record: Record) -> Incident | None:
     try:
         return Incident.load(record)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except DAMAGE as error:
         _log.warning("a stored incident is damaged and left out: %s", redact(f"{type(error).__name__}: {error}"))
         return None
 
 
-class _Tolerated:
+@contextlib.contextmanager
+def _tolerated(problem: str) -> Iterator[None]:
     """A disk or a store that fails, however it does, must not keep an alert from being sent: that is logged."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        """Nothing to do."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        _log.error("%s: %s", self._what, type(error).__name__)
-        return True
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        _log.error("%s: %s", problem, type(error).__name__)

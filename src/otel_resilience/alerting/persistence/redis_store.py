@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_resilience.alerting.persistence.store import MAX_AGE, MAX_RECORDS, Record, Swap
+from otel_resilience.alerting.persistence.store import DAMAGE, MAX_AGE, MAX_RECORDS, Record, Swap, as_record
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -89,26 +89,19 @@ class RedisStore:
         return found
 
     def _asked(self, question: Callable[[], Any]) -> Any:
-        from redis.exceptions import RedisError  # there where its client is
+        from redis.exceptions import RedisError, ResponseError  # there where its client is
 
         try:
             return question()
         except (RedisError, ValueError) as error:
-            raise ConnectionError(f"the incident store did not answer: {_said(error)}") from error
-
-
-def _said(error: Exception) -> str:
-    """What went wrong: the answer of Redis names the command or the key, that it forbids for example."""
-    from redis.exceptions import ResponseError
-
-    name = type(error).__name__
-    return f"{name}: {redact(str(error))[:200]}" if isinstance(error, ResponseError) else name
+            # An answer of Redis names the command or the key, that it forbids for example.
+            said = f": {redact(str(error))[:200]}" if isinstance(error, ResponseError) else ""
+            raise ConnectionError(f"the incident store did not answer: {type(error).__name__}{said}") from error
 
 
 def _object(value: Any) -> Record | None:
     """The record; ``None`` where it is damaged."""
     try:
-        record = json.loads(value)
-    except (ValueError, RecursionError):
+        return as_record(json.loads(value))
+    except DAMAGE:
         return None
-    return record if isinstance(record, dict) else None

@@ -34,6 +34,9 @@ MAX_RECORDS: Final = 10_000
 LOCK_WITHIN: Final = 2.0
 """Seconds to wait for another process that is writing a record."""
 
+DAMAGE: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""How reading fails where what was stored is no longer whole."""
+
 _log = logging.getLogger("otel_resilience.alerting")
 
 
@@ -135,7 +138,7 @@ class DiskStore:
                 if self._now() - path.stat().st_mtime > MAX_AGE:
                     path.unlink()
                     continue
-                record = _read(path)
+                record = read(path, "incident", as_record)
             except FileNotFoundError:
                 continue  # another process was faster
             except OSError as error:
@@ -149,7 +152,7 @@ class DiskStore:
         path = self._folder / f"{fingerprint}.json"
         make_private(self._folder)
         with locked(self._folder / ".lock", LOCK_WITHIN):
-            held = _read(path)
+            held = read(path, "incident", as_record)
             if revision_of(held) != expected:
                 return Swap(False, held)
             write_synced(self._folder, path.name, record)
@@ -281,22 +284,30 @@ def _messages(record: Record) -> float:
     return number if isinstance(number, (int, float)) else -1
 
 
-def _read(path: Path) -> Record | None:
-    """``None`` where there is none, or a damaged one, which is set aside and logged. Raises ``OSError`` where it cannot
-    be read now: that says nothing about what is in it."""
+def as_record(value: Any) -> Record:
+    """What JSON held, as a record. Raises ``TypeError`` where it is none."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{type(value).__name__} is no record")
+    return value
+
+
+def read(path: Path, what: str, parse: Callable[[Any], T]) -> T | None:
+    """What ``parse`` makes of the JSON in a file; ``what`` it is, for the log.
+
+    ``None`` where there is none, or it is damaged: then it is set aside, neither read again nor lost. Raises
+    ``OSError`` where it cannot be read now: that says nothing about what is in it.
+    """
     try:
         text = path.read_bytes()
     except FileNotFoundError:
         return None
     try:
-        record = json.loads(text.decode())
-        if not isinstance(record, dict):
-            raise ValueError("no object")  # noqa: TRY004  # handled with what json raises
-    except (ValueError, RecursionError) as error:
-        _log.warning("the incident in %s is damaged and set aside: %s", path.name, type(error).__name__)
-        set_aside(path)
+        return parse(json.loads(text.decode()))
+    except DAMAGE as error:
+        _log.warning("the %s in %s is damaged and set aside: %s", what, path.name, type(error).__name__)
+        with contextlib.suppress(OSError):
+            path.rename(path.with_name(path.name + ".damaged"))
         return None
-    return record
 
 
 class LeftAlone:
@@ -310,12 +321,6 @@ class LeftAlone:
         if path.name not in self._known and len(self._known) < MAX_RECORDS:
             self._known.add(path.name)
             _log.warning("%s cannot be used and is ignored: %s", path, type(error).__name__)
-
-
-def set_aside(path: Path) -> None:
-    """Rename a damaged file, so that it is neither read again nor lost."""
-    with contextlib.suppress(OSError):
-        path.rename(path.with_name(path.name + ".damaged"))
 
 
 def write_synced(folder: Path, name: str, data: object) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from otel_resilience.classification.classifier import self_described
 from otel_resilience.classification.model import Rule
-from otel_resilience.classification.rules import carried_status, clients, stdlib
+from otel_resilience.classification.rules.carried_status import classify_carried_status
+from otel_resilience.classification.rules.clients import classify_client
+from otel_resilience.classification.rules.stdlib import classify_stdlib
 
 
 def default_rules() -> tuple[Rule, ...]:
@@ -16,7 +18,7 @@ def default_rules() -> tuple[Rule, ...]:
     An exception that describes itself goes first. Then client libraries and the standard library: some exceptions of
     the former derive from built-in ones. A carried status comes last: a client's own rules know more.
     """
-    return (self_described, *clients.RULES, *stdlib.RULES, *carried_status.RULES)
+    return (self_described, classify_client, classify_stdlib, classify_carried_status)
 
 
-__all__ = ["carried_status", "clients", "default_rules", "stdlib"]
+__all__ = ["default_rules"]

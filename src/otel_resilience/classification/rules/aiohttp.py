@@ -9,56 +9,47 @@ from typing import Final
 
 from otel_resilience._internal.foreign import attribute, is_a
 from otel_resilience.classification.causes import by_class_name, nearest_verdict
-from otel_resilience.classification.model import Classification, Rule
+from otel_resilience.classification.model import Classification
 from otel_resilience.classification.rules import os_errors, verdicts
-from otel_resilience.classification.rules.carried_status import classify_carried_status
+from otel_resilience.classification.rules.carried_status import answered
 
-_CONNECT: Final = os_errors.REFUSED
-_ANSWERED: Final = verdicts.CONFIRM_ONCE
-
-_CLASSES: Final = {
-    "TooManyRedirects": verdicts.TOO_MANY_REDIRECTS,
-    "ClientResponseError": _ANSWERED,
-    "ConnectionTimeoutError": verdicts.CONNECT_TIMEOUT,
-    "ServerTimeoutError": verdicts.READ_TIMEOUT,
-    "ServerDisconnectedError": verdicts.KEEP_ALIVE_RACE,
-    "ServerFingerprintMismatch": os_errors.CERTIFICATE,
-    "ClientProxyConnectionError": verdicts.PROXY,
-    "ClientConnectorCertificateError": os_errors.CERTIFICATE,
-    "ClientConnectorError": _CONNECT,
-    "ClientConnectionError": os_errors.BROKEN,
-    "ClientPayloadError": verdicts.ENDED,
-    "ClientError": verdicts.MISUSE,
-    "WSMessageTypeError": verdicts.GARBAGE,
-}
-_by_name: Final = by_class_name(
-    [
-        *((f"aiohttp.client_exceptions.{name}", verdict) for name, verdict in _CLASSES.items()),
-        ("aiohttp.http_exceptions.BadHttpMessage", verdicts.GARBAGE),
-    ]
-)
-
-
-def classify_aiohttp(exception: BaseException) -> Classification | None:
-    """The verdict on an exception of aiohttp's client; ``None`` on any other."""
-    verdict = _by_name(exception)
-    if verdict is _ANSWERED:
-        return _answered(exception)
-    if verdict is _CONNECT:
-        reason = attribute(exception, "os_error")
-        behind = os_errors.judge(reason) if is_a(reason, BaseException) else None
-        behind = behind or nearest_verdict(exception, os_errors.judge)
-        return _CONNECT if behind is None else behind.replace(unsent=True)
-    if verdict is os_errors.BROKEN:
-        return os_errors.judge(exception) or verdict
-    return verdict
-
-
-RULES: Final[tuple[Rule, ...]] = (classify_aiohttp,)
-"""Silent on everything that it did not raise, and on what its server raises."""
+_NO_HTTP: Final = {"aiohttp.http_exceptions": {"BadHttpMessage": verdicts.GARBAGE}}
+_no_http: Final = by_class_name(_NO_HTTP)
 
 
 def _answered(exception: BaseException) -> Classification:
     """By the status; an answer that is no HTTP has 400, which no server has said."""
-    cause = nearest_verdict(exception, _by_name)
-    return cause or classify_carried_status(exception) or _ANSWERED
+    return nearest_verdict(exception, _no_http) or answered(exception)
+
+
+def _connecting(exception: BaseException) -> Classification:
+    reason = attribute(exception, "os_error")
+    known = os_errors.judge(reason) if is_a(reason, BaseException) else None
+    return os_errors.connecting(exception) if known is None else known.replace(unsent=True)
+
+
+def _broken(exception: BaseException) -> Classification:
+    return os_errors.judge(exception) or os_errors.BROKEN
+
+
+classify_aiohttp: Final = by_class_name(
+    {
+        "aiohttp.client_exceptions": {
+            "TooManyRedirects": verdicts.TOO_MANY_REDIRECTS,
+            "ClientResponseError": _answered,
+            "ConnectionTimeoutError": verdicts.CONNECT_TIMEOUT,
+            "ServerTimeoutError": verdicts.READ_TIMEOUT,
+            "ServerDisconnectedError": verdicts.KEEP_ALIVE_RACE,
+            "ServerFingerprintMismatch": os_errors.CERTIFICATE,
+            "ClientProxyConnectionError": verdicts.PROXY,
+            "ClientConnectorCertificateError": os_errors.CERTIFICATE,
+            "ClientConnectorError": _connecting,
+            "ClientConnectionError": _broken,
+            "ClientPayloadError": verdicts.ENDED,
+            "ClientError": verdicts.MISUSE,
+            "WSMessageTypeError": verdicts.GARBAGE,
+        },
+        **_NO_HTTP,
+    }
+)
+"""The verdict on an exception of aiohttp's client; ``None`` on any other, and on what its server raises."""

@@ -9,34 +9,32 @@ from typing import Final
 
 from otel_resilience._internal.foreign import attribute, cause_of
 from otel_resilience.classification.causes import by_class_name, message_of
-from otel_resilience.classification.model import Classification, Rule
+from otel_resilience.classification.model import Classification
 from otel_resilience.classification.rules import os_errors, verdicts
 from otel_resilience.classification.rules.sqlstate import CLOSED, judge_sqlstate
 
-_INTERFACE: Final = verdicts.MISUSE.replace()
+
+def _interface(exception: BaseException) -> Classification:
+    return CLOSED if "connection is closed" in message_of(exception) else verdicts.MISUSE
+
 
 _by_name: Final = by_class_name(
     {
         # A statement that the connection had prepared does not fit the schema any more; it is prepared anew.
-        "asyncpg.exceptions.InvalidCachedStatementError": verdicts.CONFLICT,
-        "asyncpg.exceptions._base.OutdatedSchemaCacheError": verdicts.CONFLICT,
-        "asyncpg.exceptions._base.TargetServerAttributeNotMatched": os_errors.REFUSED,
-        "asyncpg.exceptions._base.ProtocolError": verdicts.GARBAGE,
-        "asyncpg.exceptions._base.InternalClientError": verdicts.GARBAGE,
-        "asyncpg.exceptions._base.InterfaceError": _INTERFACE,
-    }.items()
+        "asyncpg.exceptions": {"InvalidCachedStatementError": verdicts.CONFLICT},
+        "asyncpg.exceptions._base": {
+            "OutdatedSchemaCacheError": verdicts.CONFLICT,
+            "TargetServerAttributeNotMatched": os_errors.REFUSED,
+            "ProtocolError": verdicts.GARBAGE,
+            "InternalClientError": verdicts.GARBAGE,
+            "InterfaceError": _interface,
+        },
+    }
 )
 
 
 def classify_asyncpg(exception: BaseException) -> Classification | None:
     """The verdict on an exception of asyncpg; ``None`` on any other."""
-    named = _by_name(exception)
-    if named is _INTERFACE:
-        return CLOSED if "connection is closed" in message_of(exception) else named
     # Where the server ends a connection, its reason stands behind the error of the connection.
-    behind = judge_sqlstate(attribute(cause_of(exception), "sqlstate"))
-    return named or behind or judge_sqlstate(attribute(exception, "sqlstate"))
-
-
-RULES: Final[tuple[Rule, ...]] = (classify_asyncpg,)
-"""Silent on everything that asyncpg did not raise."""
+    behind = attribute(cause_of(exception), "sqlstate")
+    return _by_name(exception) or judge_sqlstate(behind) or judge_sqlstate(attribute(exception, "sqlstate"))

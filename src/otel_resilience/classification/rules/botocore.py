@@ -9,50 +9,15 @@ from typing import Final
 
 from otel_resilience._internal.foreign import attribute, is_a
 from otel_resilience.classification import error_types
-from otel_resilience.classification.causes import by_class_name, nearest_verdict
-from otel_resilience.classification.model import Classification, Rule
+from otel_resilience.classification.causes import by_class_name, judged_behind, nearest_verdict
+from otel_resilience.classification.model import Classification
 from otel_resilience.classification.rules import os_errors, verdicts
 from otel_resilience.classification.rules.carried_status import classify_carried_status
 from otel_resilience.classification.rules.urllib3 import classify_urllib3
 
-_CONNECT: Final = os_errors.REFUSED
-_ANSWERED: Final = verdicts.SERVER_ERROR
-_ENDED: Final = verdicts.ENDED
 _CREDENTIALS: Final = verdicts.AUTHENTICATION.replace(unsent=True)
 _CLOCK: Final = verdicts.permanent(error_types.CLOCK_SKEW, max_retries=1)
 """botocore corrects its idea of the time by the answer, and signs the next request with it."""
-
-_CLASSES: Final = {
-    "ClientError": _ANSWERED,
-    "ConnectTimeoutError": verdicts.CONNECT_TIMEOUT,
-    "ReadTimeoutError": verdicts.READ_TIMEOUT,
-    "EndpointConnectionError": _CONNECT,
-    "ProxyConnectionError": verdicts.PROXY,
-    "SSLError": os_errors.TLS_REFUSED,
-    "ConnectionClosedError": _ENDED,
-    "ResponseStreamingError": _ENDED,
-    "IncompleteReadError": _ENDED,
-    "HTTPClientError": os_errors.BROKEN,
-    "ConnectionError": os_errors.BROKEN,
-    "ChecksumError": verdicts.GARBAGE,
-    "FlexibleChecksumError": verdicts.GARBAGE,
-    "NoCredentialsError": _CREDENTIALS,
-    "PartialCredentialsError": _CREDENTIALS,
-    "NoAuthTokenError": _CREDENTIALS,
-    "SSOError": _CREDENTIALS,
-    "LoginError": _CREDENTIALS,
-    "CredentialRetrievalError": verdicts.EXPIRED.replace(unsent=True),
-    "TokenRetrievalError": verdicts.EXPIRED.replace(unsent=True),
-    "MetadataRetrievalError": verdicts.UNAVAILABLE.replace(unsent=True),
-    "CapacityNotAvailableError": verdicts.THROTTLED.replace(unsent=True),
-    "BotoCoreError": verdicts.MISUSE,
-}
-_by_name: Final = by_class_name(
-    [
-        *((f"botocore.exceptions.{name}", verdict) for name, verdict in _CLASSES.items()),
-        ("botocore.parsers.ResponseParserError", verdicts.GARBAGE),
-    ]
-)
 
 _GROUPS: Final = {
     """
@@ -80,21 +45,6 @@ _GROUPS: Final = {
 _BY_CODE: Final = {code: verdict for codes, verdict in _GROUPS.items() for code in codes.split()}
 
 
-def classify_botocore(exception: BaseException) -> Classification | None:
-    """The verdict on an exception of botocore; ``None`` on any other."""
-    verdict = _by_name(exception)
-    if verdict is _ANSWERED:
-        return _answered(exception)
-    if verdict is _CONNECT or verdict is _ENDED or verdict is os_errors.TLS_REFUSED or verdict is os_errors.BROKEN:
-        behind = nearest_verdict(exception, classify_urllib3) or verdict
-        return behind.replace(unsent=True) if verdict is _CONNECT else behind
-    return verdict
-
-
-RULES: Final[tuple[Rule, ...]] = (classify_botocore,)
-"""Silent on everything that it did not raise."""
-
-
 def _answered(exception: BaseException) -> Classification:
     """By the code, with what else the answer says; where that is not known, by the status."""
     response = attribute(exception, "response")
@@ -103,6 +53,46 @@ def _answered(exception: BaseException) -> Classification:
     by_code = _BY_CODE.get(code) if is_a(code, str) else None
     by_status = classify_carried_status(exception)
     if by_code is None:
-        return by_status or _ANSWERED
+        return by_status or verdicts.SERVER_ERROR
     hint = None if by_status is None else by_status.retry_after
     return by_code if hint is None or not by_code.retryable else by_code.replace(retry_after=hint)
+
+
+def _connecting(exception: BaseException) -> Classification:
+    return (nearest_verdict(exception, classify_urllib3) or os_errors.REFUSED).replace(unsent=True)
+
+
+_ended: Final = judged_behind(classify_urllib3, verdicts.ENDED)
+_broken: Final = judged_behind(classify_urllib3, os_errors.BROKEN)
+
+classify_botocore: Final = by_class_name(
+    {
+        "botocore.exceptions": {
+            "ClientError": _answered,
+            "ConnectTimeoutError": verdicts.CONNECT_TIMEOUT,
+            "ReadTimeoutError": verdicts.READ_TIMEOUT,
+            "EndpointConnectionError": _connecting,
+            "ProxyConnectionError": verdicts.PROXY,
+            "SSLError": judged_behind(classify_urllib3, os_errors.TLS_REFUSED),
+            "ConnectionClosedError": _ended,
+            "ResponseStreamingError": _ended,
+            "IncompleteReadError": _ended,
+            "HTTPClientError": _broken,
+            "ConnectionError": _broken,
+            "ChecksumError": verdicts.GARBAGE,
+            "FlexibleChecksumError": verdicts.GARBAGE,
+            "NoCredentialsError": _CREDENTIALS,
+            "PartialCredentialsError": _CREDENTIALS,
+            "NoAuthTokenError": _CREDENTIALS,
+            "SSOError": _CREDENTIALS,
+            "LoginError": _CREDENTIALS,
+            "CredentialRetrievalError": verdicts.EXPIRED.replace(unsent=True),
+            "TokenRetrievalError": verdicts.EXPIRED.replace(unsent=True),
+            "MetadataRetrievalError": verdicts.UNAVAILABLE.replace(unsent=True),
+            "CapacityNotAvailableError": verdicts.THROTTLED.replace(unsent=True),
+            "BotoCoreError": verdicts.MISUSE,
+        },
+        "botocore.parsers": {"ResponseParserError": verdicts.GARBAGE},
+    }
+)
+"""The verdict on an exception of botocore; ``None`` on any other."""

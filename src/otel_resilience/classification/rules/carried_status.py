@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from otel_resilience._internal.foreign import attribute, bases_of, header_of, is_a, name_of
 from otel_resilience.classification.by_class import STATUS_ATTRIBUTES, decided_by_class
-from otel_resilience.classification.model import Classification, Rule
+from otel_resilience.classification.model import Classification
+from otel_resilience.classification.rules import verdicts
 from otel_resilience.classification.rules.http_status import CONTROL_NOT_MODIFIED, judge_response
 
 
@@ -21,11 +22,7 @@ def classify_carried_status(exception: BaseException) -> Classification | None:
     shows that this is HTTP (many databases number their errors in the same range). ``Retry-After`` is read from the
     headers of the response or of the exception.
     """
-    return status_of(exception, attribute(exception, "response"))
-
-
-def status_of(exception: BaseException, response: object) -> Classification | None:
-    """As :func:`classify_carried_status`; ``response`` is that attribute of ``exception``."""
+    response = attribute(exception, "response")
     status = None if response is None else http_status(attribute(response, "status_code"))
     if status is None:
         status = next((status for status in map(http_status, _candidates(exception, response)) if status), None)
@@ -36,8 +33,12 @@ def status_of(exception: BaseException, response: object) -> Classification | No
     return judge_response(status, functools.partial(_header, exception, response))
 
 
+def answered(exception: BaseException) -> Classification:
+    """The verdict on what a client raises for an answer. One without a status that says enough is asked for again."""
+    return classify_carried_status(exception) or verdicts.CONFIRM_ONCE
+
+
 _NOT_MODIFIED: Final = 304
-RULES: Final[tuple[Rule, ...]] = (classify_carried_status,)
 
 
 def http_status(value: object) -> int | None:

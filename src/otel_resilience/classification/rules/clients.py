@@ -41,7 +41,8 @@ _HOMES: Final = {
     "sqlite3": "sqlite",
     "urllib3": "urllib3",
 }
-"""The first part of the name of an exception's module, and the module of this package with ``RULES`` for it."""
+"""The first part of the name of an exception's module, and the module of this package with the rule for it, a function
+``classify_…`` of that name."""
 PACKAGES: Final = frozenset(_HOMES)
 
 
@@ -49,14 +50,14 @@ PACKAGES: Final = frozenset(_HOMES)
 def _rules_of(kind: type[BaseException]) -> tuple[Rule, ...]:
     """The rules of the packages of its bases, those of the nearest first."""
     packages = dict.fromkeys(name_of(base).partition(".")[0] for base in bases_of(kind))
-    return tuple(dict.fromkeys(rule for package in packages for rule in rules_for(package)))
+    return tuple(dict.fromkeys(rule_for(package) for package in packages if package in PACKAGES))
 
 
-def rules_for(package: str) -> tuple[Rule, ...]:
-    """The rules for the exceptions of ``package``; none where it is not known."""
-    home = _HOMES.get(package)
-    rules: tuple[Rule, ...] = () if home is None else importlib.import_module(f"{__package__}.{home}").RULES
-    return rules
+def rule_for(package: str) -> Rule:
+    """The rule for the exceptions of ``package``, one of :data:`PACKAGES`."""
+    home = _HOMES[package]
+    rule: Rule = getattr(importlib.import_module(f"{__package__}.{home}"), f"classify_{home}")
+    return rule
 
 
 def _asked(kind: type[BaseException]) -> tuple[Rule, ...]:
@@ -71,6 +72,3 @@ def classify_client(exception: BaseException) -> Classification | None:
         if verdict is not None:
             return verdict
     return None
-
-
-RULES: Final[tuple[Rule, ...]] = (classify_client,)

@@ -9,11 +9,9 @@ from typing import Final
 
 from otel_resilience._internal.foreign import answer_of, args_of
 from otel_resilience.classification.causes import by_class_name
-from otel_resilience.classification.model import BreakerEffect, Classification, Rule
+from otel_resilience.classification.model import BreakerEffect, Classification
 from otel_resilience.classification.rules import os_errors, verdicts
 from otel_resilience.classification.rules.kafka import judge_code
-
-_is_known: Final = by_class_name([("cimpl.KafkaException", verdicts.SERVER_ERROR)])
 
 _BY_LOCAL_CODE: Final = {
     -199: verdicts.GARBAGE,  # _BAD_MSG
@@ -32,11 +30,7 @@ _BY_LOCAL_CODE: Final = {
 }
 
 
-def classify_confluent_kafka(exception: BaseException) -> Classification | None:
-    """The verdict on an exception of confluent-kafka; ``None`` on any other."""
-    known = _is_known(exception)
-    if known is None:
-        return None
+def _by_code(exception: BaseException) -> Classification:
     args = args_of(exception)
     error = args[0] if args else None
     code = answer_of(error, "code")
@@ -47,5 +41,5 @@ def classify_confluent_kafka(exception: BaseException) -> Classification | None:
     return verdicts.UNAVAILABLE if answer_of(error, "retriable") is True else verdicts.MISUSE
 
 
-RULES: Final[tuple[Rule, ...]] = (classify_confluent_kafka,)
-"""Silent on everything that it did not raise."""
+classify_confluent_kafka: Final = by_class_name({"cimpl": {"KafkaException": _by_code}})
+"""The verdict on an exception of confluent-kafka; ``None`` on any other."""

@@ -11,20 +11,9 @@ from typing import Final
 
 from otel_resilience._internal.foreign import answer_of, attribute, header_of, is_a
 from otel_resilience.classification.causes import by_class_name
-from otel_resilience.classification.model import CANCELLED, BreakerEffect, Classification, Rule
+from otel_resilience.classification.model import CANCELLED, BreakerEffect, Classification
 from otel_resilience.classification.retry_after import MAX_RETRY_AFTER
 from otel_resilience.classification.rules import os_errors, verdicts
-
-_RPC: Final = verdicts.SERVER_ERROR
-
-_by_name: Final = by_class_name(
-    {
-        "grpc.RpcError": _RPC,
-        "grpc.FutureTimeoutError": verdicts.CONNECT_TIMEOUT,  # of a channel that does not become ready
-        "grpc._cython.cygrpc.UsageError": verdicts.MISUSE,
-        "grpc._cython.cygrpc.BaseError": verdicts.MISUSE,
-    }.items()
-)
 
 _BY_STATUS: Final = {
     "CANCELLED": verdicts.ENDED.replace(breaker=BreakerEffect.NEUTRAL),
@@ -60,18 +49,22 @@ _TEXTS: Final = tuple(
 """What the client itself says by a code that servers use as well."""
 
 
-def classify_grpc(exception: BaseException) -> Classification | None:
-    """The verdict on an exception of gRPC; ``None`` on any other."""
-    verdict = _by_name(exception)
-    if verdict is not _RPC:
-        return verdict
+def _answered(exception: BaseException) -> Classification:
     status = attribute(answer_of(exception, "code"), "name")
     trailers = answer_of(exception, "trailing_metadata")
-    return judge_rpc(status, answer_of(exception, "details"), trailers) or _RPC
+    return judge_rpc(status, answer_of(exception, "details"), trailers) or verdicts.SERVER_ERROR
 
 
-RULES: Final[tuple[Rule, ...]] = (classify_grpc,)
-"""Silent on everything that it did not raise."""
+classify_grpc: Final = by_class_name(
+    {
+        "grpc": {
+            "RpcError": _answered,
+            "FutureTimeoutError": verdicts.CONNECT_TIMEOUT,  # of a channel that does not become ready
+        },
+        "grpc._cython.cygrpc": {"UsageError": verdicts.MISUSE, "BaseError": verdicts.MISUSE},
+    }
+)
+"""The verdict on an exception of gRPC; ``None`` on any other."""
 
 
 def judge_rpc(status: object, details: object, trailers: object) -> Classification | None:

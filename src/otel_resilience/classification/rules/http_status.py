@@ -16,55 +16,33 @@ from otel_resilience.classification import error_types
 from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Severity
 from otel_resilience.classification.request_shown import is_idempotent
 from otel_resilience.classification.retry_after import parse_rate_limit_reset, parse_retry_after
+from otel_resilience.classification.rules import verdicts
 
 CONTROL_NOT_MODIFIED: Final = Classification(ErrorClass.CONTROL, Severity.LOW, "304", BreakerEffect.SUCCESS)
 """304 in the shape of an exception: what the client has is still good."""
 
-_FEW_RETRIES: Final = 2
-
-_Kind = tuple[ErrorClass, Severity, BreakerEffect, int | None]
-
-_UNHEALTHY: Final[_Kind] = (ErrorClass.TRANSIENT, Severity.MEDIUM, BreakerEffect.FAILURE, None)
-_UNHEALTHY_SLOW: Final[_Kind] = (ErrorClass.TRANSIENT_SLOW, Severity.HIGH, BreakerEffect.FAILURE, None)
-_UNABLE: Final[_Kind] = (ErrorClass.PERMANENT, Severity.HIGH, BreakerEffect.FAILURE, None)
-_BAD_REQUEST: Final[_Kind] = (ErrorClass.PERMANENT, Severity.MEDIUM, BreakerEffect.SUCCESS, None)
-_GONE: Final[_Kind] = (ErrorClass.PERMANENT, Severity.LOW, BreakerEffect.SUCCESS, None)
-_PAYMENT: Final[_Kind] = (ErrorClass.PERMANENT, Severity.HIGH, BreakerEffect.SUCCESS, None)
-_REFUSED: Final[_Kind] = (ErrorClass.PERMANENT, Severity.CRITICAL, BreakerEffect.NEUTRAL, None)
-_IN_BETWEEN: Final[_Kind] = (ErrorClass.PERMANENT, Severity.HIGH, BreakerEffect.NEUTRAL, None)
-_REDIRECT: Final[_Kind] = (ErrorClass.PERMANENT, Severity.MEDIUM, BreakerEffect.NEUTRAL, None)
-_NOT_NOW: Final[_Kind] = (ErrorClass.TRANSIENT, Severity.MEDIUM, BreakerEffect.NEUTRAL, None)
-_CONFLICT: Final[_Kind] = (ErrorClass.TRANSIENT, Severity.MEDIUM, BreakerEffect.SUCCESS, _FEW_RETRIES)
-_THROTTLED: Final[_Kind] = (ErrorClass.THROTTLED, Severity.LOW, BreakerEffect.NEUTRAL, None)
-
-_KINDS: Final[tuple[tuple[_Kind, tuple[int, ...]], ...]] = (
-    (_BAD_REQUEST, (400, 405, 406, 411, 413, 414, 415, 422, 426, 431, 451)),
-    (_REFUSED, (401, 403)),
-    (_PAYMENT, (402,)),
-    (_GONE, (404, 410)),
-    (_IN_BETWEEN, (407, 511)),
-    (_UNHEALTHY, (408,)),
-    (_NOT_NOW, (421, 425)),
-    (_CONFLICT, (409, 423)),
-    (_THROTTLED, (429, 509)),
-    (_UNHEALTHY, (500, 502, 503, 504, *range(520, 525), 529)),
-    (_UNHEALTHY_SLOW, (507, 525, 530)),
-    (_UNABLE, (501, 505, 508, 526)),
+_GROUPS: Final = (
+    (verdicts.BAD_REQUEST, (400, 405, 406, 411, 413, 414, 415, 422, 426, 431, 451)),
+    (verdicts.AUTHENTICATION, (401, 403)),
+    (verdicts.BAD_PROGRAM, (402,)),
+    (verdicts.NOT_FOUND, (404, 410)),
+    (verdicts.MISUSE, (407, 511)),  # something in between
+    (verdicts.SERVER_ERROR, (408,)),
+    (verdicts.SERVER_ERROR.replace(breaker=BreakerEffect.NEUTRAL), (421, 425)),
+    (verdicts.CONFLICT, (409, 423)),
+    (verdicts.THROTTLED, (429, 509)),
+    (verdicts.SERVER_ERROR, (500, 502, 503, 504, *range(520, 525), 529)),
+    (verdicts.OVERLOADED, (507, 525, 530)),
+    (verdicts.BROKEN_SERVER, (501, 505, 508, 526)),
 )
-_FAMILIES: Final = {1: _REDIRECT, 3: _REDIRECT, 4: _BAD_REQUEST, 5: _UNHEALTHY}
+_BY_STATUS: Final = {
+    status: verdict.replace(error_type=str(status)) for verdict, statuses in _GROUPS for status in statuses
+}
+_REDIRECT: Final = verdicts.MISUSE.replace(severity=Severity.MEDIUM)
+_FAMILIES: Final = {1: _REDIRECT, 3: _REDIRECT, 4: verdicts.BAD_REQUEST, 5: verdicts.SERVER_ERROR}
 """An unknown status counts as the first of its family (RFC 9110, 15)."""
 
-_NOT_HTTP: Final = Classification(
-    ErrorClass.PERMANENT, Severity.HIGH, error_types.INVALID_RESPONSE, BreakerEffect.FAILURE
-)
-
-
-def _verdict(status: int, kind: _Kind) -> Classification:
-    error_class, severity, breaker, max_retries = kind
-    return Classification(error_class, severity, str(status), breaker, max_retries=max_retries)
-
-
-_BY_STATUS: Final = {status: _verdict(status, kind) for kind, statuses in _KINDS for status in statuses}
+_NOT_HTTP: Final = verdicts.BROKEN_SERVER.replace(error_type=error_types.INVALID_RESPONSE)
 
 
 def classify_status(
@@ -96,7 +74,7 @@ def judge_response(
     verdict = _BY_STATUS.get(status)
     if verdict is None:
         family = _FAMILIES.get(status // 100)
-        verdict = _NOT_HTTP if family is None else _verdict(status, family)
+        verdict = _NOT_HTTP if family is None else family.replace(error_type=str(status))
     hint = _hint(verdict, header, now) if header is not None and verdict.retryable else None
     if hint is None and method is None:
         return verdict

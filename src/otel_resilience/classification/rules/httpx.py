@@ -8,43 +8,62 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_resilience._internal.foreign import attribute
 from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
 from otel_resilience.classification.model import Classification, ErrorClass, Rule, flagged
 from otel_resilience.classification.request_shown import shown_idempotent
 from otel_resilience.classification.rules import os_errors, verdicts
-from otel_resilience.classification.rules.carried_status import status_of
+from otel_resilience.classification.rules.carried_status import answered
 
-_CONNECT: Final = os_errors.REFUSED
 
-_CLASSES: Final = {
+def _protocol(exception: BaseException) -> Classification:
+    text = message_of(exception)
+    if text.startswith("Server disconnected"):
+        return verdicts.KEEP_ALIVE_RACE
+    return verdicts.ENDED if text.startswith("peer closed connection") else verdicts.GARBAGE
+
+
+def _proxy(exception: BaseException) -> Classification:
+    text = message_of(exception)
+    if text.startswith("407"):
+        return verdicts.PROXY_REFUSES.replace(error_type="407")
+    return verdicts.PROXY_REFUSES if text == "Invalid username/password" else verdicts.PROXY
+
+
+def _broken(exception: BaseException, default: Classification = os_errors.BROKEN) -> Classification:
+    """Of a connection in use: what does not pass, behind it, decides."""
+    behind = nearest_verdict(exception, os_errors.judge)
+    return default if behind is None or behind.error_class is ErrorClass.TRANSIENT else behind.replace(unsent=False)
+
+
+def _unread(exception: BaseException) -> Classification:
+    return _broken(exception, verdicts.ENDED)
+
+
+_CLASSES: Final[dict[str, Classification | Rule]] = {
     "ConnectTimeout": verdicts.CONNECT_TIMEOUT,
     "ReadTimeout": verdicts.READ_TIMEOUT,
     "WriteTimeout": verdicts.WRITE_TIMEOUT,
     "PoolTimeout": verdicts.POOL,
     "TimeoutException": verdicts.READ_TIMEOUT,
-    "ConnectError": _CONNECT,
-    "ReadError": verdicts.ENDED,
-    "WriteError": os_errors.BROKEN,
-    "CloseError": os_errors.BROKEN,
-    "NetworkError": os_errors.BROKEN,
-    "RemoteProtocolError": verdicts.GARBAGE,
+    "ConnectError": os_errors.connecting,
+    "ReadError": _unread,
+    "WriteError": _broken,
+    "CloseError": _broken,
+    "NetworkError": _broken,
+    "RemoteProtocolError": _protocol,
     "LocalProtocolError": verdicts.MISUSE,
-    "ProtocolError": verdicts.GARBAGE,
-    "ProxyError": verdicts.PROXY,
+    "ProtocolError": _protocol,
+    "ProxyError": _proxy,
     "UnsupportedProtocol": verdicts.MISUSE,
-    "TransportError": os_errors.BROKEN,
+    "TransportError": _broken,
     "DecodingError": verdicts.CONFIRM_ONCE,
     "TooManyRedirects": verdicts.TOO_MANY_REDIRECTS,
     "InvalidURL": verdicts.MISUSE,
     "CookieConflict": verdicts.MISUSE,
     "StreamError": verdicts.MISUSE,
-    "HTTPStatusError": verdicts.CONFIRM_ONCE,
+    "HTTPStatusError": answered,
 }
-
-_by_name: Final = by_class_name(
-    (f"{package}.{name}", verdict) for package in ("httpx", "httpx2") for name, verdict in _CLASSES.items()
-)
+_by_name: Final = by_class_name({"httpx": _CLASSES, "httpx2": _CLASSES})
 
 
 def classify_httpx(exception: BaseException) -> Classification | None:
@@ -52,35 +71,5 @@ def classify_httpx(exception: BaseException) -> Classification | None:
     verdict = _by_name(exception)
     if verdict is None:
         return None
-    response = attribute(exception, "response")
-    if response is not None:
-        verdict = status_of(exception, response) or verdict
-    elif verdict is _CONNECT:
-        behind = nearest_verdict(exception, os_errors.judge)
-        verdict = _CONNECT if behind is None else behind if behind.unsent else flagged(behind, "unsent", True)
-    elif verdict is verdicts.GARBAGE:
-        verdict = _protocol(message_of(exception))
-    elif verdict is verdicts.PROXY:
-        verdict = _proxy(message_of(exception))
-    elif verdict is verdicts.ENDED or verdict is os_errors.BROKEN:
-        behind = nearest_verdict(exception, os_errors.judge)
-        if behind is not None and behind.error_class is not ErrorClass.TRANSIENT:
-            verdict = behind.replace(unsent=False)
     idempotent = shown_idempotent(exception)
     return verdict if idempotent is None else flagged(verdict, "idempotent", idempotent)
-
-
-RULES: Final[tuple[Rule, ...]] = (classify_httpx,)
-"""Silent on everything that neither raised."""
-
-
-def _protocol(text: str) -> Classification:
-    if text.startswith("Server disconnected"):
-        return verdicts.KEEP_ALIVE_RACE
-    return verdicts.ENDED if text.startswith("peer closed connection") else verdicts.GARBAGE
-
-
-def _proxy(text: str) -> Classification:
-    if text.startswith("407"):
-        return verdicts.PROXY_REFUSES.replace(error_type="407")
-    return verdicts.PROXY_REFUSES if text == "Invalid username/password" else verdicts.PROXY

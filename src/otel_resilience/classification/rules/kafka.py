@@ -10,7 +10,7 @@ from typing import Final
 
 from otel_resilience._internal.foreign import attribute, is_a
 from otel_resilience.classification.causes import by_class_name, message_of
-from otel_resilience.classification.model import BreakerEffect, Classification, Rule
+from otel_resilience.classification.model import BreakerEffect, Classification
 from otel_resilience.classification.rules import os_errors, verdicts
 
 _FENCED: Final = verdicts.MISUSE
@@ -36,46 +36,44 @@ _GROUPS: Final = (
 )
 _BY_CODE: Final = {code: verdict for verdict, codes in _GROUPS for code in codes}
 
-_BY_NAME: Final = {
-    "KafkaTimeoutError": verdicts.READ_TIMEOUT,
-    "KafkaConnectionError": os_errors.BROKEN,
-    "NoBrokersAvailable": os_errors.REFUSED,
-    "NodeNotReadyError": os_errors.REFUSED,
-    "MetadataEmptyBrokerList": os_errors.REFUSED,
-    "TooManyInFlightRequests": verdicts.POOL,
-    "QuotaViolationError": verdicts.THROTTLED,
-    "CommitFailedError": _BY_CODE[27],
-    "StaleMetadata": verdicts.UNAVAILABLE.replace(breaker=BreakerEffect.NEUTRAL),
-    "UnrecognizedBrokerVersion": verdicts.BAD_PROGRAM,
-    "UnsupportedCodecError": verdicts.MISUSE,
-    "CorrelationIdError": verdicts.GARBAGE,
-    "KafkaProtocolError": verdicts.GARBAGE,
-    "InvalidReceiveError": verdicts.GARBAGE,
-    "Cancelled": verdicts.ENDED.replace(breaker=BreakerEffect.NEUTRAL),
-}
-_by_name: Final = by_class_name((f"kafka.errors.{name}", verdict) for name, verdict in _BY_NAME.items())
 _NO_METADATA: Final = re.compile(r"Unable to bootstrap|[Ff]ailed to (update|get) metadata")
-_is_known: Final = by_class_name([("kafka.errors.KafkaError", verdicts.MISUSE)])
-
-
-def classify_kafka(exception: BaseException) -> Classification | None:
-    """The verdict on an exception of kafka-python; ``None`` on any other."""
-    own = _is_known(exception)
-    if own is None:
-        return None
-    named = _by_name(exception)
-    if named is verdicts.READ_TIMEOUT and _NO_METADATA.search(message_of(exception)):
-        return verdicts.CONNECT_TIMEOUT
-    if named is not None:
-        return named
-    retriable = attribute(exception, "retriable") is True
-    return judge_code(attribute(exception, "errno")) or (verdicts.UNAVAILABLE if retriable else own)
-
-
-RULES: Final[tuple[Rule, ...]] = (classify_kafka,)
-"""Silent on everything that it did not raise."""
 
 
 def judge_code(code: object) -> Classification | None:
     """The verdict on an error code of Kafka's protocol; ``None`` where it is none that says enough."""
     return _BY_CODE.get(code) if is_a(code, int) else None
+
+
+def _answered(exception: BaseException) -> Classification:
+    retriable = attribute(exception, "retriable") is True
+    return judge_code(attribute(exception, "errno")) or (verdicts.UNAVAILABLE if retriable else verdicts.MISUSE)
+
+
+def _timed_out(exception: BaseException) -> Classification:
+    connecting = _NO_METADATA.search(message_of(exception))
+    return verdicts.CONNECT_TIMEOUT if connecting else verdicts.READ_TIMEOUT
+
+
+classify_kafka: Final = by_class_name(
+    {
+        "kafka.errors": {
+            "KafkaTimeoutError": _timed_out,
+            "KafkaConnectionError": os_errors.BROKEN,
+            "NoBrokersAvailable": os_errors.REFUSED,
+            "NodeNotReadyError": os_errors.REFUSED,
+            "MetadataEmptyBrokerList": os_errors.REFUSED,
+            "TooManyInFlightRequests": verdicts.POOL,
+            "QuotaViolationError": verdicts.THROTTLED,
+            "CommitFailedError": _BY_CODE[27],
+            "StaleMetadata": verdicts.UNAVAILABLE.replace(breaker=BreakerEffect.NEUTRAL),
+            "UnrecognizedBrokerVersion": verdicts.BAD_PROGRAM,
+            "UnsupportedCodecError": verdicts.MISUSE,
+            "CorrelationIdError": verdicts.GARBAGE,
+            "KafkaProtocolError": verdicts.GARBAGE,
+            "InvalidReceiveError": verdicts.GARBAGE,
+            "Cancelled": verdicts.ENDED.replace(breaker=BreakerEffect.NEUTRAL),
+            "KafkaError": _answered,
+        }
+    }
+)
+"""The verdict on an exception of kafka-python; ``None`` on any other."""

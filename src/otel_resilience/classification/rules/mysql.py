@@ -6,8 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from otel_resilience._internal.foreign import args_of, attribute, is_a
-from otel_resilience.classification.causes import nearest_verdict
-from otel_resilience.classification.model import Classification, Rule
+from otel_resilience.classification.model import Classification
 from otel_resilience.classification.rules import os_errors, verdicts
 from otel_resilience.classification.rules.sqlstate import CLOSED, judge_pep_249, judge_sqlstate
 
@@ -47,18 +46,8 @@ def classify_mysql(exception: BaseException) -> Classification | None:
         return CLOSED  # InterfaceError(0, ""): the connection was closed before
     verdict = _BY_NUMBER.get(number) if is_a(number, int) else None
     if verdict is os_errors.REFUSED or verdict is verdicts.ENDED:
-        return _behind(exception, verdict)
+        connecting = verdict is os_errors.REFUSED
+        if "timed out" in str(args[1:]):
+            return verdicts.CONNECT_TIMEOUT if connecting else verdicts.READ_TIMEOUT
+        return os_errors.connecting(exception) if connecting else verdict
     return verdict or judge_sqlstate(attribute(exception, "sqlstate")) or by_class
-
-
-RULES: Final[tuple[Rule, ...]] = (classify_mysql,)
-"""Silent on everything that neither raised."""
-
-
-def _behind(exception: BaseException, verdict: Classification) -> Classification:
-    """The system's own error says more: a name that is not known, a full file table, a time-out."""
-    connecting = verdict is os_errors.REFUSED
-    if "timed out" in str(args_of(exception)[1:]):
-        return verdicts.CONNECT_TIMEOUT if connecting else verdicts.READ_TIMEOUT
-    behind = nearest_verdict(exception, os_errors.judge)
-    return verdict if behind is None or not connecting else behind.replace(unsent=True)

@@ -10,43 +10,28 @@ from typing import Final
 
 from otel_resilience._internal.foreign import attribute, is_a
 from otel_resilience.classification import error_types
-from otel_resilience.classification.causes import message_of
-from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Severity, badness
+from otel_resilience.classification.causes import message_of, nearest_verdict
+from otel_resilience.classification.model import BreakerEffect, Classification, Severity, badness, flagged
+from otel_resilience.classification.rules import verdicts
 
-BROKEN: Final = Classification(
-    ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE
-)
+BROKEN: Final = verdicts.transient(error_types.CONNECTION_ERROR)
 """The connection failed or broke."""
 REFUSED: Final = BROKEN.replace(unsent=True)
 """No connection came about."""
-EXHAUSTED: Final = Classification(ErrorClass.TRANSIENT_SLOW, Severity.HIGH, error_types.RESOURCE_EXHAUSTED)
+EXHAUSTED: Final = verdicts.slow(error_types.RESOURCE_EXHAUSTED, BreakerEffect.NEUTRAL)
 """A limit of this process or host."""
-DISK_FULL: Final = Classification(ErrorClass.TRANSIENT_SLOW, Severity.HIGH, error_types.DISK_FULL)
-DENIED: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.PERMISSION_DENIED)
+DISK_FULL: Final = EXHAUSTED.replace(error_type=error_types.DISK_FULL)
+DENIED: Final = verdicts.permanent(error_types.PERMISSION_DENIED)
 
-TLS_BROKEN: Final = Classification(
-    ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.SECURE_CONNECTION_ERROR, BreakerEffect.FAILURE
-)
-TLS_REFUSED: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.SECURE_CONNECTION_ERROR)
-CERTIFICATE: Final = Classification(
-    ErrorClass.PERMANENT, Severity.CRITICAL, error_types.SECURE_CONNECTION_ERROR, unsent=True
-)
+TLS_BROKEN: Final = verdicts.transient(error_types.SECURE_CONNECTION_ERROR)
+TLS_REFUSED: Final = verdicts.permanent(error_types.SECURE_CONNECTION_ERROR)
+CERTIFICATE: Final = verdicts.permanent(error_types.SECURE_CONNECTION_ERROR, Severity.CRITICAL, unsent=True)
 
-RESOLVER_BUSY: Final = Classification(
-    ErrorClass.TRANSIENT,
-    Severity.MEDIUM,
-    error_types.NAME_RESOLUTION_ERROR,
-    BreakerEffect.FAILURE,
-    unsent=True,
-)
-NAME_UNKNOWN: Final = Classification(
-    ErrorClass.PERMANENT, Severity.HIGH, error_types.NAME_RESOLUTION_ERROR, unsent=True, max_retries=1
-)
+RESOLVER_BUSY: Final = verdicts.transient(error_types.NAME_RESOLUTION_ERROR, unsent=True)
+RESOLVER_FAILED: Final = verdicts.permanent(error_types.NAME_RESOLUTION_ERROR, unsent=True)
+RESOLVER_EXHAUSTED: Final = EXHAUSTED.replace(error_type=error_types.NAME_RESOLUTION_ERROR, unsent=True)
+NAME_UNKNOWN: Final = RESOLVER_FAILED.replace(max_retries=1)
 """Repeated once to confirm it: most often a wrong setting, sometimes a resolver that fails."""
-RESOLVER_FAILED: Final = NAME_UNKNOWN.replace(max_retries=None)
-RESOLVER_EXHAUSTED: Final = Classification(
-    ErrorClass.TRANSIENT_SLOW, Severity.HIGH, error_types.NAME_RESOLUTION_ERROR, unsent=True
-)
 
 
 def _eai(**names: Classification) -> dict[int, Classification]:
@@ -124,6 +109,15 @@ def judge(exception: BaseException) -> Classification | None:
     return verdict or _by_type(exception)  # type: ignore[arg-type]  # as above
 
 
+def connecting(exception: BaseException) -> Classification:
+    """The verdict on a client's exception which says that no connection came about: the system's error behind it says
+    why. Nothing was sent."""
+    behind = nearest_verdict(exception, judge)
+    if behind is None:
+        return REFUSED
+    return behind if behind.unsent else flagged(behind, "unsent", True)
+
+
 def errno_of(exception: BaseException) -> int | None:
     """The number of the system's error; ``None`` where there is none or it is no number."""
     number = attribute(exception, "errno")
@@ -154,8 +148,8 @@ def _several_addresses(text: str) -> Classification | None:
     """asyncio joins the failures of several addresses into one text without a number of its own."""
     if not text.startswith(_SEVERAL_ADDRESSES):
         return None
-    verdicts = [_BY_ERRNO.get(int(number), BROKEN) for number in _ERRNO_IN_TEXT.findall(text)]
-    if not verdicts:
+    failures = [_BY_ERRNO.get(int(number), BROKEN) for number in _ERRNO_IN_TEXT.findall(text)]
+    if not failures:
         return BROKEN
     # The addresses are alternatives for one connection: the worst failure stands for it, as a whole.
-    return min(verdicts, key=badness).replace(unsent=all(verdict.unsent for verdict in verdicts))
+    return min(failures, key=badness).replace(unsent=all(each.unsent for each in failures))

@@ -10,7 +10,7 @@ from typing import Final
 
 from otel_resilience._internal.foreign import attribute
 from otel_resilience.classification.causes import by_class_name, message_of
-from otel_resilience.classification.model import Classification, Rule
+from otel_resilience.classification.model import Classification
 from otel_resilience.classification.rules import os_errors, verdicts
 from otel_resilience.classification.rules.sqlstate import (
     CLOSED,
@@ -18,22 +18,6 @@ from otel_resilience.classification.rules.sqlstate import (
     TOO_MANY_CONNECTIONS,
     judge_pep_249,
     judge_sqlstate,
-)
-
-_POOL_2: Final = verdicts.POOL.replace()
-
-_by_name: Final = by_class_name(
-    {
-        "psycopg.errors.ConnectionTimeout": verdicts.CONNECT_TIMEOUT,
-        "psycopg.errors.CancellationTimeout": verdicts.READ_TIMEOUT,
-        "psycopg_pool.PoolTimeout": verdicts.POOL,
-        "psycopg_pool.errors.PoolTimeout": verdicts.POOL,
-        "psycopg_pool.TooManyRequests": verdicts.POOL,
-        "psycopg_pool.errors.TooManyRequests": verdicts.POOL,
-        "psycopg_pool.PoolClosed": verdicts.MISUSE,
-        "psycopg_pool.errors.PoolClosed": verdicts.MISUSE,
-        "psycopg2.pool.PoolError": _POOL_2,
-    }.items()
 )
 
 _TEXTS: Final = (
@@ -57,23 +41,36 @@ _KNOWN: Final = tuple((re.compile(text), verdict) for text, verdict in _TEXTS)
 _CONNECTING: Final = re.compile(r"(connection failed: )?connection to server ")
 
 
+def _pool_2(exception: BaseException) -> Classification:
+    return verdicts.POOL if "exhausted" in message_of(exception) else verdicts.MISUSE
+
+
+_POOL: Final = {
+    "PoolTimeout": verdicts.POOL,
+    "TooManyRequests": verdicts.POOL,
+    "PoolClosed": verdicts.MISUSE,
+}
+_by_name: Final = by_class_name(
+    {
+        "psycopg.errors": {
+            "ConnectionTimeout": verdicts.CONNECT_TIMEOUT,
+            "CancellationTimeout": verdicts.READ_TIMEOUT,
+        },
+        "psycopg_pool": _POOL,
+        "psycopg_pool.errors": _POOL,
+        "psycopg2.pool": {"PoolError": _pool_2},
+    }
+)
+
+
 def classify_psycopg(exception: BaseException) -> Classification | None:
     """The verdict on an exception of psycopg; ``None`` on any other."""
-    named = _by_name(exception)
-    if named is _POOL_2:
-        return verdicts.POOL if "exhausted" in message_of(exception) else verdicts.MISUSE
-    if named is not None:
-        return named
     state = attribute(exception, "sqlstate") or attribute(exception, "pgcode")
-    by_state = judge_sqlstate(state)
-    if by_state is not None:
-        return by_state
+    known = _by_name(exception) or judge_sqlstate(state)
+    if known is not None:
+        return known
     fallback = judge_pep_249(exception)
     return fallback if fallback is None else _by_text(message_of(exception)) or fallback
-
-
-RULES: Final[tuple[Rule, ...]] = (classify_psycopg,)
-"""Silent on everything that psycopg did not raise."""
 
 
 def _by_text(text: str) -> Classification | None:

@@ -6,37 +6,9 @@ import re
 from typing import Any, Final
 
 from otel_resilience._internal.foreign import answer_of, attribute, is_a
-from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
-from otel_resilience.classification.model import Classification, Rule
+from otel_resilience.classification.causes import by_class_name, judged_behind, message_of
+from otel_resilience.classification.model import Classification
 from otel_resilience.classification.rules import os_errors, verdicts
-
-_ANSWERED: Final = verdicts.SERVER_ERROR
-_BULK: Final = verdicts.BAD_REQUEST.replace()
-_BROKEN: Final = os_errors.BROKEN
-_NO_SERVER: Final = os_errors.REFUSED
-
-_CLASSES: Final = {
-    "WaitQueueTimeoutError": verdicts.POOL,
-    "ServerSelectionTimeoutError": _NO_SERVER,
-    "NetworkTimeout": verdicts.READ_TIMEOUT,
-    "NotPrimaryError": verdicts.UNAVAILABLE,
-    "ConnectionFailure": _BROKEN,
-    "DuplicateKeyError": verdicts.CONSTRAINT,
-    "CursorNotFound": verdicts.CONFLICT,
-    "ExecutionTimeout": verdicts.READ_TIMEOUT,
-    "WTimeoutError": verdicts.READ_TIMEOUT,
-    "BulkWriteError": _BULK,
-    "ClientBulkWriteException": _BULK,
-    "OperationFailure": _ANSWERED,
-    "ProtocolError": verdicts.GARBAGE,
-    "PyMongoError": verdicts.MISUSE,
-}
-_by_name: Final = by_class_name(
-    [
-        *((f"pymongo.errors.{name}", verdict) for name, verdict in _CLASSES.items()),
-        ("bson.errors.BSONError", verdicts.MISUSE),
-    ]
-)
 
 _GROUPS: Final = (
     (verdicts.AUTHENTICATION.replace(unsent=True), (11, 18, 8000)),
@@ -63,26 +35,13 @@ _PASSING: Final = ("TransientTransactionError", "RetryableWriteError")
 _ERRNO: Final = re.compile(r"\[Errno (-?\d+)\]")
 
 
-def classify_pymongo(exception: BaseException) -> Classification | None:
-    """The verdict on an exception of PyMongo; ``None`` on any other."""
-    verdict = _by_name(exception)
-    if verdict is _ANSWERED:
-        return _by_code(attribute(exception, "code")) or (verdicts.UNAVAILABLE if _passes(exception) else verdict)
-    if verdict is _BULK:
-        return _bulk(exception)
-    if verdict is _NO_SERVER:
-        return _no_server(exception)
-    if verdict is _BROKEN:
-        return nearest_verdict(exception, os_errors.judge) or verdict
-    return verdict
-
-
-RULES: Final[tuple[Rule, ...]] = (classify_pymongo,)
-"""Silent on everything that it did not raise."""
-
-
 def _by_code(code: object) -> Classification | None:
     return _BY_CODE.get(code) if is_a(code, int) else None
+
+
+def _answered(exception: BaseException) -> Classification:
+    known = _by_code(attribute(exception, "code"))
+    return known or (verdicts.UNAVAILABLE if _passes(exception) else verdicts.SERVER_ERROR)
 
 
 def _passes(exception: BaseException) -> bool:
@@ -97,8 +56,8 @@ def _bulk(exception: BaseException) -> Classification:
         for name in ("writeErrors", "writeConcernErrors"):
             errors = details.get(name)
             if is_a(errors, list) and errors and is_a(errors[0], dict):
-                return _by_code(errors[0].get("code")) or _BULK
-    return _by_code(attribute(exception, "code")) or _BULK
+                return _by_code(errors[0].get("code")) or verdicts.BAD_REQUEST
+    return _by_code(attribute(exception, "code")) or verdicts.BAD_REQUEST
 
 
 def _no_server(exception: BaseException) -> Classification:
@@ -112,4 +71,28 @@ def _no_server(exception: BaseException) -> Classification:
         known = os_errors.NAME_UNKNOWN
     if known is None and "timed out" in text:
         known = verdicts.CONNECT_TIMEOUT
-    return (known or _NO_SERVER).replace(unsent=True)
+    return (known or os_errors.REFUSED).replace(unsent=True)
+
+
+classify_pymongo: Final = by_class_name(
+    {
+        "pymongo.errors": {
+            "WaitQueueTimeoutError": verdicts.POOL,
+            "ServerSelectionTimeoutError": _no_server,
+            "NetworkTimeout": verdicts.READ_TIMEOUT,
+            "NotPrimaryError": verdicts.UNAVAILABLE,
+            "ConnectionFailure": judged_behind(os_errors.judge, os_errors.BROKEN),
+            "DuplicateKeyError": verdicts.CONSTRAINT,
+            "CursorNotFound": verdicts.CONFLICT,
+            "ExecutionTimeout": verdicts.READ_TIMEOUT,
+            "WTimeoutError": verdicts.READ_TIMEOUT,
+            "BulkWriteError": _bulk,
+            "ClientBulkWriteException": _bulk,
+            "OperationFailure": _answered,
+            "ProtocolError": verdicts.GARBAGE,
+            "PyMongoError": verdicts.MISUSE,
+        },
+        "bson.errors": {"BSONError": verdicts.MISUSE},
+    }
+)
+"""The verdict on an exception of PyMongo; ``None`` on any other."""

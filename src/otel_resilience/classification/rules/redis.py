@@ -15,70 +15,52 @@ from typing import Final
 from otel_resilience._internal.foreign import cause_of, context_of
 from otel_resilience.classification import error_types
 from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
-from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Rule, Severity, flagged
+from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Severity, flagged
 from otel_resilience.classification.rules import os_errors, verdicts
 from otel_resilience.classification.rules.verdicts import permanent, slow, transient
 
-
-def _reply(prefix: str) -> str:
-    return error_types.redis_reply(prefix)
-
-
-def _writes_paused(prefix: str, severity: Severity) -> Classification:
-    """Reads still work, so the breaker ignores it; a write fails at once rather than being repeated in vain."""
-    return slow(_reply(prefix), BreakerEffect.NEUTRAL, max_retries=0).replace(severity=severity)
-
-
 _NEUTRAL: Final = BreakerEffect.NEUTRAL
-_AUTH: Final = permanent(_reply("auth"), Severity.CRITICAL)
-_ERR: Final = permanent(_reply("err"))
-_MAX_CLIENTS: Final = slow(_reply("err"), unsent=True)
-_CONNECTION: Final = os_errors.BROKEN
-_LOCK_BUSY: Final = Classification(ErrorClass.CONTROL, Severity.LOW, error_types.OTHER)
-_EXEC_ABORT: Final = permanent(_reply("execabort"))
+_PERMANENT: Final = permanent(error_types.OTHER)
+_PASSES: Final = transient(error_types.OTHER)
+_HEALED: Final = Classification(ErrorClass.SELF_HEAL, Severity.LOW, error_types.OTHER)
 
+_GROUPS: Final = (
+    # A cluster client follows MOVED and ASK itself: one that surfaces shows a client for a single server.
+    (_PERMANENT, "ASK BUSYKEY CROSSSLOT DENIED ERR EXECABORT MOVED NOPERM NOPROTO WRONGTYPE"),
+    (_PASSES, "BUSY LOADING MASTERDOWN READONLY"),
+    (_PASSES.replace(breaker=_NEUTRAL), "INPROG IOERR NOMASTERLINK TRYAGAIN UNBLOCKED"),
+    (slow(error_types.OTHER), "CLUSTERDOWN"),
+    (slow(error_types.OTHER, _NEUTRAL), "UNKILLABLE"),
+    (verdicts.WRITES_PAUSED, "NOREPLICAS OOM"),
+    (verdicts.WRITES_PAUSED.replace(severity=Severity.CRITICAL), "MISCONF"),
+    (_HEALED, "NOGROUP NOSCRIPT"),
+    (_HEALED.replace(breaker=BreakerEffect.SUCCESS), "BUSYGROUP"),
+)
+_AUTH: Final = permanent(error_types.redis_reply("auth"), Severity.CRITICAL)
 _BY_PREFIX: Final = {
     "NOAUTH": _AUTH,
     "WRONGPASS": _AUTH,
-    "NOPERM": permanent(_reply("noperm")),
-    "DENIED": permanent(_reply("denied")),
-    "NOPROTO": permanent(_reply("noproto")),
-    "MASTERDOWN": transient(_reply("masterdown")),
-    "CLUSTERDOWN": slow(_reply("clusterdown")),
-    "TRYAGAIN": transient(_reply("tryagain"), _NEUTRAL),
-    # A cluster client follows these itself: one that surfaces shows a client for a single server.
-    "MOVED": permanent(_reply("moved")),
-    "ASK": permanent(_reply("ask")),
-    "CROSSSLOT": permanent(_reply("crossslot")),
-    "LOADING": transient(_reply("loading")),
-    "READONLY": transient(_reply("readonly")),
-    "BUSY": transient(_reply("busy")),
-    "OOM": _writes_paused("oom", Severity.HIGH),
-    "MISCONF": _writes_paused("misconf", Severity.CRITICAL),
-    "NOREPLICAS": _writes_paused("noreplicas", Severity.HIGH),
-    "NOSCRIPT": Classification(ErrorClass.SELF_HEAL, Severity.LOW, _reply("noscript")),
-    "EXECABORT": _EXEC_ABORT,
-    "WRONGTYPE": permanent(_reply("wrongtype")),
-    "BUSYGROUP": Classification(ErrorClass.SELF_HEAL, Severity.LOW, _reply("busygroup"), BreakerEffect.SUCCESS),
-    "NOGROUP": Classification(ErrorClass.SELF_HEAL, Severity.LOW, _reply("nogroup")),
-    "UNBLOCKED": transient(_reply("unblocked"), _NEUTRAL),
-    "INPROG": transient(_reply("inprog"), _NEUTRAL),
-    "NOMASTERLINK": transient(_reply("nomasterlink"), _NEUTRAL),
-    "IOERR": transient(_reply("ioerr"), _NEUTRAL),
-    "UNKILLABLE": slow(_reply("unkillable"), _NEUTRAL),
-    "BUSYKEY": permanent(_reply("busykey")),
-    "ERR": _ERR,
+    **{
+        prefix: verdict.replace(error_type=error_types.redis_reply(prefix))
+        for verdict, prefixes in _GROUPS
+        for prefix in prefixes.split()
+    },
 }
+_ERR: Final = _BY_PREFIX["ERR"]
+_EXEC_ABORT: Final = _BY_PREFIX["EXECABORT"]
+_MAX_CLIENTS: Final = slow(_ERR.error_type, unsent=True)
+_CONNECTION: Final = os_errors.BROKEN
+_LOCK_BUSY: Final = Classification(ErrorClass.CONTROL, Severity.LOW, error_types.OTHER)
 
 _CLASSES: Final = {
     # auth
     "AuthenticationError": _AUTH,
     "AuthorizationError": _AUTH,
     "AuthenticationWrongNumberOfArgsError": _AUTH,
-    "ExternalAuthProviderError": transient(_reply("err")),
+    "ExternalAuthProviderError": transient(_ERR.error_type),
     "NoPermissionError": _BY_PREFIX["NOPERM"],
     # lock
-    "LockNotOwnedError": permanent(error_types.OTHER),
+    "LockNotOwnedError": _PERMANENT,
     "LockError": _LOCK_BUSY,
     # cluster
     "MasterDownError": _BY_PREFIX["MASTERDOWN"],
@@ -99,7 +81,7 @@ _CLASSES: Final = {
     "NoScriptError": _BY_PREFIX["NOSCRIPT"],
     "ExecAbortError": _EXEC_ABORT,
     "ModuleError": _ERR,
-    "NoSuchFieldsetError": Classification(ErrorClass.SELF_HEAL, Severity.LOW, _reply("err")),
+    "NoSuchFieldsetError": _HEALED.replace(error_type=_ERR.error_type),
     "ResponseError": _ERR,
     # connection and the rest
     "BusyLoadingError": _BY_PREFIX["LOADING"],
@@ -109,11 +91,11 @@ _CLASSES: Final = {
     "DataError": verdicts.MISUSE,
     "PubSubError": verdicts.MISUSE,
     "InvalidResponse": permanent(error_types.INVALID_RESPONSE),
-    "WatchError": transient(error_types.OTHER, _NEUTRAL),
-    "ChildDeadlockedError": permanent(error_types.OTHER, Severity.CRITICAL),
+    "WatchError": _PASSES.replace(breaker=_NEUTRAL),
+    "ChildDeadlockedError": _PERMANENT.replace(severity=Severity.CRITICAL),
 }
 
-_by_name: Final = by_class_name((f"redis.exceptions.{name}", verdict) for name, verdict in _CLASSES.items())
+_by_name: Final = by_class_name({"redis.exceptions": _CLASSES})
 
 _IN_PIPELINE: Final = " of pipeline caused error: "
 _PREFIX: Final = re.compile(r"-?([A-Z][A-Z0-9_]*)(?=[ :]|$)")
@@ -143,10 +125,6 @@ def classify_redis(exception: BaseException) -> Classification | None:
     return verdict
 
 
-RULES: Final[tuple[Rule, ...]] = (classify_redis,)
-"""Silent on everything that redis-py did not raise."""
-
-
 def _response(exception: BaseException) -> Classification:
     """By the reply's prefix; a prefix that is not known, such as a script's own, is an error of the command."""
     text = _reply_text(exception)
@@ -155,7 +133,7 @@ def _response(exception: BaseException) -> Classification:
     if any(words in text for words in _ACL_IN_SCRIPT):
         return _BY_PREFIX["NOPERM"]
     if "Script killed" in text:
-        return transient(_reply("err"), _NEUTRAL)
+        return transient(_ERR.error_type, _NEUTRAL)
     if "Error running script" in text:
         inner = _IN_OLD_SCRIPT.search(text.partition("Error running script")[2])
         return _ERR if inner is None else _BY_PREFIX[inner[1]]

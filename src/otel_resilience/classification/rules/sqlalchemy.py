@@ -9,22 +9,21 @@ from typing import Final
 
 from otel_resilience._internal.foreign import attribute, cause_of, is_a, name_of
 from otel_resilience.classification.causes import by_class_name
-from otel_resilience.classification.model import Classification, Rule
+from otel_resilience.classification.model import Classification
 from otel_resilience.classification.rules import clients, stdlib, verdicts
 from otel_resilience.classification.rules.sqlstate import judge_pep_249, judge_sqlstate
 
 _by_name: Final = by_class_name(
     {
-        "sqlalchemy.exc.TimeoutError": verdicts.POOL,
-        "sqlalchemy.exc.NoResultFound": verdicts.NOT_FOUND,
-        "sqlalchemy.orm.exc.ObjectDeletedError": verdicts.NOT_FOUND,
-        "sqlalchemy.orm.exc.StaleDataError": verdicts.CONFLICT,
-        "sqlalchemy.exc.DisconnectionError": verdicts.ENDED,
-        "sqlalchemy.exc.SQLAlchemyError": verdicts.MISUSE,
-    }.items()
+        "sqlalchemy.exc": {
+            "TimeoutError": verdicts.POOL,
+            "NoResultFound": verdicts.NOT_FOUND,
+            "DisconnectionError": verdicts.ENDED,
+            "SQLAlchemyError": verdicts.MISUSE,
+        },
+        "sqlalchemy.orm.exc": {"ObjectDeletedError": verdicts.NOT_FOUND, "StaleDataError": verdicts.CONFLICT},
+    }
 )
-
-
 _MOST_SHELLS: Final = 5
 
 
@@ -36,10 +35,6 @@ def classify_sqlalchemy(exception: BaseException) -> Classification | None:
     verdict = None if _is_own(original) else clients.classify_client(original) or stdlib.classify_stdlib(original)
     # A statement that could not even be built has an error of the program behind it.
     return verdict or judge_sqlstate(attribute(original, "sqlstate")) or judge_pep_249(exception) or verdicts.MISUSE
-
-
-RULES: Final[tuple[Rule, ...]] = (classify_sqlalchemy,)
-"""Silent on everything that it did not raise."""
 
 
 def _original(exception: BaseException) -> BaseException:

@@ -7,7 +7,7 @@ from typing import Final
 from otel_resilience._internal.foreign import attribute, is_a
 from otel_resilience.classification import error_types
 from otel_resilience.classification.causes import message_of
-from otel_resilience.classification.model import BreakerEffect, Classification, Rule, Severity
+from otel_resilience.classification.model import BreakerEffect, Classification, Severity
 from otel_resilience.classification.rules import os_errors, verdicts
 from otel_resilience.classification.rules.sqlstate import judge_pep_249
 
@@ -45,7 +45,3 @@ def classify_sqlite(exception: BaseException) -> Classification | None:
         locked = by_class is not None and message_of(exception).endswith("is locked")
         return verdicts.LOCKED if locked else by_class and verdicts.MISUSE
     return _BY_CODE.get(code & 0xFF, verdicts.BAD_PROGRAM)
-
-
-RULES: Final[tuple[Rule, ...]] = (classify_sqlite,)
-"""Silent on everything that ``sqlite3`` did not raise."""

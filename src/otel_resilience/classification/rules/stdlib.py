@@ -8,7 +8,7 @@ from otel_resilience._internal.foreign import attribute, is_a
 from otel_resilience.classification import error_types
 from otel_resilience.classification.by_class import decided_by_class
 from otel_resilience.classification.causes import by_class_name, message_of, nearest_verdict
-from otel_resilience.classification.model import Classification, Rule, Severity
+from otel_resilience.classification.model import Classification, Severity
 from otel_resilience.classification.request_shown import is_idempotent
 from otel_resilience.classification.requests_seen import seen_in_frames
 from otel_resilience.classification.rules import os_errors, verdicts
@@ -16,28 +16,6 @@ from otel_resilience.classification.rules.carried_status import classify_carried
 
 _TIMED_OUT: Final = verdicts.transient(error_types.ATTEMPT_TIMEOUT)
 _SCHEMA: Final = verdicts.permanent(error_types.SCHEMA_MISMATCH)
-
-_by_name: Final = by_class_name(
-    {
-        "http.client.RemoteDisconnected": verdicts.KEEP_ALIVE_RACE,
-        "http.client.IncompleteRead": verdicts.ENDED,
-        "http.client.InvalidURL": verdicts.MISUSE,
-        "http.client.ImproperConnectionState": verdicts.MISUSE,
-        "http.client.UnknownProtocol": verdicts.MISUSE,
-        "http.client.HTTPException": verdicts.GARBAGE,
-        "urllib.error.ContentTooShortError": verdicts.ENDED,
-        "asyncio.exceptions.IncompleteReadError": verdicts.ENDED,
-        "json.decoder.JSONDecodeError": verdicts.CONFIRM_ONCE,
-        "builtins.UnicodeDecodeError": verdicts.CONFIRM_ONCE,
-        "gzip.BadGzipFile": verdicts.CONFIRM_ONCE,
-        "zlib.error": verdicts.CONFIRM_ONCE,
-        "pydantic_core._pydantic_core.ValidationError": _SCHEMA,
-        "pydantic.error_wrappers.ValidationError": _SCHEMA,
-        "pydantic.v1.error_wrappers.ValidationError": _SCHEMA,
-        "builtins.MemoryError": verdicts.permanent(error_types.RESOURCE_EXHAUSTED, Severity.CRITICAL),
-        "builtins.RecursionError": verdicts.permanent(error_types.OTHER, Severity.CRITICAL),
-    }.items()
-)
 
 _CLIENT_MISUSE: Final = (
     "client has been closed",
@@ -54,27 +32,7 @@ _KAFKA_QUEUE: Final = "Local: Queue full"
 """What confluent-kafka says of the queue of a producer."""
 
 
-@decided_by_class(lambda kind: not issubclass(kind, (OSError, RuntimeError, OverflowError, BufferError)))
-def classify_stdlib(exception: BaseException) -> Classification | None:
-    """The verdict on what Python and its standard library raise; ``None`` where that says too little."""
-    verdict = _by_name(exception)
-    if verdict is not None:
-        return verdict
-    if is_a(exception, OSError):
-        return _os_error(exception)
-    if is_a(exception, (RuntimeError, OverflowError)):
-        text = message_of(exception)
-        return verdicts.MISUSE if any(part in text for part in _CLIENT_MISUSE) else None
-    if is_a(exception, BufferError) and message_of(exception) == _KAFKA_QUEUE:
-        return verdicts.POOL
-    return None
-
-
-RULES: Final[tuple[Rule, ...]] = (classify_stdlib,)
-"""Also silent on exceptions that can mean anything, such as ``ValueError``."""
-
-
-def _os_error(exception: OSError) -> Classification | None:
+def _os_error(exception: BaseException) -> Classification | None:
     if is_a(exception, TimeoutError):
         return os_errors.judge(exception) or _TIMED_OUT
     if type(exception).__module__ == "urllib.error":
@@ -82,7 +40,7 @@ def _os_error(exception: OSError) -> Classification | None:
     return os_errors.judge(exception)
 
 
-def _http_error(exception: OSError) -> Classification | None:
+def _http_error(exception: BaseException) -> Classification | None:
     if "infinite loop" in str(attribute(exception, "msg")):
         return verdicts.TOO_MANY_REDIRECTS
     verdict = classify_carried_status(exception)
@@ -94,7 +52,7 @@ def _http_error(exception: OSError) -> Classification | None:
     return verdict.replace(idempotent=is_idempotent(method) or seen_in_frames(exception) is True)
 
 
-def _url_error(exception: OSError) -> Classification:
+def _url_error(exception: BaseException) -> Classification:
     """Raised while connecting or sending; a text instead of an exception means a URL that cannot be used."""
     reason = attribute(exception, "reason")
     if not is_a(reason, BaseException):
@@ -102,3 +60,50 @@ def _url_error(exception: OSError) -> Classification:
     if is_a(reason, TimeoutError) and os_errors.errno_of(reason) is None:
         return verdicts.transient(error_types.CONNECT_TIMEOUT)
     return os_errors.judge(reason) or nearest_verdict(reason, os_errors.judge) or os_errors.BROKEN
+
+
+def _misuse(exception: BaseException) -> Classification | None:
+    text = message_of(exception)
+    return verdicts.MISUSE if any(part in text for part in _CLIENT_MISUSE) else None
+
+
+def _buffer(exception: BaseException) -> Classification | None:
+    return verdicts.POOL if message_of(exception) == _KAFKA_QUEUE else None
+
+
+_by_name: Final = by_class_name(
+    {
+        "builtins": {
+            "OSError": _os_error,
+            "RuntimeError": _misuse,
+            "OverflowError": _misuse,
+            "BufferError": _buffer,
+            "UnicodeDecodeError": verdicts.CONFIRM_ONCE,
+            "MemoryError": verdicts.permanent(error_types.RESOURCE_EXHAUSTED, Severity.CRITICAL),
+            "RecursionError": verdicts.permanent(error_types.OTHER, Severity.CRITICAL),
+        },
+        "http.client": {
+            "RemoteDisconnected": verdicts.KEEP_ALIVE_RACE,
+            "IncompleteRead": verdicts.ENDED,
+            "InvalidURL": verdicts.MISUSE,
+            "ImproperConnectionState": verdicts.MISUSE,
+            "UnknownProtocol": verdicts.MISUSE,
+            "HTTPException": verdicts.GARBAGE,
+        },
+        "urllib.error": {"ContentTooShortError": verdicts.ENDED},
+        "asyncio.exceptions": {"IncompleteReadError": verdicts.ENDED},
+        "json.decoder": {"JSONDecodeError": verdicts.CONFIRM_ONCE},
+        "gzip": {"BadGzipFile": verdicts.CONFIRM_ONCE},
+        "zlib": {"error": verdicts.CONFIRM_ONCE},
+        "pydantic_core._pydantic_core": {"ValidationError": _SCHEMA},
+        "pydantic.error_wrappers": {"ValidationError": _SCHEMA},
+        "pydantic.v1.error_wrappers": {"ValidationError": _SCHEMA},
+    }
+)
+
+
+@decided_by_class(lambda kind: not issubclass(kind, (OSError, RuntimeError, OverflowError, BufferError)))
+def classify_stdlib(exception: BaseException) -> Classification | None:
+    """The verdict on what Python and its standard library raise; ``None`` where that says too little, as a
+    ``ValueError`` does."""
+    return _by_name(exception)

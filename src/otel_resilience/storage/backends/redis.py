@@ -138,8 +138,7 @@ class RedisStorage(DocumentStorage):
         self._make = server if callable(server) else _maker(server)
         self._clock = clock
         self._client: redis.Redis | None = None
-        self._script: Any = None
-        self._turns: Any = None
+        self._scripts: dict[str, Any] = {}
         self.lost_rounds = 0
         """How often another process wrote between this one's reading and writing."""
 
@@ -150,7 +149,7 @@ class RedisStorage(DocumentStorage):
     def close(self) -> None:
         """Closes the connection; the next step opens a new one."""
         client, self._client = self._client, None
-        self._script = self._turns = None
+        self._scripts.clear()
         if client is not None:
             client.close()
 
@@ -163,13 +162,7 @@ class RedisStorage(DocumentStorage):
         names = [self.key("rate", key), self.key("senders", key)]
         gap = step.window / step.limit
         arguments = [gap, step.window, step.cost, step.pause, step.sender, LONGEST_TURN, ALONE_AFTER, LONGEST_PAUSE]
-
-        def send(client: redis.Redis) -> Any:
-            if self._turns is None:
-                self._turns = client.register_script(TAKE_TURN)
-            return self._turns(keys=names, args=arguments)
-
-        answer, granted, senders = self._guarded(send)
+        answer, granted, senders = self._run(TAKE_TURN, names, arguments)
         wait = float(answer)
         if step.cost and not granted:
             wait = max(wait - LONGEST_TURN / 2, LONGEST_TURN / 2)
@@ -177,7 +170,7 @@ class RedisStorage(DocumentStorage):
 
     def _step(self, kind: str, key: str, change: Callable[[Document, float], T]) -> T:
         name = self.key(kind, key)
-        found = self._call(name)
+        found = self._compare_and_set(name)
         for attempt in range(ROUNDS):
             text, seconds, microseconds = found
             document = _readable(kind, text)
@@ -186,20 +179,23 @@ class RedisStorage(DocumentStorage):
             changed = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
             if changed == text:
                 return answer
-            found = self._call(name, text, changed)
+            found = self._compare_and_set(name, text, changed)
             if found is None:
                 return answer
             self.lost_rounds += 1
             if attempt % 2:
                 time.sleep(random.random() * PAUSE)  # noqa: S311  # spreads the processes, no secret
-                found = self._call(name)
+                found = self._compare_and_set(name)
         raise StorageError(f"lost {ROUNDS} rounds to other processes that changed the {kind}")
 
-    def _call(self, name: str, *texts: bytes) -> Any:
+    def _compare_and_set(self, name: str, *texts: bytes) -> Any:
+        return self._run(COMPARE_AND_SET, [name], [self._keep, *texts])
+
+    def _run(self, script: str, names: list[str], arguments: list[Any]) -> Any:
         def send(client: redis.Redis) -> Any:
-            if self._script is None:
-                self._script = client.register_script(COMPARE_AND_SET)
-            return self._script(keys=[name], args=[self._keep, *texts])
+            if script not in self._scripts:
+                self._scripts[script] = client.register_script(script)
+            return self._scripts[script](keys=names, args=arguments)
 
         return self._guarded(send)
 
