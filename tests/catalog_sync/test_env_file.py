@@ -135,7 +135,7 @@ def test_a_broken_line_is_named_and_not_quoted(text: str, number: int, tmp_path:
 def test_a_file_that_is_no_text_is_not_quoted(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "some.env"
     path.write_bytes(content)
-    with pytest.raises(ConfigurationError, match="no UTF-8 text") as refused:
+    with pytest.raises(ConfigurationError, match="not UTF-8 text") as refused:
         load_env_file({"CATALOG_ENV_FILE": str(path)})
     assert refused.value.__cause__ is None
 

@@ -178,7 +178,7 @@ def test_a_refused_decision_says_why(chromium: Browser, site: Site) -> None:
     try:
         chromium.ask("document.querySelector('#said').innerText = ''")
         chromium.ask("document.querySelector('[value=resend]').click()")
-        assert "whether it was done is not known" in chromium.wait("document.querySelector('#said').innerText")
+        assert "unknown whether it was done" in chromium.wait("document.querySelector('#said').innerText")
     finally:
         chromium.offline(on=False)
         chromium.ask("sessionStorage.removeItem('token')")

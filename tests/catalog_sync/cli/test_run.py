@@ -65,7 +65,7 @@ def test_a_part_of_the_catalogue(cli: Cli, option: str, kind: str) -> None:
     ("option", "value", "hint"),
     [
         ("--country", "Portugal", "PT (Portugal)"),
-        ("--country", "ZZ", "no country code"),
+        ("--country", "ZZ", "not a country code"),
         ("--group", "Standard - Fixd", "'Standard - Fixed'"),
         ("--bundle", "..", "cannot be the name"),
         ("--bundle", "a\nb", "cannot be the name"),

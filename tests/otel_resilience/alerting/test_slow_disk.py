@@ -178,5 +178,5 @@ class TestTheWriter:
         assert not writer.written(NEVER)  # was late once: not waited for again
         assert not writer.close(0.0)
         assert writer.lost == 5
-        assert "5 in all" in caplog.text
+        assert "5 in total" in caplog.text
         gate.set()

@@ -166,4 +166,4 @@ def alike(each: Incident, records: Sequence[SyncRecord]) -> Html:
         )
         for record in found
     ]
-    return rows(items, "No earlier sync that is kept failed in this way.", label="Earlier syncs that failed alike")
+    return rows(items, "No earlier sync that is kept failed in this way.", label="Earlier syncs with the same failure")

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _INCIDENT: Final = re.compile(r"[0-9a-f]{16}")
 _NO_ID: Final = (
-    "That is no ID of a sync, trace or incident. A correlation ID has 32 hexadecimal digits, of which the first"
+    "This is not the ID of a sync, trace or incident. A correlation ID has 32 hexadecimal digits, of which the first"
     f" {LEAST_DIGITS} will do; logs and messages show it."
 )
 _KEPT: Final = (
@@ -182,7 +182,7 @@ class Site:
             section("timeline", "What happened when", incidents.timeline(each)),
             section("decide", "What to do with it", decide, _without_script(each["id"])) if decide else None,
             section_of(
-                "alike", "Earlier syncs that failed alike", kept, lambda kept: incidents.alike(each, kept.syncs)
+                "alike", "Earlier syncs with the same failure", kept, lambda kept: incidents.alike(each, kept.syncs)
             ),
             place="/incidents",
         )

@@ -81,7 +81,7 @@ function showHealth(report) {
 
 function showCatalogue(found) {
   if (found === null) {
-    show($("catalogue"), "There is none yet. Ask for a sync below.");
+    show($("catalogue"), "There is none yet. Request a sync below.");
     return;
   }
   const part = Math.min(1, found.age_s / found.stale_after_s);
@@ -297,7 +297,7 @@ async function listen() {
       if (own.signal.aborted) return;
       if (error.status) explain(error);
     }
-    line("Syncs are not followed now, trying again …");
+    line("Live updates are interrupted, reconnecting …");
     await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
   }
 }

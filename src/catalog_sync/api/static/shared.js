@@ -35,7 +35,7 @@ export const send = (path, method, body) => ask(path, { method,
   ...(body ? { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) } : {}) });
 
 export function refusal(error, from = document.activeElement) {
-  if (error.status === undefined) return "No answer: whether it was done is not known.";
+  if (error.status === undefined) return "No response: it is unknown whether it was done.";
   if (error.status === 401) {
     asking = from;
     $("token").open = true;
