@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import random
@@ -117,7 +118,7 @@ class GeneratedCatalogue:
         if not 0 <= size <= MAX_BUNDLES:
             raise ValueError(f"the size must be from 0 to {MAX_BUNDLES}, not {size}")
         self._size = size
-        plans = _plans(seed)
+        plans: Sequence[_Plan] = _plans(seed)
         if size < len(plans):
             plans = _sample(plans, size, seed)
         self._plans = plans
@@ -217,7 +218,8 @@ def _places() -> dict[str, _Place]:
     }
 
 
-def _plans(seed: int) -> list[_Plan]:
+@functools.lru_cache(maxsize=1)
+def _plans(seed: int) -> tuple[_Plan, ...]:
     """All plans of one edition, group by group as the supplier lists them."""
     places = _places()
     found = [_fixed(FIXED, place, size, days, seed) for place in places.values() for size, days in _FIXED_PLANS]
@@ -228,7 +230,7 @@ def _plans(seed: int) -> list[_Plan]:
                 speed = _speed(f"{size}{days}{place.code}", seed)
                 found.append(_Plan(group, place, size, "Unlimited", -1, days, price, speed))
     found.extend(_fixed(LONG, places[code], size, days, seed) for code in _LONG_PLACES for size, days in _LONG_PLANS)
-    return found
+    return tuple(found)
 
 
 def _fixed(group: str, place: _Place, size: int, days: int, seed: int) -> _Plan:
@@ -238,9 +240,15 @@ def _fixed(group: str, place: _Place, size: int, days: int, seed: int) -> _Plan:
 
 
 def _price(place: _Place, base: float, seed: int) -> Decimal:
-    """In US dollars with cents; a place has its own level, from 1 to 1.8, and plans for several countries cost more."""
-    level = 1.0 + _draw(f"price {place.code}", seed) * 0.8 + min(len(place.countries) - 1, 20) * 0.05
+    """In US dollars with cents."""
+    level = _level(place.code, len(place.countries), seed)
     return (Decimal(round(base * level * 100)) / 100).quantize(Decimal("0.01"))
+
+
+@functools.lru_cache(maxsize=1000)
+def _level(code: str, countries: int, seed: int) -> float:
+    """A place has its own, from 1 to 1.8, and plans for several countries cost more."""
+    return 1.0 + _draw(f"price {code}", seed) * 0.8 + min(countries - 1, 20) * 0.05
 
 
 def _speed(key: str, seed: int) -> str:
