@@ -11,7 +11,7 @@ import re
 import ssl
 from collections.abc import Mapping, MutableMapping
 from importlib.metadata import entry_points
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from catalog_sync.domain.errors import ConfigurationError
@@ -103,17 +103,20 @@ def exporter_names(environ: Mapping[str, str], signal: str) -> set[str]:
     return set(Variable(name, read=_exporters, default="otlp").value(environ)) - {"none"}
 
 
+def otlp_variable(environ: Mapping[str, str], signal: str, what: str) -> tuple[str, str] | None:
+    """Name and value of the ``OTEL_EXPORTER_OTLP_*`` variable of a signal, else of that for all signals."""
+    names = (f"{OTLP}{signal}_{what}", f"{OTLP}{what}")
+    return next(((name, text) for name in names if (text := environ.get(name, "").strip())), None)
+
+
 def otlp_protocol(environ: Mapping[str, str], signal: str) -> Protocol:
     """The protocol of a signal out of :data:`SIGNALS`. Raises ``ConfigurationError``."""
-    for name in (f"{OTLP}{signal}_PROTOCOL", f"{OTLP}PROTOCOL"):
-        given = environ.get(name, "").strip().lower()
-        if given == "grpc":
-            return "grpc"
-        if given == "http/protobuf":
-            return "http/protobuf"
-        if given:
-            raise ConfigurationError(f"{name}={given!r} is not allowed: it must be http/protobuf or grpc")
-    return "http/protobuf"
+    name, text = otlp_variable(environ, signal, "PROTOCOL") or ("", "http/protobuf")
+    known: tuple[Protocol, ...] = get_args(Protocol)
+    found = next((each for each in known if each == text.lower()), None)
+    if found is None:
+        raise ConfigurationError(f"{name}={text.lower()!r} is not allowed: it must be {' or '.join(known)}")
+    return found
 
 
 def otlp_endpoint(environ: Mapping[str, str], signal: str) -> str | None:
@@ -156,7 +159,7 @@ def _check_endpoint(name: str, text: str, protocol: Protocol) -> None:
 
 def _check_client_certificate(environ: Mapping[str, str], signal: str) -> None:
     """What the SDK would meet with the first export, in a thread of its own."""
-    key, certificate = (_first(environ, signal, what) for what in ("CLIENT_KEY", "CLIENT_CERTIFICATE"))
+    key, certificate = (otlp_variable(environ, signal, what) for what in ("CLIENT_KEY", "CLIENT_CERTIFICATE"))
     if key is not None and certificate is None:
         raise ConfigurationError(f"{key[0]} is not allowed without {OTLP}CLIENT_CERTIFICATE")
     if certificate is None:
@@ -175,7 +178,7 @@ def _check_client_certificate(environ: Mapping[str, str], signal: str) -> None:
 
 def _check_grpc_headers(environ: Mapping[str, str], signal: str) -> None:
     """HTTP has more names of headers than gRPC can send."""
-    given = _first(environ, signal, "HEADERS")
+    given = otlp_variable(environ, signal, "HEADERS")
     if given is None or otlp_protocol(environ, signal) != "grpc":
         return
     name, text = given
@@ -183,12 +186,6 @@ def _check_grpc_headers(environ: Mapping[str, str], signal: str) -> None:
     if not all(_GRPC_NAME.fullmatch(each) for each in names):
         allowed = "names of letters, digits, '-', '_' and '.', none that begins with grpc- or ends with -bin"
         raise ConfigurationError(f"{name}=*** is not allowed: with gRPC it must have {allowed}")
-
-
-def _first(environ: Mapping[str, str], signal: str, what: str) -> tuple[str, str] | None:
-    """Name and value of the variable of a signal, else of that for all signals."""
-    names = (f"{OTLP}{signal}_{what}", f"{OTLP}{what}")
-    return next(((name, text) for name in names if (text := environ.get(name, "").strip())), None)
 
 
 def _check_batch(environ: Mapping[str, str], prefix: str) -> None:

@@ -29,18 +29,13 @@ class EventLines(LogRecordProcessor):
         if record.event_name is None or scope is None or scope.name not in _SCOPES:
             return
         attributes = record.attributes if isinstance(record.attributes, Mapping) else {}
-        level = next((level for least, level in _LEVELS if _severity(record.severity_number) >= least.value), 0)
-        logs.write_event(
-            f"{scope.name}.events", level or logging.DEBUG, str(record.body), record.event_name, attributes
-        )
+        severity = (record.severity_number or SeverityNumber.UNSPECIFIED).value
+        level = next((level for least, level in _LEVELS if severity >= least.value), logging.DEBUG)
+        logs.write_event(f"{scope.name}.events", level, str(record.body), record.event_name, attributes)
 
     def shutdown(self) -> None:
         """Nothing is kept."""
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # nothing is kept
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Nothing is kept."""
         return True
-
-
-def _severity(number: SeverityNumber | None) -> int:
-    return 0 if number is None else number.value

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Literal, get_args
 
 from catalog_sync.settings.otel import (
-    OTLP,
     SIGNALS,
     Protocol,
     exporter_names,
     otlp_endpoint,
     otlp_protocol,
+    otlp_variable,
     sdk_disabled,
 )
 
@@ -66,17 +66,13 @@ def _target(environ: Mapping[str, str], signal: str) -> Target | None:
     return Target(
         endpoint,
         otlp_protocol(environ, signal),
-        timeout_set=bool(_of_signal(environ, signal, "TIMEOUT")),
-        compression=_compression(_of_signal(environ, signal, "COMPRESSION")),
+        timeout_set=otlp_variable(environ, signal, "TIMEOUT") is not None,
+        compression=_compression(environ, signal),
         console=console,
     )
 
 
-def _of_signal(environ: Mapping[str, str], signal: str, what: str) -> str:
-    own = environ.get(f"{OTLP}{signal}_{what}", "").strip()
-    return own or environ.get(f"{OTLP}{what}", "").strip()
-
-
-def _compression(text: str) -> Compression:
+def _compression(environ: Mapping[str, str], signal: str) -> Compression:
     """Gzip where nothing is said."""
+    _, text = otlp_variable(environ, signal, "COMPRESSION") or ("", "")
     return next((known for known in get_args(Compression) if known == text.lower()), "gzip")
