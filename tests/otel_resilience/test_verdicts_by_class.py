@@ -179,8 +179,7 @@ class TestAMarkedRule:
 
     @pytest.fixture(autouse=True)
     def marks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("_decides", "_reads"):
-            monkeypatch.setattr(by_class, name, dict(getattr(by_class, name)))
+        monkeypatch.setattr(by_class, "_known", dict(by_class._known))
 
     def test_that_answers_alike_on_a_class_is_asked_once_for_it(self) -> None:
         asked: list[BaseException] = []

@@ -28,11 +28,13 @@ class _Known(NamedTuple):
     decides: Decides = lambda kind: False
     reads: frozenset[str] = frozenset()
     parts: Parts | None = None
+    rule: Rule | None = None
+    """The rule itself, which stays in existence by this, so that no other one gets its ``id``."""
 
 
 _NOTHING: Final = _Known()
 _known: Final[dict[int, _Known]] = {}
-"""By the ``id`` of rules that last as long as the process: one of a user's may have no hash."""
+"""By the ``id`` of each marked rule: one of a user's may have no hash."""
 
 
 def decided_by_class(
@@ -46,7 +48,7 @@ def decided_by_class(
     """
 
     def mark(rule: Rule) -> Rule:
-        _known[id(rule)] = _Known(decides, reads, parts)
+        _known[id(rule)] = _Known(decides, reads, parts, rule)
         return rule
 
     return mark
