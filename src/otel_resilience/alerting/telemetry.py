@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, use_span
 
 from otel_resilience import telemetry
+from otel_resilience._internal.in_use import InUse
 from otel_resilience.alerting.model.alert import Notification
 from otel_resilience.alerting.model.incident import Incident
 from otel_resilience.classification.model import Severity
@@ -30,7 +30,7 @@ class Watched(Protocol):
     def dead_letter_count(self) -> int: ...
 
 
-_services: weakref.WeakSet[Watched] = weakref.WeakSet()
+_services: Final[InUse[Watched]] = InUse()
 
 
 @never_raise
@@ -164,7 +164,7 @@ def _attributes(channel: str, notification: Notification) -> dict[str, events.Va
 
 def _observe_queues(_: CallbackOptions) -> Iterable[Observation]:
     sizes: dict[str, int] = {}
-    for service in list(_services):
+    for service in _services:
         for channel, size in service.queue_sizes().items():
             sizes[channel] = sizes.get(channel, 0) + size
     for channel, size in sizes.items():
