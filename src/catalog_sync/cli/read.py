@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from catalog_sync.domain.models import Bundle
-    from catalog_sync.store.reader import CommandOutput as Found
-    from catalog_sync.store.reader import BundleResult, CatalogReader, Query
+    from catalog_sync.store.reader import BundleResult, CatalogReader, Query, SearchResult
     from catalog_sync.terminal.output import CommandOutput
     from catalog_sync.terminal.signals import StopSignals
 
@@ -35,7 +34,7 @@ def search(query: Query, output: CommandOutput, signals: StopSignals) -> int:
     return exit_codes.OK
 
 
-async def _search(reader: CatalogReader, query: Query) -> tuple[Found, str | None]:
+async def _search(reader: CatalogReader, query: Query) -> tuple[SearchResult, str | None]:
     """What was found, and where that is nothing: whether there can be such a group or country at all."""
     found = await reader.search(query)
     if found.total:
@@ -88,7 +87,7 @@ def price(bundle: Bundle) -> str:
     return f"{bundle.price} {bundle.currency}" if bundle.currency else bundle.price
 
 
-def _print_bundles(found: Found, offset: int) -> None:
+def _print_bundles(found: SearchResult, offset: int) -> None:
     out = console(sys.stdout)
     if found.bundles:
         print_table(out, _columns(found.bundles))
