@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from catalog_sync.settings.settings import Settings
-    from catalog_sync.terminal.output import Answer
+    from catalog_sync.terminal.output import CommandOutput
     from otel_resilience.alerting import Receipt
 
 TEST_WITHIN: Final = 15.0
@@ -34,16 +34,16 @@ _SENDS: Final = frozenset({"close", "resend"})
 """Actions that send a message."""
 
 
-def show_alerts(answer: Answer) -> int:
+def show_alerts(output: CommandOutput) -> int:
     """Show open incidents, the outbox and dead letters."""
     settings = app.read_settings()
     with app.observed(quiet=True):
         data = overview(settings)
-    answer.result(data, lambda: _print(data))
+    output.result(data, lambda: _print(data))
     return exit_codes.OK
 
 
-def send_test(severity: str, channels: Sequence[str] | None, answer: Answer) -> int:
+def send_test(severity: str, channels: Sequence[str] | None, output: CommandOutput) -> int:
     """Send a test to the channels, by default to all. Returns 0; 1 where one did not confirm it."""
     settings = app.read_settings()
     confirmations = _Confirmations()
@@ -66,11 +66,11 @@ def send_test(severity: str, channels: Sequence[str] | None, answer: Answer) -> 
     results = [_result(name, found.get(name)) for name in wanted]
     good = all(result["confirmed"] for result in results)
     data = {"ok": good, "id": notification.id, "duration_s": round(seconds, 3), "channels": results}
-    answer.result(data, lambda: _print_results(results))
+    output.result(data, lambda: _print_results(results))
     return exit_codes.OK if good else exit_codes.FAILED
 
 
-def act_on_incident(decision: str, identifier: str, seconds: float, reason: str | None, answer: Answer) -> int:
+def act_on_incident(decision: str, identifier: str, seconds: float, reason: str | None, output: CommandOutput) -> int:
     """Carry out what a person decided about one incident, and wait for the messages that it sends.
 
     Returns 0; 1 where no channel confirmed a message. Raises ``IncidentNotFoundError``, or ``CacheConnectionError``
@@ -90,9 +90,9 @@ def act_on_incident(decision: str, identifier: str, seconds: float, reason: str 
         receipts = confirmations.wait(lambda message: message.incident == incident, names) if decision in _SENDS else {}
     results = [_result(name, receipt) for name, receipt in receipts.items()]
     good = decision not in _SENDS or any(result["confirmed"] for result in results)
-    answer.text(f"{DONE[decision]}: {incident}")
+    output.text(f"{DONE[decision]}: {incident}")
     data = {"ok": good, "action": decision, "incident": incident, "channels": results}
-    answer.result(data, lambda: _print_results(results))
+    output.result(data, lambda: _print_results(results))
     return exit_codes.OK if good else exit_codes.FAILED
 
 

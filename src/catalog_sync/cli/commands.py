@@ -15,11 +15,11 @@ import typer
 
 from catalog_sync.terminal import arguments
 from catalog_sync.terminal.arguments import AsJson, Version, command, examples
-from catalog_sync.terminal.output import Answer, UsageError
+from catalog_sync.terminal.output import CommandOutput, UsageError
 from catalog_sync.terminal.signals import StopSignals
 from esim_go_simulator import command as simulator
 
-Action: TypeAlias = Callable[[Answer, StopSignals], int]
+Action: TypeAlias = Callable[[CommandOutput, StopSignals], int]
 """Does what a command is for and returns its exit code."""
 
 app = typer.Typer(rich_markup_mode=None, context_settings=arguments.SETTINGS)
@@ -34,7 +34,7 @@ def _command(
     def add(function: Callable[..., Action]) -> Callable[..., Action]:
         @functools.wraps(function)
         def read(**options: Any) -> Action:
-            return lambda answer, signals: function(**options)(answer, signals)
+            return lambda output, signals: function(**options)(output, signals)
 
         return command(group, *shown, name=name)(read)
 
@@ -165,7 +165,7 @@ def syncs(
     """Show the last syncs, newest first, from the command line, scheduler, API and workers."""
     from catalog_sync.cli.history import show_syncs
 
-    return lambda answer, _: show_syncs(answer, limit=limit, outcome=outcome)
+    return lambda output, _: show_syncs(output, limit=limit, outcome=outcome)
 
 
 @_command(app, "catalog-sync trace", "catalog-sync trace 4bf92f35", "catalog-sync trace 4bf92f35 --json")
@@ -223,7 +223,7 @@ def alerts_list(as_json: AsJson = False) -> Action:
     """Show open incidents, the outbox and dead letters."""
     from catalog_sync.cli.alerts import show_alerts
 
-    return lambda answer, _: show_alerts(answer)
+    return lambda output, _: show_alerts(output)
 
 
 @_command(_alerts, "catalog-sync alerts test", "catalog-sync alerts test --channel webhook", name="test")
@@ -240,7 +240,7 @@ def alerts_test(
     """
     from catalog_sync.cli.alerts import send_test
 
-    return lambda answer, _: send_test(severity, channel, answer)
+    return lambda output, _: send_test(severity, channel, output)
 
 
 Incident = Annotated[
@@ -286,4 +286,4 @@ def _on_incident(
 ) -> Action:
     from catalog_sync.cli.alerts import act_on_incident
 
-    return lambda answer, _: act_on_incident(decision, identifier, seconds, reason, answer)
+    return lambda output, _: act_on_incident(decision, identifier, seconds, reason, output)

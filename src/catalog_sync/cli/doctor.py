@@ -16,13 +16,13 @@ from catalog_sync.terminal.output import console
 if TYPE_CHECKING:
     from catalog_sync.cli.checks import Check
     from catalog_sync.settings.settings import Settings
-    from catalog_sync.terminal.output import Answer
+    from catalog_sync.terminal.output import CommandOutput
     from catalog_sync.terminal.signals import StopSignals
 
 _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
-def doctor(answer: Answer, signals: StopSignals) -> int:
+def doctor(output: CommandOutput, signals: StopSignals) -> int:
     """Run every check. Returns 0 where none failed, else 1; 2 where a setting cannot be used, with that one finding."""
     unusable = False
     try:
@@ -34,9 +34,9 @@ def doctor(answer: Answer, signals: StopSignals) -> int:
         misspelt = isinstance(error, UnknownVariableError)
         advice = "correct its name, or unset it" if misspelt else "set the variable to an allowed value"
         found = [checks.fail("settings", str(error), advice)]
-        answer.complain(str(error))
+        output.complain(str(error))
     healthy = all(check.status != "fail" for check in found)
-    answer.result({"ok": healthy, "checks": [check._asdict() for check in found]}, lambda: _print(found))
+    output.result({"ok": healthy, "checks": [check._asdict() for check in found]}, lambda: _print(found))
     if unusable:
         return exit_codes.USAGE
     return exit_codes.OK if healthy else exit_codes.FAILED

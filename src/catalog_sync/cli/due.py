@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from catalog_sync.domain.models import CatalogueMeta, ErrorInfo, SyncReport
     from catalog_sync.settings.settings import Settings
-    from catalog_sync.terminal.output import Answer
+    from catalog_sync.terminal.output import CommandOutput
     from catalog_sync.terminal.signals import StopSignals
 
 _REASONS: Mapping[Reason, str] = {
@@ -31,18 +31,18 @@ _REASONS: Mapping[Reason, str] = {
 }
 
 
-def unless_due(settings: Settings, policies: app.Policies, answer: Answer, signals: StopSignals) -> int | None:
+def unless_due(settings: Settings, policies: app.Policies, output: CommandOutput, signals: StopSignals) -> int | None:
     """``None`` where a sync is due. Else prints why it is not and returns 0, or 1 where that is unknown."""
     found, error = signals.run(functools.partial(_look, settings, policies))
     if found.due:
         return None
-    if answer.as_json:
-        answer.json(found.to_json() | ({} if error is None else {"error": error.to_json()}))
+    if output.as_json:
+        output.json(found.to_json() | ({} if error is None else {"error": error.to_json()}))
     until = "" if found.next_due_at is None else f"; due at {found.to_json()['next_due_at']}"
-    answer.text(f"not due: {_REASONS[found.reason]}{until}")
+    output.text(f"not due: {_REASONS[found.reason]}{until}")
     if error is None:
         return exit_codes.OK
-    answer.notice(error_line(error))
+    output.notice(error_line(error))
     return exit_codes.FAILED
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from catalog_sync.history.history import Found
     from catalog_sync.observability.traces import SpanRecord
     from catalog_sync.settings.settings import Settings
-    from catalog_sync.terminal.output import Answer
+    from catalog_sync.terminal.output import CommandOutput
     from catalog_sync.terminal.signals import StopSignals
     from otel_resilience.alerting.model.alert import Links
 
@@ -40,7 +40,7 @@ _CIRCUIT_OPEN: Final = "circuit_open"
 _INCOMPLETE: Final = "Not everything could be read: there may be more syncs than these."
 
 
-def show_syncs(answer: Answer, *, limit: int, outcome: str | None) -> int:
+def show_syncs(output: CommandOutput, *, limit: int, outcome: str | None) -> int:
     """Show the last syncs, newest first; ``limit`` 0: all."""
     settings = app.read_settings()
     with app.observed(quiet=True), History(settings, SERVICE_SYNC) as history:
@@ -49,11 +49,11 @@ def show_syncs(answer: Answer, *, limit: int, outcome: str | None) -> int:
     total = len(shown)
     shown = shown[: limit or None]
     data = {"syncs": [record.line() for record in shown], "total": total, "complete": found.complete}
-    answer.result(data, lambda: _print_syncs(shown, total, complete=found.complete))
+    output.result(data, lambda: _print_syncs(shown, total, complete=found.complete))
     return exit_codes.OK
 
 
-def show_trace(identifier: str | None, answer: Answer, signals: StopSignals) -> int:
+def show_trace(identifier: str | None, output: CommandOutput, signals: StopSignals) -> int:
     """Show one sync with its spans; without an ID the last one of which something failed. 1 where there is none."""
     settings = app.read_settings()
     wanted = None if identifier is None else pasted(identifier)
@@ -63,8 +63,8 @@ def show_trace(identifier: str | None, answer: Answer, signals: StopSignals) -> 
         known = record.correlation_id if record is not None else wanted
         spans = [] if known is None else signals.run(lambda: _spans(settings, history.traces, known))
     if record is None and not spans:
-        return _unknown(wanted, found, answer)
-    _show(settings, record, spans, _opener(found.syncs, record), answer)
+        return _unknown(wanted, found, output)
+    _show(settings, record, spans, _opener(found.syncs, record), output)
     return exit_codes.OK
 
 
@@ -92,7 +92,7 @@ async def _spans(settings: Settings, files: Any, wanted: str) -> list[SpanRecord
         return list(await traces.get(wanted))
 
 
-def _unknown(wanted: str | None, found: Found, answer: Answer) -> int:
+def _unknown(wanted: str | None, found: Found, output: CommandOutput) -> int:
     known = "no sync is kept"
     if found.syncs:
         number = len(found.syncs)
@@ -103,9 +103,9 @@ def _unknown(wanted: str | None, found: Found, answer: Answer) -> int:
     message = f"{message}; {known}; {pasteable('catalog-sync syncs')} lists them"
     if not found.complete:
         message += "; not everything could be read"
-    answer.complain(message)
-    if answer.as_json:
-        answer.json({"error": ErrorInfo("not_found", "permanent", "LOW", message, None, wanted or "").to_json()})
+    output.complain(message)
+    if output.as_json:
+        output.json({"error": ErrorInfo("not_found", "permanent", "LOW", message, None, wanted or "").to_json()})
     return exit_codes.FAILED
 
 
@@ -114,7 +114,7 @@ def _show(
     record: SyncRecord | None,
     spans: Sequence[SpanRecord],
     opener: SyncRecord | None,
-    answer: Answer,
+    output: CommandOutput,
 ) -> None:
     error = None if record is None else record.report.get("error")
     tops = span_tree.roots(spans)
@@ -142,10 +142,10 @@ def _show(
             )
         print_sections({"what to do": _advice(failed, error, links)})
         if opener is not None:  # in a line of its own, for a wrapped command cannot be pasted
-            answer.text("Nothing was sent: the circuit was open. What failed before:")
-            answer.text(f"  {pasteable(f'catalog-sync trace {opener.correlation_id}')}")
+            output.text("Nothing was sent: the circuit was open. What failed before:")
+            output.text(f"  {pasteable(f'catalog-sync trace {opener.correlation_id}')}")
 
-    answer.result(data, show)
+    output.result(data, show)
 
 
 def _head(record: SyncRecord | None, trace_id: str) -> Iterator[str]:

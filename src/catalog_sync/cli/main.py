@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync import __version__, exit_codes
-from catalog_sync.terminal import output, streams
+from catalog_sync.terminal import streams
+from catalog_sync.terminal.output import CommandOutput, UsageError, wants_json
 from catalog_sync.terminal.signals import StopRequested, StopSignals
 
 if TYPE_CHECKING:
@@ -59,26 +60,26 @@ def _answer(arguments: Sequence[str], *, own_process: bool) -> int:
     if arguments == ["--version"]:  # need not wait for Typer
         sys.stdout.write(f"{PROGRAM} {__version__}\n")
         return exit_codes.OK
-    answer = output.Answer(as_json=output.wants_json(arguments))
+    output = CommandOutput(as_json=wants_json(arguments))
     try:
-        return _run(arguments, answer, own_process=own_process)
+        return _run(arguments, output, own_process=own_process)
     except SystemExit as stop:  # completion
         return stop.code if isinstance(stop.code, int) else exit_codes.OK
     except StopRequested as stop:
-        return answer.stopped(stop.number)
+        return output.stopped(stop.number)
     except KeyboardInterrupt:
-        return answer.stopped(2)
+        return output.stopped(2)
     except BrokenPipeError:
         raise
-    except output.UsageError as error:
-        return answer.usage_error(error)
+    except UsageError as error:
+        return output.usage_error(error)
     except Exception as error:  # noqa: BLE001  # the last stop: classified, redacted, reported with its correlation ID
         from catalog_sync.programs import missing_extra
 
-        return answer.failed(missing_extra(error) or error)
+        return output.failed(missing_extra(error) or error)
 
 
-def _run(arguments: Sequence[str], answer: output.Answer, *, own_process: bool) -> int:
+def _run(arguments: Sequence[str], output: CommandOutput, *, own_process: bool) -> int:
     from catalog_sync.cli.commands import app
     from catalog_sync.terminal.arguments import parse
     from esim_go_simulator.command import Simulation
@@ -89,7 +90,7 @@ def _run(arguments: Sequence[str], answer: output.Answer, *, own_process: bool) 
     if isinstance(action, Simulation):  # it handles signals itself
         return action()
     signals = StopSignals()
-    signals.on_forced_exit = lambda: answer.stopped(signals.received or 2)
+    signals.on_forced_exit = lambda: output.stopped(signals.received or 2)
     if own_process:
         signals.on_run, signals.on_work = _loading, _at_work
     from catalog_sync.programs import know_secrets, log_uncaught  # before the signals: their last words need it
@@ -98,7 +99,7 @@ def _run(arguments: Sequence[str], answer: output.Answer, *, own_process: bool) 
     know_secrets()
     if own_process:
         log_uncaught()
-    return int(action(answer, signals))
+    return int(action(output, signals))
 
 
 if __name__ == "__main__":

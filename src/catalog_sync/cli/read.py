@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from catalog_sync.domain.models import Bundle
-    from catalog_sync.store.reader import Answer as Found
-    from catalog_sync.store.reader import BundleAnswer, CatalogReader, Query
-    from catalog_sync.terminal.output import Answer
+    from catalog_sync.store.reader import BundleResult, CatalogReader, Query, SearchResult
+    from catalog_sync.terminal.output import CommandOutput
     from catalog_sync.terminal.signals import StopSignals
 
 T = TypeVar("T")
@@ -26,16 +25,16 @@ T = TypeVar("T")
 _SHOWN_COUNTRIES = 6
 
 
-def search(query: Query, answer: Answer, signals: StopSignals) -> int:
+def search(query: Query, output: CommandOutput, signals: StopSignals) -> int:
     """List bundles. Raises ``CatalogUnavailableError`` where there is nothing to read."""
     found, doubt = _read(signals, lambda reader: _search(reader, query))
-    answer.result(found.to_json(), lambda: _print_bundles(found, query.offset))
+    output.result(found.to_json(), lambda: _print_bundles(found, query.offset))
     if doubt is not None:
-        answer.complain(doubt)
+        output.complain(doubt)
     return exit_codes.OK
 
 
-async def _search(reader: CatalogReader, query: Query) -> tuple[Found, str | None]:
+async def _search(reader: CatalogReader, query: Query) -> tuple[SearchResult, str | None]:
     """What was found, and where that is nothing: whether there can be such a group or country at all."""
     found = await reader.search(query)
     if found.total:
@@ -45,10 +44,10 @@ async def _search(reader: CatalogReader, query: Query) -> tuple[Found, str | Non
     return found, doubtful(query.group, query.country, await reader.groups())
 
 
-def show(name: str, answer: Answer, signals: StopSignals) -> int:
+def show(name: str, output: CommandOutput, signals: StopSignals) -> int:
     """Show one bundle. Raises ``BundleNotFoundError`` or ``CatalogUnavailableError``."""
     found = _read(signals, lambda reader: reader.show(name))
-    answer.result(found.to_json(), lambda: _print_bundle(found))
+    output.result(found.to_json(), lambda: _print_bundle(found))
     return exit_codes.OK
 
 
@@ -88,7 +87,7 @@ def price(bundle: Bundle) -> str:
     return f"{bundle.price} {bundle.currency}" if bundle.currency else bundle.price
 
 
-def _print_bundles(found: Found, offset: int) -> None:
+def _print_bundles(found: SearchResult, offset: int) -> None:
     out = console(sys.stdout)
     if found.bundles:
         print_table(out, _columns(found.bundles))
@@ -118,7 +117,7 @@ def _countries(bundle: Bundle) -> str:
     return f"{' '.join(codes[:_SHOWN_COUNTRIES])} and {len(codes) - _SHOWN_COUNTRIES} more"
 
 
-def _print_bundle(found: BundleAnswer) -> None:
+def _print_bundle(found: BundleResult) -> None:
     from rich.table import Table
 
     bundle = found.bundle

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from catalog_sync.store import CatalogStore
     from catalog_sync.sync.progress import OnProgress, Progress
     from catalog_sync.sync.service import OnReport, SyncService
-    from catalog_sync.terminal.output import Answer
+    from catalog_sync.terminal.output import CommandOutput
     from catalog_sync.terminal.signals import StopSignals
 
 CHECK_WITHIN: Final = 1.0
@@ -54,7 +54,7 @@ _LOOK_CLOSER: Final = "look closer"
 _log = logging.getLogger(__name__)
 
 
-def run(request: SyncRequest, answer: Answer, signals: StopSignals, *, if_due: bool) -> int:
+def run(request: SyncRequest, output: CommandOutput, signals: StopSignals, *, if_due: bool) -> int:
     """Sync once. Returns the exit code of the outcome; 130 or 143 where a signal stopped it.
 
     Raises ``UnknownScopeError`` where there is no such group or country.
@@ -72,24 +72,24 @@ def run(request: SyncRequest, answer: Answer, signals: StopSignals, *, if_due: b
         stack.callback(policies.close)
         one = _OneRun(settings, policies, request, signals, alerts.sync_ended)
         if if_due:
-            not_due = due.unless_due(settings, policies, answer, signals)
+            not_due = due.unless_due(settings, policies, output, signals)
             if not_due is not None:
                 return not_due
-        signals.on_forced_exit = functools.partial(_forced_exit, answer, one)
+        signals.on_forced_exit = functools.partial(_forced_exit, output, one)
         with progress_bar("sync") as on_progress:
             report = signals.run(functools.partial(one.run, on_progress))
         due.remember_pause(policies, report)
         for notice in one.notices:
-            answer.notice(notice)
+            output.notice(notice)
         if one.in_process and report.outcome != Outcome.FAILED:
-            answer.notice(app.IN_PROCESS_BANNER)
+            output.notice(app.IN_PROCESS_BANNER)
         write_last_run(settings.state_dir, report, (policies.supplier, policies.store))
         history.sync_ended(report)
         if report.outcome in FAILED_OUTCOMES:
             history.keep_trace(spans.get(report.correlation_id))
-        if answer.as_json:
-            answer.json(report.to_json())
-        _summarise(report, answer)
+        if output.as_json:
+            output.json(report.to_json())
+        _summarise(report, output)
         signals.on_forced_exit = None
         if one.stopped:
             alerts.flush_within = STOPPED_WITHIN
@@ -228,17 +228,17 @@ class _OneRun:
         return report if meta is None else dataclasses.replace(report, version=meta.version, bundles=meta.bundles)
 
 
-def _forced_exit(answer: Answer, one: _OneRun) -> None:
+def _forced_exit(output: CommandOutput, one: _OneRun) -> None:
     """The report of a run whose clean-up takes too long."""
     message = "stopped; the lock could not be released in time and expires"
-    answer.notice(message)
-    if answer.as_json:
-        answer.json(one.report(Outcome.FAILED, one.cancelled(message)).to_json())
+    output.notice(message)
+    if output.as_json:
+        output.json(one.report(Outcome.FAILED, one.cancelled(message)).to_json())
 
 
-def _summarise(report: SyncReport, answer: Answer) -> None:
+def _summarise(report: SyncReport, output: CommandOutput) -> None:
     """For a person: on stderr where that is a terminal, else on stdout unless that is for JSON."""
-    stream = sys.stderr if sys.stderr.isatty() else None if answer.as_json else sys.stdout
+    stream = sys.stderr if sys.stderr.isatty() else None if output.as_json else sys.stdout
     if stream is None:
         return
     if stream.isatty():

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from catalog_sync.domain.models import CatalogueMeta, Source
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
-    from catalog_sync.terminal.output import Answer
+    from catalog_sync.terminal.output import CommandOutput
     from catalog_sync.terminal.signals import StopSignals
 
 
-def status(answer: Answer, signals: StopSignals) -> int:
+def status(output: CommandOutput, signals: StopSignals) -> int:
     """Show what is known. What cannot be read is shown as unknown and does not make this command fail."""
     settings = app.read_settings()
     with app.observed(quiet=True):
         data = signals.run(lambda: _collect(settings))
-    answer.result(data, lambda: _print(data))
+    output.result(data, lambda: _print(data))
     return exit_codes.OK
 
 

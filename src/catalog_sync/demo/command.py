@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from catalog_sync.demo.inbox import Inbox
     from catalog_sync.demo.trace_store import TelemetryStore
     from catalog_sync.observability.sdk import Telemetry
-    from catalog_sync.terminal.output import Answer
+    from catalog_sync.terminal.output import CommandOutput
     from catalog_sync.terminal.signals import StopSignals
 
 
-def demo(answer: Answer, signals: StopSignals, *, fast: bool) -> int:
+def demo(output: CommandOutput, signals: StopSignals, *, fast: bool) -> int:
     """Play the four acts. Returns 0 where all went as they should, else 1.
 
     Raises ``ConfigurationError`` where a variable of the environment cannot be used.
     """
     app.read_settings()  # the demo replaces them, but a variable that is not allowed is an error here too
     scale = Scale.of(fast=fast)
-    out = None if answer.as_json else console(sys.stdout)
+    out = None if output.as_json else console(sys.stdout)
     started = time.monotonic()
     with prepared(scale) as (received, inbox), app.observed(silent=True) as telemetry:
         played, backend = signals.run(lambda: _play(scale, telemetry, received, inbox, out))
@@ -43,7 +43,7 @@ def demo(answer: Answer, signals: StopSignals, *, fast: bool) -> int:
         scenery.closing(out, played, seconds)
     else:
         acts_json = [act.to_json() for act in played]
-        answer.json({"ok": good, "duration_s": round(seconds, 3), "backend": backend, "acts": acts_json})
+        output.json({"ok": good, "duration_s": round(seconds, 3), "backend": backend, "acts": acts_json})
     return exit_codes.OK if good else exit_codes.FAILED
 
 

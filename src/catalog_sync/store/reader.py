@@ -104,7 +104,7 @@ class _Read(JsonForm):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Answer(_Read):
+class SearchResult(_Read):
     """What a search found."""
 
     total: int
@@ -113,7 +113,7 @@ class Answer(_Read):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class BundleAnswer(_Read):
+class BundleResult(_Read):
     """One bundle."""
 
     bundle: Bundle
@@ -143,7 +143,7 @@ class CatalogReader:
     _last_good: OrderedDict[Query | str, _Found] = dataclasses.field(default_factory=OrderedDict)
     _last_version: str | None = None
 
-    async def search(self, query: Query, *, max_age: float | None = None) -> Answer:
+    async def search(self, query: Query, *, max_age: float | None = None) -> SearchResult:
         """The bundles that ``query`` describes.
 
         Raises :class:`CatalogUnavailableError` where there is nothing to read, :class:`CatalogTooOldError` where the
@@ -160,9 +160,9 @@ class CatalogReader:
         wanted = [name for name in found.meta.groups if query.accepts("groups", name)]
         judged = self._judge(found, wanted, source, max_age)
         instruments.count_read(judged.source)
-        return Answer(judged.source, judged.as_of, judged.stale, found.meta.version, found.total, found.bundles)
+        return SearchResult(judged.source, judged.as_of, judged.stale, found.meta.version, found.total, found.bundles)
 
-    async def show(self, name: str, *, max_age: float | None = None) -> BundleAnswer:
+    async def show(self, name: str, *, max_age: float | None = None) -> BundleResult:
         """The bundle of this name, which is case-sensitive.
 
         Raises :class:`BundleNotFoundError` where a whole catalogue does not have it, otherwise as :meth:`search`.
@@ -187,7 +187,7 @@ class CatalogReader:
         bundle = found.bundles[0]
         judged = self._judge(found, bundle.groups, source, max_age)
         instruments.count_read(judged.source)
-        return BundleAnswer(judged.source, judged.as_of, judged.stale, found.meta.version, bundle)
+        return BundleResult(judged.source, judged.as_of, judged.stale, found.meta.version, bundle)
 
     async def groups(self) -> tuple[str, ...]:
         """The groups of the catalogue. Raises :class:`CatalogUnavailableError` where there is nothing to read."""

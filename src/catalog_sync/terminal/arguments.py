@@ -18,7 +18,7 @@ from typer.models import CommandInfo
 
 from catalog_sync import __version__
 from catalog_sync.terminal import streams
-from catalog_sync.terminal.output import Answer, UsageError, wants_json
+from catalog_sync.terminal.output import CommandOutput, UsageError, wants_json
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -152,7 +152,7 @@ def run_single_command(
     """
     from catalog_sync.programs import missing_extra, run_program
 
-    answer = Answer(program=program, as_json=wants_json(arguments))
+    output = CommandOutput(program=program, as_json=wants_json(arguments))
 
     def body() -> int:
         app = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=SETTINGS)
@@ -161,12 +161,12 @@ def run_single_command(
             action = parse(app, program, arguments)
             return action if isinstance(action, int) else int(action())
         except UsageError as error:
-            return answer.usage_error(error)
+            return output.usage_error(error)
         except BrokenPipeError:
             raise
         except Exception as error:
-            if answer.as_json:
-                answer.error_json(missing_extra(error) or error)
+            if output.as_json:
+                output.error_json(missing_extra(error) or error)
             raise
 
     streams.prepare_streams()

@@ -36,7 +36,7 @@ class UsageError(Exception):
         self.command = command
 
 
-class Answer:
+class CommandOutput:
     """The output of one command."""
 
     def __init__(self, *, as_json: bool, program: str = "catalog-sync") -> None:

@@ -31,7 +31,7 @@ from otel_resilience.storage.sharing import Sharing, ask, copy_behind
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 
 
-class _Answer(NamedTuple):
+class _Stored(NamedTuple):
     view: BreakerView
     reported: tuple[int, int]
     """In which generation of the machine how many successes have been reported with it."""
@@ -253,7 +253,7 @@ class SharedCircuitBreaker(CircuitBreaker):
     ) -> tuple[Link, BreakerView] | None:
         """Makes a step at the first storage that answers in time. ``None``: this breaker uses local state."""
 
-        def late(link: Link, answer: _Answer) -> None:
+        def late(link: Link, answer: _Stored) -> None:
             if answer.view.granted:
                 self._return_lease(link, details["lease"])
 
@@ -275,7 +275,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         except StorageError as error:
             link.failed(error)
 
-    def _send(self, link: Link, action: Action = Action.LOOK, *, newest: bool = False, **details: Any) -> _Answer:
+    def _send(self, link: Link, action: Action = Action.LOOK, *, newest: bool = False, **details: Any) -> _Stored:
         with self._lock:
             machine = self._machine
             now = self.clock()
@@ -294,7 +294,7 @@ class SharedCircuitBreaker(CircuitBreaker):
                 **details,
             )
             reported, local_steps = (machine.generation, total), self._local_steps
-        return _Answer(link.storage.breaker(self.key, step), reported, local_steps, now)
+        return _Stored(link.storage.breaker(self.key, step), reported, local_steps, now)
 
     def _claim(self, now: float, *, newest: bool) -> Claim | None:
         """What is known here; ``None`` where that is nothing. A probe of our own reads as the rest of an open time."""
@@ -309,7 +309,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         age = 0.0 if newest else now - machine.since
         return Claim(self._generation, state, age, left, machine.openings, now - machine.first_opened_at)
 
-    def _adopt(self, link: Link, answer: _Answer) -> bool:
+    def _adopt(self, link: Link, answer: _Stored) -> bool:
         """Takes over a view, unless it was overtaken by a local step, or the storage has lost its state."""
         view = answer.view
         with self._lock:

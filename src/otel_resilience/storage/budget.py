@@ -18,7 +18,7 @@ from otel_resilience.storage.sharing import Sharing, ask, copy_behind
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Answer:
+class _Stored:
     view: BudgetView
     given: float
     ran_until: float
@@ -101,7 +101,7 @@ class SharedRetryBudget(RetryBudget):
         if answered is not None:
             copy_behind(answered[0], self._shared.links, self._send)
 
-    def _send(self, link: Link, cost: float = 0.0) -> _Answer:
+    def _send(self, link: Link, cost: float = 0.0) -> _Stored:
         with self._lock:
             now = self._clock()
             given, local_steps = self._given, self._local_steps
@@ -117,7 +117,7 @@ class SharedRetryBudget(RetryBudget):
                 claim=claim,
                 merge=self._merge(link),
             )
-        return _Answer(link.storage.budget(self.key, step), given, now, local_steps)
+        return _Stored(link.storage.budget(self.key, step), given, now, local_steps)
 
     def _merge(self, link: Link) -> Merge:
         links = self._shared.links
@@ -125,7 +125,7 @@ class SharedRetryBudget(RetryBudget):
             return Merge.REPLACE
         return Merge.LOWER if link in self._seen or self._local_steps else Merge.START
 
-    def _adopt(self, link: Link, answer: _Answer) -> bool:
+    def _adopt(self, link: Link, answer: _Stored) -> bool:
         with self._lock:
             if answer.local_steps != self._local_steps:
                 return False

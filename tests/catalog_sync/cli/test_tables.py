@@ -20,7 +20,7 @@ from catalog_sync.cli import run, status
 from catalog_sync.cli.read import _columns, _print_bundle
 from catalog_sync.cli.tables import GAP, Column, fit, print_table
 from catalog_sync.domain.models import Bundle, ErrorInfo, GroupReport, Outcome
-from catalog_sync.store.reader import BundleAnswer
+from catalog_sync.store.reader import BundleResult
 from catalog_sync.terminal import output
 from support.sync_reports import report
 
@@ -123,7 +123,7 @@ def test_columns_fit_and_each_has_what_it_needs(columns: list[Column], width: in
 def test_facts_about_a_bundle_are_not_cropped(width: int, terminal: Terminal) -> None:
     terminal.set_width(width)
     for each in ODD:
-        _print_bundle(BundleAnswer("fresh", "2026-11-24T02:00:00Z", stale=False, version="v" * 80, bundle=each))
+        _print_bundle(BundleResult("fresh", "2026-11-24T02:00:00Z", stale=False, version="v" * 80, bundle=each))
         shown = Counter("".join(terminal.text().split()))
         assert Counter("".join(each.name.split())) <= shown
         assert Counter("v" * 80) <= shown
