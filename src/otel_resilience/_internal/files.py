@@ -24,13 +24,9 @@ def make_private(folder: Path) -> None:
 
     ``Path.mkdir`` gives its mode to the last folder alone.
     """
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except FileNotFoundError:
-        if folder.parent == folder:
-            raise
-        make_private(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
+    missing = [each for each in folder.parents if not each.exists()]
+    for each in (*reversed(missing), folder):
+        each.mkdir(mode=0o700, exist_ok=True)
 
 
 def try_lock(path: Path) -> int | None:
