@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from otel_resilience import BreakerEffect, Classification, ErrorClass, Severity
+from otel_resilience.classification import Rule
 from otel_resilience.classification.causes import by_class_name, judged_behind, message_of, nearest_verdict
 
 SLOW = Classification(ErrorClass.TRANSIENT_SLOW, Severity.MEDIUM, "slow", BreakerEffect.FAILURE)
@@ -145,9 +146,13 @@ class Text(str):
 
 def test_the_exceptions_of_a_class_can_be_judged_by_a_rule_each_time_anew() -> None:
     base = of_package("client")
-    rule = by_class_name({"client.errors": {"Error": lambda each: SLOW if message_of(each) == "slow" else None}})
+    table: dict[str, dict[str, Classification | Rule]] = {
+        "client.errors": {"Error": lambda each: SLOW if message_of(each) == "slow" else None},
+        "client.pool": {},
+    }
+    rule = by_class_name(table)
     assert (rule(base("slow")), rule(base("final")), rule(base("slow"))) == (SLOW, None, SLOW)
-    assert "client.errors" in rule.__qualname__, "by which it is named where it fails"
+    assert rule.__qualname__ == "by_class_name(client.errors, client.pool)", "by which it is named where it fails"
 
 
 def test_what_lies_behind_is_judged_or_else_the_default_holds() -> None:

@@ -113,9 +113,7 @@ def connecting(exception: BaseException) -> Classification:
     """The verdict on a client's exception which says that no connection came about: the system's error behind it says
     why. Nothing was sent."""
     behind = nearest_verdict(exception, judge)
-    if behind is None:
-        return REFUSED
-    return behind if behind.unsent else flagged(behind, "unsent", True)
+    return REFUSED if behind is None else flagged(behind, "unsent", True)
 
 
 def errno_of(exception: BaseException) -> int | None:
