@@ -12,7 +12,7 @@ import pytest
 
 from otel_resilience import Severity
 from otel_resilience.alerting import AlertConfig, EscalationStep, Links, Notification, Phase, Status
-from otel_resilience.alerting.model.alert import format_duration
+from otel_resilience.alerting.model.alert import format_duration, rfc3339
 from otel_resilience.alerting.model.incident import (
     HOUR,
     MAX_ACTIONS,
@@ -672,6 +672,39 @@ class TestComingBack:
     def test_waits_for_room_within_the_hour(self) -> None:
         over = stored(messages=4, sent_at=(T - 9, T - 8, T - 7, T - 6), last_notified_at=T - 6)
         assert over.reopened_as(alert(), T + 100, CONFIG).not_before == T - 9 + HOUR
+
+
+class TestASilenceThatAClockAheadWroteDown:
+    @staticmethod
+    def silenced(ahead: float, **fields: Any) -> Incident:
+        """For an hour from ``T + ahead``, between two other decisions."""
+        asked = [("acknowledge", T - 9), ("silence", T + ahead), ("resend", T - 5)]
+        actions = [{"action": action, "by": "ops", "reason": None, "at": rfc3339(at)} for action, at in asked]
+        return stored(silenced_until=T + ahead + HOUR, actions=actions, **fields)
+
+    @pytest.mark.parametrize("ahead", [1.001, 2 * HOUR])
+    def test_begins_now_and_that_is_stored(self, ahead: float) -> None:
+        made = self.silenced(ahead)
+        made.not_after(T, CONFIG)
+        assert made.silenced_until == pytest.approx(T + HOUR)
+        assert [(each["action"], each["at"]) for each in made.actions] == [
+            ("acknowledge", rfc3339(T - 9)), ("silence", rfc3339(T)), ("resend", rfc3339(T - 5)),
+        ]  # fmt: skip
+        assert made.unsaved is True
+        assert made.fresh.silenced_until == NEVER
+
+    def test_is_as_long_as_was_asked_for_also_where_it_was_asked_here(self) -> None:
+        made = self.silenced(2 * HOUR)
+        made.fresh.silenced_until = made.silenced_until
+        made.not_after(T, CONFIG)
+        assert made.fresh.silenced_until == made.silenced_until == T + HOUR
+
+    @pytest.mark.parametrize("ahead", [-30.0, 0.5, 1.0])
+    def test_stays_as_it_is_where_clocks_may_differ_so_much(self, ahead: float) -> None:
+        made = self.silenced(ahead)
+        before = list(made.actions)
+        made.not_after(T, CONFIG)
+        assert (made.silenced_until, made.actions, made.unsaved) == (T + ahead + HOUR, before, False)
 
 
 class TestItsRecord:

@@ -314,7 +314,7 @@ class Incident:
             return
         asked = self.actions[place]
         began = datetime.datetime.fromisoformat(asked["at"]).timestamp()
-        if began > now + CLOCKS_DIFFER and self.silenced_until > began:
+        if began > now + CLOCKS_DIFFER:
             self.silenced_until -= began - now
             self.fresh.silenced_until = min(self.fresh.silenced_until, self.silenced_until)
             self.actions = [*self.actions[:place], {**asked, "at": rfc3339(now)}, *self.actions[place + 1 :]]
