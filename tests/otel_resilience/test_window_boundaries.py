@@ -48,3 +48,11 @@ def test_several_slow_calls_of_one_bucket_expire_together() -> None:
     assert window.slow == 3
     window.roll(20.0)
     assert window.slow == 0
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_bucket_that_is_a_whole_window_old_is_not_taken_over(newest_first: bool) -> None:
+    buckets = [[20, 9, 9, 9], [21, 1, 2, 0], [30, 5, 1, 1]]
+    window = SlidingWindow(PERIOD)
+    window.load(buckets[::-1] if newest_first else buckets)
+    assert (window.successes, window.failures, window.slow) == (6, 3, 1)
