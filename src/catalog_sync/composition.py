@@ -111,6 +111,7 @@ def check_redis(settings: Settings, *, publishes: bool = False) -> None:
     A Redis that is silent now is waited for no longer than :data:`FIRST_ANSWER` by what this process opens later.
     """
     global _silent
+    _silent = False
     if settings.redis_url is not None:
         from catalog_sync.store.server import check_server
 

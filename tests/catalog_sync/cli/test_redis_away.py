@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from catalog_sync import composition
+from catalog_sync.settings.settings import Settings
 from support.cli import Cli
 from support.error_rows import closed_port, silent_port
 from support.timing import quickest, seconds_of
@@ -41,3 +43,13 @@ def test_a_command_says_soon_which_redis_does_not_answer(cli: Cli, away: int, co
         assert said in " ".join((result.out + result.err).split())
 
     assert quickest(lambda: seconds_of(ask), WITHIN) <= WITHIN
+
+
+def test_only_the_redis_that_was_just_silent_gets_less_time(monkeypatch: pytest.MonkeyPatch, away: int) -> None:
+    monkeypatch.setattr(composition, "_silent", False)
+    given = []
+    for environment in ({}, {"REDIS_URL": f"redis://127.0.0.1:{away}/0"}, {}):
+        composition.check_redis(Settings.from_env(environment))
+        given.append(composition.first_answer())
+
+    assert given == [None, composition.FIRST_ANSWER, None]
