@@ -12,7 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import redis
 from redis.backoff import NoBackoff
@@ -32,13 +32,24 @@ def require_redis_server() -> str:
     return str(require_program(PROGRAM))
 
 
-def free_port() -> int:
-    """A loopback port that was free a moment ago, and that no other call in this process gets."""
+_BUS: Final = 10_000
+"""So much above its own port a node of a cluster listens to the others."""
+
+
+def free_port(*, with_bus: bool = False) -> int:
+    """A loopback port that was free a moment ago, and that no other call in this process gets. ``with_bus``: that of
+    the cluster's bus was free as well."""
     for port in _next_ports:
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        if _is_free(port) and (not with_bus or (port + _BUS in _PORTS and _is_free(port + _BUS))):
             return port
     raise AssertionError("no end")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 class RedisServer:
@@ -54,7 +65,7 @@ class RedisServer:
         self._program_options = program_options
         self._password = password
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = free_port()
+        self.port = free_port(with_bus="--cluster-enabled" in options)
 
     @property
     def url(self) -> str:
@@ -75,13 +86,14 @@ class RedisServer:
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         give_up = time.monotonic() + 30
-        while time.monotonic() < give_up:
+        while time.monotonic() < give_up and self._process.poll() is None:
             try:
                 with self.client() as client:
                     client.ping()
                 return self
             except redis.ConnectionError:
                 time.sleep(0.003)
+        self.kill()
         raise RuntimeError("redis-server did not start")
 
     def client(self) -> redis.Redis:
