@@ -56,10 +56,10 @@ IN_PROCESS_BANNER: Final = (
 def observed(*, quiet: bool = False, silent: bool = False, keep: DeferredSpans | None = None) -> Iterator[Telemetry]:
     """Logs on stderr and telemetry to where ``OTEL_*`` says, under one correlation ID, until the block ends.
 
-    JSON lines where stderr is no terminal, else short lines from WARNING on. ``quiet``: on a terminal errors alone, for
+    JSON lines if stderr is not a terminal, else short lines from WARNING on. ``quiet``: on a terminal errors alone, for
     commands that answer at once. ``silent``: nothing at all on stderr. ``keep`` gets every span that ends.
 
-    Raises ``ConfigurationError`` where an ``OTEL_*`` variable cannot be used.
+    Raises ``ConfigurationError`` if an ``OTEL_*`` variable cannot be used.
     """
     from catalog_sync.observability.contract import SERVICE_SYNC
     from catalog_sync.observability.logs import setup_logging
@@ -124,7 +124,7 @@ def first_answer() -> float | None:
 
 
 def warn_of_unknown_variables() -> None:
-    """Logs the variables that :func:`read_settings` refuses where it is strict. For programs, once logs are set up."""
+    """Logs the variables that :func:`read_settings` refuses if it is strict. For programs, once logs are set up."""
     from catalog_sync.settings.unknown import unknown_variables
 
     for sentence in unknown_variables(os.environ):
@@ -135,7 +135,7 @@ def warn_of_unknown_variables() -> None:
 def alerting(settings: Settings, service_name: str = "catalog-sync") -> Iterator[CatalogAlerts]:
     """Alerts within the block, sent to where the settings say; at its end what is due is flushed, within a bound.
 
-    Raises ``ConfigurationError`` where a channel cannot be used as it is set.
+    Raises ``ConfigurationError`` if a channel cannot be used as it is set.
     """
     from catalog_sync.alerts import CatalogAlerts
 
@@ -172,14 +172,14 @@ class Policies:
         return policies
 
     def close(self) -> None:
-        """Writes what is pending to the shared state, and closes it, where it was opened here."""
+        """Writes what is pending to the shared state, and closes it, if it was opened here."""
         if self.owned:
             self.shared.close()
 
 
 @contextlib.asynccontextmanager
 async def open_catalogue(settings: Settings, policy: Policy) -> AsyncIterator[tuple[CatalogStore, Snapshot]]:
-    """The store and the snapshot beside it. Raises ``CatalogSyncError`` or ``OSError`` where there can be no store."""
+    """The store and the snapshot beside it. Raises ``CatalogSyncError`` or ``OSError`` if there can be no store."""
     from catalog_sync.observability.sdk import instrument_redis
     from catalog_sync.store.backend import open_store
     from catalog_sync.store.snapshot import Snapshot
@@ -190,7 +190,7 @@ async def open_catalogue(settings: Settings, policy: Policy) -> AsyncIterator[tu
 
 @contextlib.asynccontextmanager
 async def open_what_is_there(settings: Settings, policy: Policy) -> AsyncIterator[tuple[CatalogStore | None, Snapshot]]:
-    """As :func:`open_catalogue`; where there can be no store the snapshot alone. Raises ``ConfigurationError``."""
+    """Like :func:`open_catalogue`; if there can be no store the snapshot alone. Raises ``ConfigurationError``."""
     from catalog_sync.domain.errors import CatalogSyncError
     from catalog_sync.store.snapshot import Snapshot
 
@@ -237,7 +237,7 @@ async def open_sync(
 
 @contextlib.asynccontextmanager
 async def open_kept_traces(settings: Settings, files: TraceFiles) -> AsyncIterator[TraceStore]:
-    """The traces that all processes have kept, in the state folder and, where one is set, in Redis."""
+    """The traces that all processes have kept, in the state folder and, if one is set, in Redis."""
     if settings.redis_url is None:
         yield files
         return
@@ -264,7 +264,7 @@ async def open_redis(settings: Settings) -> AsyncIterator[GuardedRedis]:
 
 @contextlib.asynccontextmanager
 async def open_reader(settings: Settings) -> AsyncIterator[CatalogReader]:
-    """A reader of the store, or of the snapshot alone where there can be no store. Raises ``ConfigurationError``."""
+    """A reader of the store, or of the snapshot alone if there can be no store. Raises ``ConfigurationError``."""
     from catalog_sync.store.backend import redis_policy
     from catalog_sync.store.reader import CatalogReader
 

@@ -33,7 +33,7 @@ def write_last_run(state_dir: Path, report: SyncReport, policies: Sequence[Polic
 
 
 def read_last_run(state_dir: Path) -> dict[str, Any] | None:
-    """The file's object; ``None`` where no run left one, or none that can be read, which is logged."""
+    """The file's object; ``None`` if no run left one, or none that can be read, which is logged."""
     try:
         data: dict[str, Any] = json.loads((state_dir / FILE_NAME).read_text("utf-8"))
     except FileNotFoundError:

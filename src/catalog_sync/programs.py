@@ -1,4 +1,4 @@
-"""How every program ends: with an exit code, and with one line, without a secret, where it cannot go on."""
+"""How every program ends: with an exit code, and with one line, without a secret, if it cannot go on."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run_program(name: str, body: Callable[[], int]) -> int:
 
 
 def missing_extra(error: Exception) -> ConfigurationError | None:
-    """What to install where ``error`` says that a package of an extra is not there; else ``None``."""
+    """What to install if ``error`` says that a package of an extra is not there; else ``None``."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return None
     package = error.name.partition(".")[0]

@@ -54,7 +54,7 @@ class RowCatalogue:
 def read_catalogue(path: Path) -> RowCatalogue:
     """The catalogue in ``path``: an array of bundles, or an object with such an array under ``bundles``.
 
-    Raises ``ConfigurationError`` where the file cannot be read or holds neither.
+    Raises ``ConfigurationError`` if the file cannot be read or holds neither.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -68,7 +68,7 @@ def read_catalogue(path: Path) -> RowCatalogue:
 def array_items(text: str, key: str) -> Iterator[str]:
     """The text of each item of the top-level array, or of the array under ``key`` of the top-level object.
 
-    Raises ``ValueError`` where there is no such array or the text is not JSON.
+    Raises ``ValueError`` if there is no such array or the text is not JSON.
     """
     at = _skip(text, 0)
     if text[at : at + 1] == "{":

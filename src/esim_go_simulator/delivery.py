@@ -87,7 +87,7 @@ def content_fault(rule: Rule, body: bytes) -> web.Response | None:
 
 
 def redirect(rule: Rule, request: web.BaseRequest) -> web.Response | None:
-    """A redirection; ``None`` where a ``same-host`` one was followed already. The Location never carries the key."""
+    """A redirection; ``None`` if a ``same-host`` one was followed already. The Location never carries the key."""
     query = {name: value for name, value in request.query.items() if name != "hop"}
     hop = request.query.get("hop", "0")
     count = int(hop) if hop.isascii() and hop.isdigit() and len(hop) < 10 else 0
@@ -151,7 +151,7 @@ async def drip(
 
 
 async def oversized(request: web.BaseRequest, headers: dict[str, str], size: int, *, gzip: bool) -> web.StreamResponse:
-    """A JSON object of ``size`` bytes without Content-Length, compressed where ``gzip``."""
+    """A JSON object of ``size`` bytes without Content-Length, compressed if ``gzip``."""
     response = _stream(headers)
     if gzip:
         response.headers["Content-Encoding"] = "gzip"

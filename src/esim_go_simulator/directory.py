@@ -20,7 +20,7 @@ def described_group(name: str) -> dict[str, str]:
 
 
 def country_networks(query: Mapping[str, str]) -> list[dict[str, Any]] | None:
-    """Two networks for each country that ``GET /networks`` is asked for; ``None`` where it is asked for none."""
+    """Two networks for each country that ``GET /networks`` is asked for; ``None`` if it is asked for none."""
     codes = {code.strip().upper() for code in query.get("isos", "").split(",")} - {""}
     names = {name.strip().lower() for name in query.get("countries", "").split(",")} - {""}
     everything = query.get("returnAll", "").lower() == "true"

@@ -90,7 +90,7 @@ class Rule(_Model):
     message: str | None = None
     """``status``: instead of the supplier's own message."""
     retry_after: Annotated[float, Field(ge=0.0)] | Literal["none"] | None = None
-    """``status``: seconds. The supplier's own values (1 for 429, 5 for 503) where absent, no header for ``none``."""
+    """``status``: seconds. The supplier's own values (1 for 429, 5 for 503) if absent, no header for ``none``."""
     retry_after_date: bool = False
     """``status``: as an HTTP-date."""
     delay_s: float = Field(default=0.0, ge=0.0, le=3600.0)

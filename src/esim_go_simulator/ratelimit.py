@@ -23,7 +23,7 @@ class RateDecision:
     cost: int
 
     def headers(self, now: datetime) -> dict[str, str]:
-        """The supplier's rate-limit headers, none where there is no limit; ``now`` is the wall clock, aware."""
+        """The supplier's rate-limit headers, none if there is no limit; ``now`` is the wall clock, aware."""
         if not self.limit:
             return {}
         reset = (now.astimezone(UTC) + timedelta(seconds=self.reset_in)).isoformat(timespec="milliseconds")

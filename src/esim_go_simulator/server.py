@@ -54,7 +54,7 @@ async def running_simulator(
 ) -> AsyncIterator[RunningSimulator]:
     """A simulator in this process while the block runs.
 
-    Raises ``OSError`` where it cannot listen, and what :meth:`SimulatorConfig.catalogue` raises.
+    Raises ``OSError`` if it cannot listen, and what :meth:`SimulatorConfig.catalogue` raises.
     """
     settings = config or SimulatorConfig()
     simulator = RunningSimulator(settings, tracer_provider=tracer_provider)
@@ -90,8 +90,8 @@ class SimulatorProcess:
     ) -> AsyncIterator[SimulatorProcess]:
         """Run ``catalog-sync simulate`` with these arguments until the block ends.
 
-        It also ends when this process dies. ``env`` replaces the environment. Raises ``RuntimeError`` where it does not
-        come up, ``TimeoutError`` where it is not ready within so many seconds.
+        It also ends when this process dies. ``env`` replaces the environment. Raises ``RuntimeError`` if it does not
+        come up, ``TimeoutError`` if it is not ready within so many seconds.
         """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -139,7 +139,7 @@ async def _read_ready(process: asyncio.subprocess.Process, arguments: Sequence[s
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """SIGTERM, and SIGKILL where that does not help."""
+    """SIGTERM, and SIGKILL if that does not help."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()

@@ -14,7 +14,7 @@ from esim_go_simulator.request_log import SeenRequest
 from otel_resilience.classification import error_types
 
 FAULT_ATTRIBUTE: Final = "simulator.fault"
-"""The fault that the request met; absent where it met none."""
+"""The fault that the request met; absent if it met none."""
 
 _TRACED_PARAMETERS: Final = (
     "page", "perPage", "direction", "orderBy", "description", "group", "countries", "region", "isos", "returnAll",

@@ -1,4 +1,4 @@
-"""Correlation IDs: the trace ID, and where there is no trace an ID of the same shape.
+"""Correlation IDs: the trace ID, and if there is no trace an ID of the same shape.
 
 The ID is also carried as baggage, so that it survives a process whose trace is not sampled or not recorded at all.
 """
@@ -84,7 +84,7 @@ def is_correlation_id(text: str) -> bool:
 def correlation_scope(identifier: str | None = None) -> Iterator[str]:
     """Run a block under one correlation ID, carried as baggage into everything it calls.
 
-    Without an identifier the current one is pinned. Raises ``ValueError`` where it is not 32 lower-case hex digits.
+    Without an identifier the current one is pinned. Raises ``ValueError`` if it is not 32 lower-case hex digits.
 
     Examples:
         >>> with correlation_scope("0af7651916cd43dd8448eb211c80319c"):

@@ -1,6 +1,6 @@
 """``python -m otel_resilience.demo``: a call that fails twice and then succeeds, and what is reported about it.
 
-Needs ``opentelemetry-sdk``. Exit codes: 0, 1 where standard output cannot be written, 2 where the SDK is missing.
+Needs ``opentelemetry-sdk``. Exit codes: 0, 1 if standard output cannot be written, 2 if the SDK is missing.
 """
 
 from __future__ import annotations

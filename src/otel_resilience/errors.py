@@ -55,7 +55,7 @@ class CircuitOpenError(ResilienceError):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds until a call may pass; ``None`` where the circuit was forced open."""
+        """Seconds until a call may pass; ``None`` if the circuit was forced open."""
         return self.args[1] if len(self.args) == 2 else None
 
     def __str__(self) -> str:
@@ -66,7 +66,7 @@ class CircuitOpenError(ResilienceError):
 
     @property
     def classification(self) -> Classification:
-        """Transient, neutral for any breaker around, and provably unsent where no attempt was made."""
+        """Transient, neutral for any breaker around, and provably unsent if no attempt was made."""
         return _verdict(self, ErrorClass.TRANSIENT, error_types.CIRCUIT_OPEN, 0)
 
 
@@ -74,7 +74,7 @@ class LimitError(ResilienceError):
     """Base of the rejections by a limit of our own; the attempt that was to be made was not sent.
 
     Made with the dependency and the seconds to wait, as :class:`CircuitOpenError`. Neutral for any breaker around, and
-    provably unsent where no attempt was made.
+    provably unsent if no attempt was made.
 
     Examples:
         >>> limiter = RateLimiter("supplier", RateLimit(1, per=60, max_wait=0))
@@ -150,7 +150,7 @@ class ConcurrencyLimitError(LimitError):
 class AttemptTimeoutError(ResilienceError, TimeoutError):
     """One attempt took longer than the attempt timeout, and was cut.
 
-    Its ``classification`` says whether the request may be repeated (``idempotent``) where the attempt showed it.
+    Its ``classification`` says whether the request may be repeated (``idempotent``) if the attempt showed it.
 
     Examples:
         >>> import asyncio
@@ -207,7 +207,7 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
 
     @property
     def classification(self) -> Classification:
-        """Never retried. A failure of the dependency where an attempt was cut; unsent where none was made."""
+        """Never retried. A failure of the dependency if an attempt was cut; unsent if none was made."""
         return Classification(
             ErrorClass.TRANSIENT,
             Severity.MEDIUM,
@@ -250,7 +250,7 @@ class AttemptThreadsExhaustedError(ResilienceError):
 class FailedResultError(ResilienceError):
     """An attempt returned what ``retry_result`` takes for a failure. Handed to a fallback, to hooks and to telemetry.
 
-    Callers do not meet it: where the attempts end, the last result is returned as it is. Its text says nothing of the
+    Callers do not meet it: if the attempts end, the last result is returned as it is. Its text says nothing of the
     result, which may hold anything.
 
     Examples:
@@ -266,7 +266,7 @@ class FailedResultError(ResilienceError):
         self.result = result
         """What the operation returned."""
         self.classification = classification
-        """By the HTTP status and the ``Retry-After`` of the result, where it has them."""
+        """By the HTTP status and the ``Retry-After`` of the result, if it has them."""
         self.pending = True
         """The call that judged the result has not ended yet."""
 
@@ -278,13 +278,13 @@ class FailedResultError(ResilienceError):
 
     @property
     def request(self) -> object:
-        """The request that the result, a response, was the answer to; ``None`` where it shows none."""
+        """The request that the result, a response, was the answer to; ``None`` if it shows none."""
         shown = attribute(self.result, "request")
         return attribute(self.result, "request_info") if shown is None else shown
 
     @property
     def history(self) -> object:
-        """The responses that redirected the request, where the result shows them."""
+        """The responses that redirected the request, if the result shows them."""
         return attribute(self.result, "history")
 
 
@@ -323,7 +323,7 @@ class ErrorContext:
 
 
 def error_context(exception: BaseException) -> ErrorContext | None:
-    """What was attached to ``exception``, or ``None``. Raises ``TypeError`` where it is no exception.
+    """What was attached to ``exception``, or ``None``. Raises ``TypeError`` if it is not an exception.
 
     Examples:
         >>> error_context(ValueError()) is None
@@ -378,7 +378,7 @@ def attach_context(exception: BaseException, context: ErrorContext) -> None:
 
 
 def _notes_of(exception: BaseException) -> list[Any] | None:
-    """The notes, empty where there are none; ``None`` where ``__notes__`` was set to something else."""
+    """The notes, empty if there are none; ``None`` if ``__notes__`` was set to something else."""
     notes = own(exception, _NOTES)
     if notes is None:
         notes = attribute(exception, _NOTES)  # of the class, or what a dynamic ``__getattr__`` invents
@@ -389,7 +389,7 @@ def _notes_of(exception: BaseException) -> list[Any] | None:
 def enrich(exception: BaseException, **details: Any) -> BaseException:
     """Attaches correlation ID and ``details`` to an exception, once, wherever it is caught; returns the exception.
 
-    What is attached already stays: the place nearest to the failure knows best. Raises ``TypeError`` where it is no
+    What is attached already stays: the place nearest to the failure knows best. Raises ``TypeError`` if it is no
     exception.
 
     Examples:
@@ -397,7 +397,7 @@ def enrich(exception: BaseException, **details: Any) -> BaseException:
         >>> error_context(error).details
         {'plan': 'small', 'line': 7}
     """
-    from otel_resilience.correlation import correlation_id  # only needed where something failed
+    from otel_resilience.correlation import correlation_id  # only needed if something failed
 
     context = error_context(exception)
     if context is None:

@@ -66,7 +66,7 @@ class ResolvedIncident:
     dependency: str | None = None
     """All incidents of this dependency."""
     kinds: frozenset[str] | None = None
-    """All incidents of these kinds; where a dependency is given, those of it alone."""
+    """All incidents of these kinds; if a dependency is given, those of it alone."""
 
     def end(self, service: AlertService) -> None:
         """End them, whichever process opened them."""
@@ -81,7 +81,7 @@ class ResolvedIncident:
 def raised(
     report: SyncReport, *, age: float | None, stale_after: float, partial_threshold: int, credential: str | None
 ) -> Iterator[Alert]:
-    """The alerts for this report. ``age``: seconds since readers' data was fetched, ``None`` where there is none."""
+    """The alerts for this report. ``age``: seconds since readers' data was fetched, ``None`` if there is none."""
     if report.outcome is Outcome.FAILED and report.error is not None and not _is_harmless(report):
         yield _failed(report, report.error, credential)
     elif report.outcome is Outcome.LOCK_UNAVAILABLE and report.error is not None:

@@ -25,7 +25,7 @@ def overview(settings: Settings) -> dict[str, Any]:
     """The object ``alerts`` of ``status``: ``channels``, ``incidents``, ``outbox``, ``dead_letters``.
 
     Incidents that are over are not in it. Reads files and asks Redis, for at most a second or two. Raises
-    ``ConfigurationError`` where a channel cannot be used as it is set.
+    ``ConfigurationError`` if a channel cannot be used as it is set.
     """
     return _overview(settings)[0]
 
@@ -50,7 +50,7 @@ def incident(settings: Settings, identifier: str) -> dict[str, Any] | None:
     """One incident by its ID or fingerprint, also one that is over while it is remembered.
 
     An entry of ``incidents`` with ``resolved_at``, ``closed``, ``error_types`` and ``links`` besides. Raises
-    ``CacheConnectionError`` where it may be known to Redis alone, which does not answer.
+    ``CacheConnectionError`` if it may be known to Redis alone, which does not answer.
     """
     known, complete = _known(settings)
     for each in known:
@@ -72,7 +72,7 @@ def incident(settings: Settings, identifier: str) -> dict[str, Any] | None:
 def not_open(settings: Settings, identifier: str) -> IncidentNotFoundError:
     """Why there is nothing to be done about an incident: it is over, or there is none.
 
-    Raises ``CacheConnectionError`` where it may be known to Redis alone, which does not answer.
+    Raises ``CacheConnectionError`` if it may be known to Redis alone, which does not answer.
     """
     found = incident(settings, identifier)
     if found is not None and found["resolved_at"] is not None:
@@ -81,7 +81,7 @@ def not_open(settings: Settings, identifier: str) -> IncidentNotFoundError:
 
 
 def _known(settings: Settings) -> tuple[list[Incident], bool]:
-    """The incidents, and whether these are all: where Redis does not answer, only those of this machine are known."""
+    """The incidents, and whether these are all: if Redis does not answer, only those of this machine are known."""
     store, close = open_store(settings)
     try:
         found = Archive(store, None, config(settings).owner).incidents()
@@ -91,7 +91,7 @@ def _known(settings: Settings) -> tuple[list[Incident], bool]:
 
 
 class KeptAlerts:
-    """:func:`overview` for the API: counts where that is enough, read in a thread."""
+    """:func:`overview` for the API: counts if that is enough, read in a thread."""
 
     def __init__(self, settings: Settings, alerts: CatalogAlerts) -> None:
         """``alerts`` carries out what people decide."""

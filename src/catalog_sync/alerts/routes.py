@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def routes(settings: AlertSettings) -> list[Route]:
-    """Where notifications go; the log alone where nothing is set."""
+    """Where notifications go; the log alone if nothing is set."""
     found = list(_configured(settings))
     if all(route.fallback for route in found):
         from otel_resilience.alerting.channels import LogChannel

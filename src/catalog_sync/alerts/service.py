@@ -105,7 +105,7 @@ class CatalogAlerts:
         self._close_store()
 
     def sync_ended(self, report: SyncReport, age: float | None) -> None:
-        """A sync ended. ``age``: seconds since the data that readers get was fetched; ``None`` where there is none."""
+        """A sync ended. ``age``: seconds since the data that readers get was fetched; ``None`` if there is none."""
         settings = self._settings
         if report.outcome is Outcome.COMPLETE and self._heartbeat is not None:
             self._heartbeat.beat()
@@ -129,7 +129,7 @@ class CatalogAlerts:
         self, action: str, identifier: str, *, seconds: float = 0.0, by: str | None = None, reason: str | None = None
     ) -> Incident | Notification | None:
         """Carry out what a person decided about an open incident: ``ack``, ``close``, ``silence`` (for ``seconds``) or
-        ``resend``, which takes a dead letter too. ``None`` where there is none with this ID."""
+        ``resend``, which takes a dead letter too. ``None`` if there is none with this ID."""
         self.service.load()  # another process may have opened it a moment ago
         if action == "ack":
             return self.service.acknowledge(identifier, by=by, reason=reason)
@@ -174,7 +174,7 @@ class CatalogAlerts:
 
 def usable(make: Callable[[], T]) -> T:
     """What ``make`` makes of the ``ERROR_ALERT_*`` variables and the proxies of the environment. Raises
-    ``ConfigurationError`` where one of these cannot be used."""
+    ``ConfigurationError`` if one of these cannot be used."""
     try:
         return make()
     except ValueError as error:
@@ -206,7 +206,7 @@ def config(settings: Settings) -> AlertConfig:
 
 
 def credential_name(settings: Settings) -> str | None:
-    """A name for the supplier's key that is no secret: the start of its hash."""
+    """A name for the supplier's key that is not a secret: the start of its hash."""
     key = settings.api_key
     return hashlib.sha256(b"credential:" + key.reveal().encode()).hexdigest()[:8] if key else None
 

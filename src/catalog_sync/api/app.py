@@ -47,7 +47,7 @@ class Parts:
     alerts: Alerts
     protection: Protection
     workers: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
-    """What workers do; ``None`` where this process does the syncs itself."""
+    """What workers do; ``None`` if this process does the syncs itself."""
 
 
 class Api:

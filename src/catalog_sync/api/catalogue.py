@@ -125,7 +125,7 @@ class InMemoryCatalogue:
         self._spellings = {name: same_spelling(name) for name in meta.groups}
 
     def stored_as(self, name: str, checksum: bytes) -> Bundle | None:
-        """The bundle of this name, where it is stored with this checksum."""
+        """The bundle of this name, if it is stored with this checksum."""
         place = self._place_of.get(name) if self._checksums else None
         return None if place is None or self._checksums[place] != checksum else self._bundles[place]
 
@@ -187,7 +187,7 @@ class InMemoryCatalogue:
         return [place for place in selected if mentions(self._bundles[place], words)] if words else selected
 
     def is_quick(self, query: Query, *, counted: bool = False) -> bool:
-        """Whether :meth:`select`, or where ``counted`` a listing, takes no more than a few milliseconds."""
+        """Whether :meth:`select`, or if ``counted`` a listing, takes no more than a few milliseconds."""
         if query.words():
             return False
         return len(self) <= QUICK or (not counted and ("select", query.filter()) in self._kept)
@@ -275,7 +275,7 @@ class View(NamedTuple):
 class LiveCatalogue:
     """Keeps a copy of the live version and says where it comes from.
 
-    ``store`` may be ``None`` where there is none. ``clock`` is monotonic, ``wall_clock`` the time of day, both in
+    ``store`` may be ``None`` if there is none. ``clock`` is monotonic, ``wall_clock`` the time of day, both in
     seconds.
     """
 
@@ -299,7 +299,7 @@ class LiveCatalogue:
 
     @property
     def copy(self) -> InMemoryCatalogue:
-        """The version that is served. Raises ``CatalogUnavailableError`` where there is none."""
+        """The version that is served. Raises ``CatalogUnavailableError`` if there is none."""
         if self._copy is None:
             raise CatalogUnavailableError(
                 "there is no catalogue to read: "
@@ -348,7 +348,7 @@ class LiveCatalogue:
         return ago < POLL or (ago > WAIT and self._refreshing is not None and not self._refreshing.done())
 
     async def refresh_if_stale(self) -> None:
-        """Refresh the copy where the last refresh is long ago, waiting for it no longer than :data:`WAIT`."""
+        """Refresh the copy if the last refresh is long ago, waiting for it no longer than :data:`WAIT`."""
         if self.current:
             return
         refresh = self.refresh()
@@ -377,7 +377,7 @@ class LiveCatalogue:
         return self._refreshing
 
     async def start(self) -> None:
-        """The first copy: from the store where it answers soon, else from the snapshot."""
+        """The first copy: from the store if it answers soon, else from the snapshot."""
         await asyncio.wait([self.refresh()], timeout=FIRST_REFRESH)
         if self._copy is None:
             await self._read_snapshot()
@@ -471,7 +471,7 @@ class LiveCatalogue:
         return await asyncio.to_thread(make)
 
     async def _read_snapshot(self) -> None:
-        """Serve the snapshot where nothing else is available, or only an older snapshot."""
+        """Serve the snapshot if nothing else is available, or only an older snapshot."""
         if self._copy is not None and not self._from_snapshot:
             return
         file = await self.snapshot.load()

@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT, then 0; 2 where a setting is wrong, 1 where something else failed."""
+    """Serve until SIGTERM or SIGINT, then 0; 2 if a setting is wrong, 1 if something else failed."""
     arguments = sys.argv[1:] if argv is None else argv
     return run_single_command(PROGRAM, api, arguments, "catalog-api", "CATALOG_API_PORT=8081 catalog-api --json")
 

@@ -59,7 +59,7 @@ class RequestContext:
 
     The trace of a caller who has the token is continued, and with ``trace_from_any`` that of every caller; otherwise a
     request starts a new trace. What is kept here of a sync is written by callers with the token alone: trace IDs are
-    no secret. Reads have spans only with ``trace_reads``, where spans are exported, or where they fail.
+    no secret. Reads have spans only with ``trace_reads``, if spans are exported, or if they fail.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class RequestContext:
             self._measure(scope, reply, time.perf_counter() - started, context)
 
     async def _read(self, scope: Scope, receive: Receive, send: Send, started: float) -> None:
-        """A read of what is in memory, where no one gets its span: it has one only where it fails."""
+        """A read of what is in memory, if no one gets its span: it has one only if it fails."""
         fresh = new_correlation_id()
         reply = _Reply(send, fresh, fresh[16:], 0)
         # A response that is there already needs no context, unless it is refused.
@@ -206,7 +206,7 @@ class RequestContext:
             _log.warning("%s %s: %s: %s", scope["method"], _route(scope), problem.kind, problem.detail)
 
     def _measure(self, scope: Scope, reply: _Reply, seconds: float, context: otel_context.Context | None) -> None:
-        """Count the request; ``context`` holds its span, which becomes the exemplar where it is sampled."""
+        """Count the request; ``context`` holds its span, which becomes the exemplar if it is sampled."""
         if scope["path"].endswith("/events"):
             return
         self._duration.record(seconds, self._attributes(scope, reply), context)
@@ -299,7 +299,7 @@ def _unrecorded(above: SpanContext) -> Span:
 
 
 def _abort(scope: Scope) -> None:
-    """Drop the connection, where the server allows it: a response that was started cannot be withdrawn."""
+    """Drop the connection, if the server allows it: a response that was started cannot be withdrawn."""
     abort = scope.get("abort")
     if callable(abort):
         abort()

@@ -48,7 +48,7 @@ class Hub:
     _of_client: PerClient = dataclasses.field(default_factory=PerClient)
 
     async def listen(self) -> None:
-        """Hand on the changes of jobs, until cancelled; again where that fails."""
+        """Hand on the changes of jobs, until cancelled; again if that fails."""
         while True:
             try:
                 async for job in self.jobs.changes():

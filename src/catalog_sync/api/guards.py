@@ -37,7 +37,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Access:
-    """The bearer token. Reads need no token where ``open_reads``; writes always need the token."""
+    """The bearer token. Reads need no token if ``open_reads``; writes always need the token."""
 
     def __init__(self, token: Secret | None, *, open_reads: bool) -> None:
         self._digest = _digest(token.reveal().encode()) if token else None
@@ -51,7 +51,7 @@ class Access:
         return hmac.compare_digest(_digest(given.strip()), self._digest)
 
     def check(self, scope: Scope) -> None:
-        """Raises a problem: 403 where no token is configured, 401 where the request does not carry it."""
+        """Raises a problem: 403 if no token is configured, 401 if the request does not carry it."""
         path: str = scope["path"]
         reads = scope["method"] not in {"POST", "DELETE", "PUT", "PATCH"}
         if reads and (self._open_reads or path == "/" or path.startswith(_ALWAYS_OPEN)):

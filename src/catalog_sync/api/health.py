@@ -21,7 +21,7 @@ from catalog_sync.sync.reporting import error_info
 WAIT: Final = 0.02
 """Seconds that a check waits for alerts and breakers, which may be in another system; then it shows the last answer."""
 FIRST_WAIT: Final = 1.0
-"""Seconds that it waits where there is no answer yet that could be shown."""
+"""Seconds that it waits if there is no answer yet that could be shown."""
 RECENT: Final = 0.2
 """Seconds for which their answer is shown to further checks without waiting for the next one."""
 TRUSTED_FOR: Final = 30.0
@@ -55,7 +55,7 @@ class _LastAnswer:
         return self._answer is not None and self.clock() - self._at < seconds
 
     def last(self) -> Overview:
-        """The last answer that may be shown; ``{"error": ...}`` where there is none."""
+        """The last answer that may be shown; ``{"error": ...}`` if there is none."""
         if self._answer is not None and self.is_from_the_last(TRUSTED_FOR):
             return self._answer
         late = CacheConnectionError(f"{self.what} did not answer within {FIRST_WAIT:g} s")

@@ -33,7 +33,7 @@ class Making:
     async def make(self, key: Hashable, client: str, make: Callable[[], T]) -> T:
         """The result of ``make``, run in the thread, or that of a call with the same ``key`` which is under way.
 
-        Raises a problem: 429 where ``client`` waits for too many, 503 where all clients together do.
+        Raises a problem: 429 if ``client`` waits for too many, 503 if all clients together do.
         """
         made = self._under_way.get(key)
         if made is None:

@@ -61,7 +61,7 @@ IF_NONE_MATCH: Final = {
 OPEN: Final[dict[str, Any]] = {"security": [{}]}
 """Needs no token, ever."""
 TOKEN: Final[dict[str, Any]] = {"security": [{"token": []}]}
-"""Needs the token always; everything else needs it where reading is not open."""
+"""Needs the token always; everything else needs it if reading is not open."""
 LINKS: Final = {
     name: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
     for name, operation in (("status", "oneSync"), ("events", "watchSync"), ("cancel", "cancelSync"))
@@ -156,7 +156,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 
 def _complete(operation: dict[str, Any]) -> None:
-    """Problems have a media type of their own, and 422 is an answer only where a route says so."""
+    """Problems have a media type of their own, and 422 is an answer only if a route says so."""
     for status, response in list(operation["responses"].items()):
         content = response.get("content", {})
         reference = content.get("application/json", {}).get("schema", {}).get("$ref", "")

@@ -30,7 +30,7 @@ SHOW_PROBLEM: Final = "catalog_sync.show_problem"
 """Key of a scope that holds what shows a problem instead of :func:`problem_response`: as a page."""
 TYPE_PREFIX: Final = "urn:catalog-sync:problem:"
 RETRY_AFTER: Final = 1
-"""Seconds after which a client may ask again where nothing better is known."""
+"""Seconds after which a client may ask again if nothing better is known."""
 
 TITLES: Final[Mapping[str, str]] = {
     "bad_request": "Malformed request",

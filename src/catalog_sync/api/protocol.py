@@ -46,7 +46,7 @@ LEAST_PROGRESS: Final = 32 * 1024
 LONG_WRITE: Final = 48 * 1024
 """Bytes from which a write waits for its turn."""
 MAX_CONNECTIONS: Final = 4096
-"""Connections that are open at once, where the limit of open files allows that."""
+"""Connections that are open at once, if the limit of open files allows that."""
 SHED: Final = 16
 """One in so many of them is ended when there is one too many: those that have been idle for longest."""
 MAX_LINES: Final = 1024
@@ -263,7 +263,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_timer()
         self._begun = self._in_head = False
         self._head_bytes = 0
-        # Counted one by one only where all bytes that may belong to this head are too many.
+        # Counted one by one only if all bytes that may belong to this head are too many.
         if self._before + self._arriving > MAX_HEAD and self._head_size() > MAX_HEAD:
             self._refuse_head()
             return
@@ -408,7 +408,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def unsent(transport: asyncio.Transport) -> int:
-    """Bytes that a client has not taken yet, those in the buffer of the operating system too where that tells."""
+    """Bytes that a client has not taken yet, those in the buffer of the operating system too if that tells."""
     waiting = transport.get_write_buffer_size()
     found = transport.get_extra_info("socket")
     if found is not None and fcntl is not None:

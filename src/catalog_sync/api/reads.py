@@ -125,7 +125,7 @@ class _Cache:
             self._size -= dropped.size_under(oldest)
 
     def head_for(self, of: tuple[str, Source], what: Hashable, now: float, judge: Callable[[], Head]) -> Head:
-        """The head of answers about ``what``, judged where that was not done lately.
+        """The head of answers about ``what``, judged if that was not done lately.
 
         Answers differ in few timestamps, so there are few heads; may be called from any thread.
         """
@@ -186,7 +186,7 @@ class Reads:
         )
 
     def cached(self, scope: Scope) -> Response | None:
-        """The cached response to the same path and query, where the copy need not be refreshed first.
+        """The cached response to the same path and query, if the copy need not be refreshed first.
 
         They were validated before, so nothing is parsed.
         """

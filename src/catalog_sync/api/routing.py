@@ -60,7 +60,7 @@ class ReadRoute(StrictRoute):
         model = given[0].field_info.annotation if given else None
         self._model = model if inspect.isclass(model) and issubclass(model, BaseModel) else None
         self.prefix = path.partition("{")[0]
-        """What stands before the rest of the path; all of it where there is none."""
+        """What stands before the rest of the path; all of it if there is none."""
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A request with GET or HEAD to an address of this route. Raises a problem, and what the endpoint raises."""

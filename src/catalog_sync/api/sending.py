@@ -40,7 +40,7 @@ class InFlight:
         """Bytes."""
 
     def begin(self, body: bytes) -> None:
-        """One more client gets ``body``. Raises a problem (503) where too much is in flight."""
+        """One more client gets ``body``. Raises a problem (503) if too much is in flight."""
         readers = self._readers.get(id(body), 0)
         if not readers:
             if self.size + len(body) > self._limit and self._readers:
@@ -80,7 +80,7 @@ class SharedResponse(Response):
         self._keeps = keeps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it. Raises a problem before anything is sent where too much is in flight."""
+        """Send it. Raises a problem before anything is sent if too much is in flight."""
         body = bytes(self.body)
         start_of_it = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         if len(body) <= PART or scope["method"] == "HEAD":

@@ -66,7 +66,7 @@ async def open_parts(
     """Everything that the API serves. ``on_report`` gets the reports of syncs that run in this process, and those of
     abandoned syncs of workers.
 
-    Raises ``ConfigurationError``. A store that cannot be had is no error: the snapshot is read, and syncs end as
+    Raises ``ConfigurationError``. A store that cannot be had is not an error: the snapshot is read, and syncs end as
     LOCK_UNAVAILABLE.
     """
     async with contextlib.AsyncExitStack() as stack:
@@ -182,7 +182,7 @@ def _local_jobs(
 
 @contextlib.contextmanager
 def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
-    """A listening socket and the URL that leads to it. Raises ``ConfigurationError`` where the address is taken."""
+    """A listening socket and the URL that leads to it. Raises ``ConfigurationError`` if the address is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol named, asyncio turns Nagle's algorithm off; otherwise bodies wait 40 ms for the client's ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

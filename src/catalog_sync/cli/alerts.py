@@ -44,7 +44,7 @@ def show_alerts(output: CommandOutput) -> int:
 
 
 def send_test(severity: str, channels: Sequence[str] | None, output: CommandOutput) -> int:
-    """Send a test to the channels, by default to all. Returns 0; 1 where one did not confirm it."""
+    """Send a test to the channels, by default to all. Returns 0; 1 if one did not confirm it."""
     settings = app.read_settings()
     confirmations = _Confirmations()
     with (
@@ -73,8 +73,8 @@ def send_test(severity: str, channels: Sequence[str] | None, output: CommandOutp
 def act_on_incident(decision: str, identifier: str, seconds: float, reason: str | None, output: CommandOutput) -> int:
     """Carry out what a person decided about one incident, and wait for the messages that it sends.
 
-    Returns 0; 1 where no channel confirmed a message. Raises ``IncidentNotFoundError``, or ``CacheConnectionError``
-    where it may be known to Redis alone, which does not answer.
+    Returns 0; 1 if no channel confirmed a message. Raises ``IncidentNotFoundError``, or ``CacheConnectionError``
+    if it may be known to Redis alone, which does not answer.
     """
     settings = app.read_settings()
     confirmations = _Confirmations()
@@ -97,7 +97,7 @@ def act_on_incident(decision: str, identifier: str, seconds: float, reason: str 
 
 
 def _user() -> str | None:
-    """Who asks; ``None`` where the system has no name for that, as in a container."""
+    """Who asks; ``None`` if the system has no name for that, as in a container."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

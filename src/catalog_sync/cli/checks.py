@@ -66,7 +66,7 @@ _ROOM: Final = {
     "redis_misconf": "make room on the disk of Redis, or let it write there",
     "redis_noreplicas": "start the replicas of Redis, or lower its min-replicas-to-write",
 }
-"""What to do where Redis takes no writes, by the ``error.type``."""
+"""What to do if Redis takes no writes, by the ``error.type``."""
 
 
 NEEDED: Final = (
@@ -124,7 +124,7 @@ def state_dir(path: Path) -> Check:
 
 
 def disk(path: Path) -> Check:
-    """Space and inodes that are left where the state folder is, for what is not root's."""
+    """Space and inodes that are left if the state folder is, for what is not root's."""
     try:
         left = os.statvfs(path)
     except OSError as error:

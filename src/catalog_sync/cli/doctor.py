@@ -23,7 +23,7 @@ _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(output: CommandOutput, signals: StopSignals) -> int:
-    """Run every check. Returns 0 where none failed, else 1; 2 where a setting cannot be used, with that one finding."""
+    """Run every check. Returns 0 if none failed, else 1; 2 if a setting cannot be used, with that one finding."""
     unusable = False
     try:
         settings = app.read_settings(strict=True)

@@ -32,7 +32,7 @@ _REASONS: Mapping[Reason, str] = {
 
 
 def unless_due(settings: Settings, policies: app.Policies, output: CommandOutput, signals: StopSignals) -> int | None:
-    """``None`` where a sync is due. Else prints why it is not and returns 0, or 1 where that is unknown."""
+    """``None`` if a sync is due. Else prints why it is not and returns 0, or 1 if that is unknown."""
     found, error = signals.run(functools.partial(_look, settings, policies))
     if found.due:
         return None
@@ -72,7 +72,7 @@ async def _look(settings: Settings, policies: app.Policies) -> tuple[Due, ErrorI
 
 
 async def _published(settings: Settings, policies: app.Policies) -> tuple[CatalogueMeta | None, bool]:
-    """What is published, in the store, or where that lives in this process alone, in the snapshot; and whether it is
+    """What is published, in the store, or if that lives in this process alone, in the snapshot; and whether it is
     damaged."""
     async with app.open_catalogue(settings, policies.store) as (store, snapshot):
         meta, damaged = await store.current_or_damaged()

@@ -54,7 +54,7 @@ def show_syncs(output: CommandOutput, *, limit: int, outcome: str | None) -> int
 
 
 def show_trace(identifier: str | None, output: CommandOutput, signals: StopSignals) -> int:
-    """Show one sync with its spans; without an ID the last one of which something failed. 1 where there is none."""
+    """Show one sync with its spans; without an ID the last one of which something failed. 1 if there is none."""
     settings = app.read_settings()
     wanted = None if identifier is None else pasted(identifier)
     with app.observed(quiet=True), History(settings, SERVICE_SYNC) as history:

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _own_process(arguments: Sequence[str]) -> int:
     """The exit code of one command in a process that does nothing else, without looking for what is never found."""
     # Imports and a catalogue make objects that stay: no garbage is looked for among them, neither now nor at the end,
-    # where the interpreter would go through all of them, which takes a third of the time of a command that reads.
+    # if the interpreter would go through all of them, which takes a third of the time of a command that reads.
     gc.set_threshold(200_000, 20, 50)
     # Nothing here is made for plugins of pydantic; looking for them reads the metadata of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

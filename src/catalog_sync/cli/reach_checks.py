@@ -55,7 +55,7 @@ def _reach(name: str, target: Any) -> Check:
 
 
 async def workers(settings: Settings) -> Check:
-    """Whether the broker takes messages and a worker is there to take them, where workers do the syncs."""
+    """Whether the broker takes messages and a worker is there to take them, if workers do the syncs."""
     if settings.jobs != "workers":
         return ok("workers", "not used; set CATALOG_JOBS=workers to let workers do the syncs of the API")
     try:
@@ -71,7 +71,7 @@ async def workers(settings: Settings) -> Check:
 
 
 def _ask_broker(settings: Settings) -> None:
-    """Raises ``OSError`` where the broker does not answer."""
+    """Raises ``OSError`` if the broker does not answer."""
     try:
         from kombu.exceptions import OperationalError
 

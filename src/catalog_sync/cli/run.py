@@ -55,9 +55,9 @@ _log = logging.getLogger(__name__)
 
 
 def run(request: SyncRequest, output: CommandOutput, signals: StopSignals, *, if_due: bool) -> int:
-    """Sync once. Returns the exit code of the outcome; 130 or 143 where a signal stopped it.
+    """Sync once. Returns the exit code of the outcome; 130 or 143 if a signal stopped it.
 
-    Raises ``UnknownScopeError`` where there is no such group or country.
+    Raises ``UnknownScopeError`` if there is no such group or country.
     """
     settings = app.read_settings(ask_redis=False)
     settings.require_api_key()
@@ -237,7 +237,7 @@ def _forced_exit(output: CommandOutput, one: _OneRun) -> None:
 
 
 def _summarise(report: SyncReport, output: CommandOutput) -> None:
-    """For a person: on stderr where that is a terminal, else on stdout unless that is for JSON."""
+    """For a person: on stderr if that is a terminal, else on stdout unless that is for JSON."""
     stream = sys.stderr if sys.stderr.isatty() else None if output.as_json else sys.stdout
     if stream is None:
         return

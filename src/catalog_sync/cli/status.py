@@ -42,7 +42,7 @@ def status(output: CommandOutput, signals: StopSignals) -> int:
 
 async def _collect(settings: Settings) -> dict[str, Any]:
     last = read_last_run(settings.state_dir) or {}
-    # At once: where Redis does not answer, each of them waits for it.
+    # At once: if Redis does not answer, each of them waits for it.
     seen, protection, alerts = await asyncio.gather(
         _store(settings),
         asyncio.to_thread(with_shared_state, settings, last),

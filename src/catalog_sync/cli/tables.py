@@ -32,7 +32,7 @@ class Column:
     narrowest: int | None = None
     """Columns of the terminal below which wrapped values are hard to read; ``None``: values are not wrapped."""
     optional: bool = False
-    """Left out where the table is too wide; the last optional column goes first."""
+    """Left out if the table is too wide; the last optional column goes first."""
 
     def width(self) -> int:
         """What its longest value takes; wide characters count twice."""
@@ -50,7 +50,7 @@ class Column:
 
 
 def fit(columns: Sequence[Column], width: int) -> dict[Column, int]:
-    """The columns that fit into ``width`` and how wide each is; empty where not even the necessary ones fit."""
+    """The columns that fit into ``width`` and how wide each is; empty if not even the necessary ones fit."""
     shown = list(columns)
     while any(column.optional for column in shown) and _total(shown, Column.comfortable) > width:
         shown.remove([column for column in shown if column.optional][-1])
@@ -70,7 +70,7 @@ def _total(columns: Sequence[Column], of: Callable[[Column], int]) -> int:
 
 
 def print_table(out: Console, columns: Sequence[Column]) -> None:
-    """Print the rows as a table, or where that would be too wide each as a block of lines."""
+    """Print the rows as a table, or if that would be too wide each as a block of lines."""
     from rich.text import Text
 
     columns = [dataclasses.replace(column, values=tuple(map(printable, column.values))) for column in columns]

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 def demo(output: CommandOutput, signals: StopSignals, *, fast: bool) -> int:
-    """Play the four acts. Returns 0 where all went as they should, else 1.
+    """Play the four acts. Returns 0 if all went as they should, else 1.
 
-    Raises ``ConfigurationError`` where a variable of the environment cannot be used.
+    Raises ``ConfigurationError`` if a variable of the environment cannot be used.
     """
     app.read_settings()  # the demo replaces them, but a variable that is not allowed is an error here too
     scale = Scale.of(fast=fast)

@@ -56,7 +56,7 @@ class Retries:
 
     @property
     def rate(self) -> float | None:
-        """From 0 to 1; ``None`` where no call needed a retry."""
+        """From 0 to 1; ``None`` if no call needed a retry."""
         return self.succeeded / self.needed if self.needed else None
 
 
@@ -162,7 +162,7 @@ def changes(store: TelemetryStore, since: float, until: float, dependency: str) 
 def worst_call(spans: Sequence[Span], dependency: str) -> list[Span]:
     """The path from the root to the protected call that fared worst: finally failed, most attempts, longest.
 
-    Empty where the trace holds no such call.
+    Empty if the trace holds no such call.
     """
     calls = [
         span

@@ -58,4 +58,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name of the base class
-        """Nothing: exports are no news."""
+        """Logs nothing: exports are routine."""

@@ -45,7 +45,7 @@ TRY_NEXT: Final = (
 
 
 def busy_machine() -> str | None:
-    """How busy this machine is, where it has more to do than its processors can."""
+    """How busy this machine is, if it has more to do than its processors can."""
     load, processors = os.getloadavg()[0], os.cpu_count() or 1
     return f"This machine is busy: load {load:.0f} on {processors} processors." if load > 2 * processors else None
 

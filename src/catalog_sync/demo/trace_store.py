@@ -44,7 +44,7 @@ class Span(SpanRecord):
 
     @property
     def failed(self) -> bool:
-        """Whether its status is ``error``, also where what surrounds it cured that."""
+        """Whether its status is ``error``, also if what surrounds it cured that."""
         return self.status == "error"
 
 

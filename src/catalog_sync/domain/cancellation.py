@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 async def heeding_cancellation(operation: Awaitable[T]) -> T:
-    """Await a call of redis-py; raise ``CancelledError`` also where redis-py swallowed it.
+    """Await a call of redis-py; raise ``CancelledError`` also if redis-py swallowed it.
 
     redis-py sends with ``asyncio.wait_for``, which before Python 3.12 answers a cancellation with the result or the
     error that came at the same moment.

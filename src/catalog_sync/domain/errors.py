@@ -34,9 +34,9 @@ class CatalogSyncError(Exception):
     """
 
     default: ClassVar[Classification] = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.OTHER)
-    """The verdict where the raiser gives none."""
+    """The verdict if the raiser gives none."""
     dependency: ClassVar[str | None] = None
-    """Whose error it is, where that is the same for all of the class."""
+    """Whose error it is, if that is the same for all of the class."""
 
     def __init_subclass__(cls, *, default: Classification | None = None, dependency: str | None = None) -> None:
         """What is not given is as of the base."""
@@ -70,7 +70,7 @@ class CatalogSyncError(Exception):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds after which it may be tried again, where known."""
+        """Seconds after which it may be tried again, if known."""
         return self.classification.retry_after
 
 

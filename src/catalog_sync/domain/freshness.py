@@ -27,7 +27,7 @@ def from_future(as_of: str, now: float) -> bool:
 
 
 def age_of(as_of: str, now: datetime.datetime) -> float | None:
-    """Seconds at ``now`` since data was fetched, at least 0; ``None`` where it is :func:`from_future`."""
+    """Seconds at ``now`` since data was fetched, at least 0; ``None`` if it is :func:`from_future`."""
     seconds = now.timestamp()
     return None if from_future(as_of, seconds) else max(0.0, seconds - epoch(as_of))
 
@@ -40,7 +40,7 @@ class Freshness:
     as_of: str
     """When the data was fetched, RFC 3339."""
     age: float
-    """Seconds since then, at least 0; 0 also where it is :attr:`from_future`."""
+    """Seconds since then, at least 0; 0 also if it is :attr:`from_future`."""
     stale_groups: tuple[str, ...] = ()
     """Groups that a sync could not renew, sorted."""
     from_future: bool = False
@@ -48,7 +48,7 @@ class Freshness:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong with ``as_of``, for people; ``None`` where nothing is."""
+        """What is wrong with ``as_of``, for people; ``None`` if nothing is."""
         if not self.from_future:
             return None
         return f"as_of {self.as_of} is in the future: the clock of the machine that published it, or ours, is wrong"
@@ -78,7 +78,7 @@ class Freshness:
 
         ``now`` in seconds since the epoch, ``stale_after`` in seconds. ``groups``: those that an answer is about, which
         is as old as the oldest of them; ``None``: all. ``stale_bundles``: whether the answer has some. Raises
-        ``ValueError`` where a time cannot be read.
+        ``ValueError`` if a time cannot be read.
         """
         times = [group.as_of for group in groups.values()] if groups else [meta.as_of]
         as_of = min(times, key=epoch)

@@ -25,7 +25,7 @@ class GroupNames:
         self._known = {same_spelling(name): name for name in reversed(self._listed)}
 
     def spelled(self, name: str) -> str:
-        """The listed spelling of ``name``; itself where no group of that name is listed."""
+        """The listed spelling of ``name``; itself if no group of that name is listed."""
         spelling = self._spelling.get(name)
         if spelling is None:
             spelling = self._spelling[name] = self.listed(name) or name

@@ -47,7 +47,7 @@ class Filter:
     """Which bundles are wanted; every given condition must hold.
 
     ``group`` forgives spelling: case, hyphens and spaces do not matter. ``country`` is a code, case-insensitive.
-    ``min_days`` and ``max_days`` are inclusive. Raises ``ValueError`` where they contradict each other.
+    ``min_days`` and ``max_days`` are inclusive. Raises ``ValueError`` if they contradict each other.
     """
 
     group: str | None = None
@@ -57,7 +57,7 @@ class Filter:
     max_days: int | None = None
 
     def __post_init__(self) -> None:
-        """Raises ``ValueError`` where no duration can satisfy both limits."""
+        """Raises ``ValueError`` if no duration can satisfy both limits."""
         if self.min_days is not None and self.max_days is not None and self.min_days > self.max_days:
             raise ValueError(f"min_days ({self.min_days}) must be at most max_days ({self.max_days})")
 
@@ -151,7 +151,7 @@ class CatalogueIndex:
             self._profile_of[name] = after
 
     def discard(self, name: str) -> None:
-        """Forgets ``name``; nothing happens where it is unknown."""
+        """Forgets ``name``; nothing happens if it is unknown."""
         self._profile_of.pop(name, None)
 
     def names(self) -> list[str]:

@@ -35,7 +35,7 @@ class JsonForm:
 
     @classmethod
     def from_json_text(cls, text: bytes) -> Self:
-        """As :meth:`from_json`, from the text of the object. A text is no number, and a number no truth value."""
+        """Like :meth:`from_json`, from the text of the object. A text is not a number, and a number no truth value."""
         try:
             record: Self = _adapter(cls).validate_json(text, strict=True)
         except ValidationError as error:

@@ -30,13 +30,13 @@ class Bundle(JsonForm):
     region: str | None
     """The most frequent region of its countries."""
     data_mb: Annotated[int, Field(ge=0)] | None
-    """Decimal megabytes; ``None`` for unlimited, and where the supplier does not say."""
+    """Decimal megabytes; ``None`` for unlimited, and if the supplier does not say."""
     unlimited: bool
     duration_days: Annotated[int, Field(ge=1)]
     price: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?$")]
     """Decimal string in major units, exact as sent: ``"6.90"``."""
     currency: str | None
-    """ISO 4217; ``None`` where the supplier does not say."""
+    """ISO 4217; ``None`` if the supplier does not say."""
     speeds: tuple[str, ...]
     stale: bool = False
     """Kept from an earlier version because its group could not be fetched."""
@@ -63,12 +63,12 @@ class SyncRequest:
     """Who asked, from a small set: ``cli``, ``schedule``, ``api``, ``demo``."""
 
     def __post_init__(self) -> None:
-        """Raises ``ValueError`` where kind and scope do not fit."""
+        """Raises ``ValueError`` if kind and scope do not fit."""
         if (self.kind is SyncKind.FULL) != (self.scope is None):
             raise ValueError("a full sync has no scope, every other kind needs one")
 
     def widened(self, obstacle: str | None) -> SyncRequest:
-        """The sync that is done instead where no whole catalogue is published: a full one.
+        """The sync that is done instead if no whole catalogue is published: a full one.
 
         To renew a part of it would publish that part as the whole. ``obstacle`` says what is wrong; ``None``: nothing.
         """
@@ -106,7 +106,7 @@ class ErrorInfo(JsonForm):
     retry_after_s: float | None
     correlation_id: str
     dependency: Annotated[str | None, Field(exclude=True)] = None
-    """Whose error it is, where that is known; not part of reports."""
+    """Whose error it is, if that is known; not part of reports."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ class SyncReport(JsonForm):
     holder: LockHolder | None = None
     error: ErrorInfo | None = None
     trigger: str | None = None
-    """Who asked, as in :class:`SyncRequest`; ``None`` where that is not known."""
+    """Who asked, as in :class:`SyncRequest`; ``None`` if that is not known."""
     warnings: Sequence[str] = ()
     """What did not work although the outcome stands, a sentence each, without a secret."""
 

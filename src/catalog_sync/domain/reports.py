@@ -20,7 +20,7 @@ _ERROR_FIELDS: Final = ("type", "class", "severity", "message", "correlation_id"
 
 def is_report(data: Any, *, partial: bool = False) -> bool:
     """Whether a stored object has the form of ``run --json``, as far as anything here reads it. ``partial``: what it
-    lacks is no matter."""
+    lacks is not a matter."""
     if partial and isinstance(data, dict):
         data = {**_EMPTY, **data}
     return (

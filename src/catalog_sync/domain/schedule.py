@@ -36,10 +36,10 @@ class Due:
     due: bool
     reason: Reason
     next_due_at: datetime.datetime | None = None
-    """When it will be, as far as is known now; ``None`` where it is due, or where that is not known."""
+    """When it will be, as far as is known now; ``None`` if it is due, or if that is not known."""
 
     def to_json(self) -> dict[str, Any]:
-        """What ``run --if-due --json`` prints where nothing is done."""
+        """What ``run --if-due --json`` prints if nothing is done."""
         at = self.next_due_at
         return {
             "outcome": None,
@@ -63,7 +63,7 @@ def decide(
 ) -> Due:
     """Whether a full sync is due at ``now`` (with a time zone).
 
-    ``meta``: what is published, ``None`` for nothing and where it is ``damaged``: then one is due at once. ``every``:
+    ``meta``: what is published, ``None`` for nothing and if it is ``damaged``: then one is due at once. ``every``:
     the age in seconds from which it is due, less a jitter of at most :data:`JITTER` that stays the same until the next
     publication. ``paused_for``: seconds for which the
     supplier asked for a pause. ``place`` distinguishes installations.

@@ -10,7 +10,7 @@ from pydantic import AfterValidator
 
 
 def is_moment(text: str) -> str:
-    """``text``, where it is a moment as :func:`parse_rfc3339` takes it. Raises ``ValueError`` on anything else."""
+    """``text``, if it is a moment as :func:`parse_rfc3339` takes it. Raises ``ValueError`` on anything else."""
     try:
         epoch(text)
     except OverflowError as error:  # a moment at the very end of the calendar, in another time zone
@@ -39,7 +39,7 @@ def rfc3339(
 
 
 def parse_rfc3339(text: str) -> datetime.datetime:
-    """The inverse of :func:`rfc3339`. Raises ``ValueError`` on anything else, also where the offset from UTC lacks."""
+    """The inverse of :func:`rfc3339`. Raises ``ValueError`` on anything else, also if the offset from UTC lacks."""
     moment = datetime.datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("a time needs its offset from UTC")
@@ -52,7 +52,7 @@ def epoch(text: str) -> float:
 
 
 def http_date(text: str | None) -> float | None:
-    """Seconds since the epoch of a ``Date`` header; ``None`` where it is none."""
+    """Seconds since the epoch of a ``Date`` header; ``None`` if it is none."""
     try:
         return None if text is None else email.utils.parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, OverflowError):

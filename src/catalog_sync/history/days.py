@@ -60,7 +60,7 @@ class DaySummary(JsonForm):
 
     @classmethod
     def of(cls, record: SyncRecord) -> Self:
-        """The day on which this is the only sync. Raises ``ValueError`` where its end is no moment of the calendar."""
+        """The day on which this is the only sync. Raises ``ValueError`` if its end is no moment of the calendar."""
         ended = epoch(record.ended_at)
         renewed = ended if record.kind is SyncKind.FULL and record.outcome in RENEWING else None
         return cls(
@@ -82,7 +82,7 @@ class DaySummary(JsonForm):
         gap = max(self.longest_gap_s, other.longest_gap_s)
         earlier, later = sorted((self, other), key=lambda day: day.last_renewed or 0.0)
         if earlier.last_renewed is not None and later.first_renewed is not None:
-            gap = max(gap, later.first_renewed - earlier.last_renewed)  # negative where they overlap
+            gap = max(gap, later.first_renewed - earlier.last_renewed)  # negative if they overlap
         return DaySummary(
             date=self.date,
             outcomes={
@@ -105,7 +105,7 @@ def summed(days: Iterable[DaySummary]) -> dict[str, DaySummary]:
 
 
 def is_kept(date: str, today: dt.date) -> bool:
-    """Whether a day is kept: :data:`DAYS` of them, and tomorrow, where another clock is ahead."""
+    """Whether a day is kept: :data:`DAYS` of them, and tomorrow, if another clock is ahead."""
     try:
         age = (today - dt.date.fromisoformat(date)).days
     except ValueError:
@@ -129,7 +129,7 @@ def read_days(stored: Iterable[tuple[object, object]]) -> dict[str, DaySummary]:
 
 
 class DayFile:
-    """The days in the state folder, where no Redis keeps them. Several processes may add to it."""
+    """The days in the state folder, if no Redis keeps them. Several processes may add to it."""
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "sync-days.json"

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 class DatedFiles:
-    """One document a file. Several processes may write: no file is changed, and one that is gone is no error.
+    """One document a file. Several processes may write: no file is changed, and one that is gone is not an error.
 
     At most ``most`` files, of at most ``age`` seconds and ``total`` bytes together, are kept.
     """
@@ -36,12 +36,12 @@ class DatedFiles:
                 path.unlink(missing_ok=True)
 
     def names(self, name: str = "") -> Iterator[str]:
-        """The files, newest first, or those of one name. Raises ``OSError`` where the folder cannot be read."""
+        """The files, newest first, or those of one name. Raises ``OSError`` if the folder cannot be read."""
         ending = f"-{name}{_SUFFIX}" if name else _SUFFIX
         return (path.name for path in self._paths() if path.name.endswith(ending))
 
     def read(self, file: str) -> Any:
-        """The document of one of :meth:`names`; ``None`` where it cannot be read, which is logged, or is gone."""
+        """The document of one of :meth:`names`; ``None`` if it cannot be read, which is logged, or is gone."""
         try:
             return json.loads((self._folder / file).read_text("utf-8"))
         except FileNotFoundError:

@@ -33,7 +33,7 @@ class SyncRecord(JsonForm):
     kind: SyncKind
     scope: str | None
     trigger: str | None
-    """Who asked: ``cli``, ``schedule``, ``api`` or ``demo``; ``None`` where that is not known."""
+    """Who asked: ``cli``, ``schedule``, ``api`` or ``demo``; ``None`` if that is not known."""
     process: str
     """``service.name`` of the process that ended it."""
     outcome: Outcome
@@ -45,7 +45,7 @@ class SyncRecord(JsonForm):
 
     @classmethod
     def of(cls, report: SyncReport, process: str) -> Self:
-        """The record of a report. Raises ``ValueError`` where its start is no time."""
+        """The record of a report. Raises ``ValueError`` if its start is not a time."""
         return cls(
             correlation_id=report.correlation_id,
             kind=report.kind,
@@ -61,7 +61,7 @@ class SyncRecord(JsonForm):
 
     @property
     def failed(self) -> bool:
-        """Whether anything of it failed: also where it is PARTIAL."""
+        """Whether anything of it failed: also if it is PARTIAL."""
         return self.outcome in FAILED_OUTCOMES
 
     @property

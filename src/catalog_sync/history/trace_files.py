@@ -1,4 +1,4 @@
-"""The traces of failed syncs in the state folder, where no Redis keeps them."""
+"""The traces of failed syncs in the state folder, if no Redis keeps them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TraceFiles:
         return await asyncio.to_thread(self._failed, limit)
 
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
-        """The spans of a trace by their start; empty where it is not kept."""
+        """The spans of a trace by their start; empty if it is not kept."""
         return await asyncio.to_thread(self._get, trace_id)
 
     def _failed(self, limit: int) -> Sequence[TraceSummary]:

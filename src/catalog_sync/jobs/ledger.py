@@ -53,7 +53,7 @@ class Started:
     starts: int
     """How often it was started, this time included."""
     left: float
-    """Seconds until the sync must have ended; negative where it should have."""
+    """Seconds until the sync must have ended; negative if it should have."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class JobLedger:
         self.redis = redis
 
     async def submit(self, job_id: str, fields: Sequence[str]) -> str:
-        """Record a job; the ID of the one that is active now, which is another one where there was one before."""
+        """Record a job; the ID of the one that is active now, which is another one if there was one before."""
         keys = [ACTIVE, INDEX, JobKeys(job_id).record, CHANGES]
         prefix = JobKeys("").record
         answer = await self._script("submit job", scripts.SUBMIT, keys, [job_id, prefix, KEPT_JOBS, *fields])
@@ -86,7 +86,7 @@ class JobLedger:
         return read_record(job_id, cast("Mapping[bytes, bytes]", raw))
 
     async def active(self) -> Record | None:
-        """The job that is queued or running. Raises :class:`CorruptEntryError` where its record cannot be read."""
+        """The job that is queued or running. Raises :class:`CorruptEntryError` if its record cannot be read."""
         job_id = await self.redis.command("read active job", "GET", ACTIVE)
         if job_id is None:
             return None
@@ -97,7 +97,7 @@ class JobLedger:
         return None if record.job.status.ended else record
 
     async def end_unreadable(self, *, finished_at: str) -> SyncReport | None:
-        """End the job that is queued or running where its record cannot be read: the report of the one that was ended.
+        """End the job that is queued or running if its record cannot be read: the report of the one that was ended.
 
         No worker can go on with it, and while it counts as under way there is no other.
         """
@@ -137,7 +137,7 @@ class JobLedger:
         return [shown_job(job_id, raw or {}) for job_id, raw in zip(ids, found, strict=True) if raw != {}]
 
     async def _raw(self, ids: Sequence[str]) -> list[Mapping[bytes, bytes] | None]:
-        """The records as they stand; empty for one that is not there, ``None`` for what is no record at all."""
+        """The records as they stand; empty for one that is not there, ``None`` for what is not a record at all."""
         commands = [("HGETALL", JobKeys(job_id).record) for job_id in ids]
         try:
             return await self.redis.read_many("read jobs", commands) if commands else []
@@ -163,7 +163,7 @@ class JobLedger:
         return cast("Refusal", word)
 
     async def beat(self, job_id: str, step: str, claim: str, lease: float) -> Literal["ok", "stop", "lost"]:
-        """Extend the claim; ``stop`` where the step is not wanted any more, ``lost`` where another one has it."""
+        """Extend the claim; ``stop`` if the step is not wanted any more, ``lost`` if another one has it."""
         keys = JobKeys(job_id)
         answer = await self._script("extend step", scripts.BEAT, [keys.record, keys.steps], [step, claim, _ms(lease)])
         return cast("Literal['ok', 'stop', 'lost']", bytes(answer).decode())
@@ -193,7 +193,7 @@ class JobLedger:
         refused_by: Mapping[str, Any] | None,
         carrier: Mapping[str, str],
     ) -> bool:
-        """Note the plan; ``False`` where there is one already. ``request``: what is done, where that was changed."""
+        """Note the plan; ``False`` if there is one already. ``request``: what is done, if that was changed."""
         fields = ["scopes", json.dumps(list(scopes)), "carrier", json.dumps(dict(carrier))]
         if request is not None:
             fields += ["kind", request.kind.value, "scope", json.dumps(request.scope)]
@@ -272,7 +272,7 @@ class JobLedger:
     ) -> bool:
         """Note the end and give the lock of the job back.
 
-        ``False`` where it had ended, or where it has started and only a queued one was to end.
+        ``False`` if it had ended, or if it has started and only a queued one was to end.
         """
         fields = ["finished_at", finished_at]
         if outcome is not None:
@@ -290,7 +290,7 @@ class JobLedger:
         return bool(bytes(answer) == b"ok")
 
     async def end_lost(self, record: Record, report: Mapping[str, Any], *, finished_at: str) -> bool:
-        """Note the failure of a job whose record is gone, as after FLUSHALL. ``False`` where it is there."""
+        """Note the failure of a job whose record is gone, as after FLUSHALL. ``False`` if it is there."""
         job = record.job
         fields = {
             "status": JobStatus.FINISHED.value,
@@ -334,9 +334,9 @@ class JobLedger:
         return known, [_letter(text) for text in letters]
 
     async def changed(self) -> AsyncIterator[list[str]]:
-        """The jobs that change from now on, some at a time, each once; an empty list now and then where none does.
+        """The jobs that change from now on, some at a time, each once; an empty list now and then if none does.
 
-        Not through the policy: waiting is no slow answer.
+        Not through the policy: waiting is not a slow answer.
         """
         newest = await self._unobserved("XREVRANGE", CHANGES, "+", "-", "COUNT", 1)
         last = newest[0][0] if newest else b"0-0"
@@ -367,7 +367,7 @@ def _letter(text: bytes) -> dict[str, Any]:
 
 
 def read_object(text: bytes) -> dict[str, Any] | None:
-    """A JSON object that can be shown; ``None`` where it is none."""
+    """A JSON object that can be shown; ``None`` if it is none."""
     try:
         found = json.loads(text)
         if isinstance(found, dict) and is_encodable(json.dumps(found, ensure_ascii=False)):

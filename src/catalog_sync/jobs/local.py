@@ -41,7 +41,7 @@ class LocalJobs:
     """Runs one sync at a time, as a task of the event loop. Implements ``Jobs``; the records end with the process.
 
     ``service`` makes the sync service that reports to the listener it is given; ``current`` reads the live version;
-    ``check`` raises where no sync can be asked for, as without an API key; ``on_report`` is called, in a thread, with
+    ``check`` raises if no sync can be asked for, as without an API key; ``on_report`` is called, in a thread, with
     every report. The last ``kept`` jobs are remembered.
     """
 
@@ -154,7 +154,7 @@ class LocalJobs:
             self._finish(job_id, report)
 
     async def _live(self) -> CatalogueMeta | None:
-        """The live version, where it can be seen soon."""
+        """The live version, if it can be seen soon."""
         try:
             async with asyncio.timeout(LOOK_AROUND):
                 return await self.current()

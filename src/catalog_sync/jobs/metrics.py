@@ -51,7 +51,7 @@ async def queue_shown(
     every: float = LOOK_EVERY,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[None]:
-    """The gauges show within the block what ``look`` finds; nothing where it has found nothing for a while.
+    """The gauges show within the block what ``look`` finds; nothing if it has found nothing for a while.
 
     ``look`` may raise ``CatalogSyncError``. ``every``: seconds between two looks.
     """

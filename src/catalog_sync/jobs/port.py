@@ -48,7 +48,7 @@ class Job:
     """The object of ``catalog-sync run --json``, once finished."""
     cancel_requested: bool = False
     trigger: str | None = None
-    """Who asked, as in ``SyncRequest``; ``None`` where that is not known."""
+    """Who asked, as in ``SyncRequest``; ``None`` if that is not known."""
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``GET /syncs/{id}``, without links."""
@@ -96,7 +96,7 @@ class PoisonedStepError(CatalogSyncError, default=permanent("job_poisoned")):
 
 
 class Sender(Protocol):
-    """Sends the steps of jobs to workers. A message that cannot be sent is no error: the sweep sends it later."""
+    """Sends the steps of jobs to workers. A message that cannot be sent is not an error: the sweep sends it later."""
 
     async def send(self, job_id: str, step: str, carrier: Mapping[str, str] | None = None, *, every: float = 0) -> None:
         """Sends one step (see :mod:`catalog_sync.jobs.records`) unless it was sent within ``every`` seconds.
@@ -111,7 +111,7 @@ class Sender(Protocol):
 
 
 class Jobs(Protocol):
-    """Asks for syncs and watches them. Every method may raise ``CacheConnectionError`` where the records are away."""
+    """Asks for syncs and watches them. Every method may raise ``CacheConnectionError`` if the records are away."""
 
     async def submit(self, request: SyncRequest) -> Job:
         """Ask for a sync; the current trace context becomes the parent of all that is done for it.

@@ -120,7 +120,7 @@ def record_fields(
 
 
 def read_record(job_id: str, raw: Mapping[bytes, bytes]) -> Record:
-    """The record of a job. Raises ``CorruptEntryError`` where it is none."""
+    """The record of a job. Raises ``CorruptEntryError`` if it is none."""
     try:
         return _read(job_id, {name.decode(): value.decode() for name, value in raw.items()})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -128,7 +128,7 @@ def read_record(job_id: str, raw: Mapping[bytes, bytes]) -> Record:
 
 
 def shown_job(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
-    """The job of a record; where that cannot be read a stand-in that says so, so that it spoils no list."""
+    """The job of a record; if that cannot be read a stand-in that says so, so that it spoils no list."""
     try:
         return read_record(job_id, raw).job
     except CorruptEntryError as error:

@@ -48,7 +48,7 @@ class RedisJobs:
     async def submit(self, request: SyncRequest) -> Job:
         """Ask for a sync in the current trace. Raises :class:`JobConflictError` while another one is under way.
 
-        Once the job is recorded it will run, also where its message cannot be sent at the moment.
+        Once the job is recorded it will run, also if its message cannot be sent at the moment.
         """
         with correlation_scope() as identifier, _within_trace(identifier):
             carrier = inject_context()

@@ -195,7 +195,7 @@ return 'ok'
 """
 )
 """KEYS: record, steps, parts, active, lock, changes. ARGV: job, status, seconds to keep the record, ``queued`` to end
-it only where it has not started, field, value, ... The lock goes with the job that owns it: once it is seen to have
+it only if it has not started, field, value, ... The lock goes with the job that owns it: once it is seen to have
 ended, the next one can start."""
 
 END_LOST = (

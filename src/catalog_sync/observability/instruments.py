@@ -1,6 +1,6 @@
 """The spans, metrics and events of the application, over the OpenTelemetry API.
 
-No-ops where no SDK is set up. Nothing here raises into the sync, except what the body of a span raises.
+No-ops if no SDK is set up. Nothing here raises into the sync, except what the body of a span raises.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_GROUPS = 32
 """Groups that metrics distinguish; further ones are ``_OTHER``."""
 
 event_log = logging.getLogger("catalog_sync.events")
-"""Takes the events where no logger provider of OpenTelemetry is set; an event goes one way only."""
+"""Takes the events if no logger provider of OpenTelemetry is set; an event goes one way only."""
 
 _LEVELS = {
     Outcome.COMPLETE: logging.INFO,
@@ -53,7 +53,7 @@ class QueueState:
     waiting: int
     """Messages that no worker has taken."""
     wait: float
-    """Seconds for which the sync that was asked for waits for a worker; 0 where none waits."""
+    """Seconds for which the sync that was asked for waits for a worker; 0 if none waits."""
     dead_letters: int
     workers: int
     slots: int
@@ -83,7 +83,7 @@ class Providers(TypedDict, total=False):
 
 
 class _Instruments:
-    """Tracer, events and instruments; of the global providers, also when set later, where no others are given."""
+    """Tracer, events and instruments; of the global providers, also when set later, if no others are given."""
 
     def __init__(self, **providers: Unpack[Providers]) -> None:
         scope, schema = (contract.SCOPE, __version__), contract.SCHEMA_URL

@@ -57,7 +57,7 @@ def setup_logging(
 
 @contextlib.contextmanager
 def logs_to(stream: TextIO) -> Iterator[None]:
-    """Within the block the handler of :func:`setup_logging` writes to ``stream``, where there is one."""
+    """Within the block the handler of :func:`setup_logging` writes to ``stream``, if there is one."""
     handler = _handler
     before = handler.setStream(stream) if isinstance(handler, logging.StreamHandler) else None
     try:
@@ -114,13 +114,13 @@ class HumanFormatter(logging.Formatter):
     """Time, level, message and correlation ID; for errors their type and text, no traceback below DEBUG."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line, or more where it is being debugged."""
+        """The record as one line, or more if it is being debugged."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         text = f"{clock} {record.levelname.lower():7} {redact(_message(record))}"
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             text += f" ({type(error).__name__}: {redact(str(error))})"
-        # What it is about, where it says so, as the record of an alert that is delivered in a trace of its own.
+        # What it is about, if it says so, as the record of an alert that is delivered in a trace of its own.
         about = extra_attributes(record).get(BAGGAGE_KEY)
         identifier = about or (getattr(record, "correlation", None) or context_ids()).get("correlation_id")
         if identifier is not None:
@@ -156,7 +156,7 @@ def extra_attributes(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def redact_value(key: str, value: Any) -> Any:
-    """A value without secrets: masked whole where its key says so, numbers as they are."""
+    """A value without secrets: masked whole if its key says so, numbers as they are."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if is_secret_name(key):
@@ -199,7 +199,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _add_context(record: logging.LogRecord) -> bool:
-    """Filters run where the record is emitted, so the IDs are those of its own task."""
+    """Filters run if the record is emitted, so the IDs are those of its own task."""
     record.correlation = context_ids()
     return True
 

@@ -27,7 +27,7 @@ def load_env_file(environ: MutableMapping[str, str]) -> None:
     """Adds what ``environ``, the environment of the process, does not have. Done once, for child processes too.
 
     Variables of other programs are left alone. A variable that the environment sets to nothing stays so. Raises
-    ``ConfigurationError`` where the file that is named, or a line of it, cannot be read; no value is ever quoted.
+    ``ConfigurationError`` if the file that is named, or a line of it, cannot be read; no value is ever quoted.
     """
     named = environ.get(NAME, "").strip()
     if named.lower() == "none":

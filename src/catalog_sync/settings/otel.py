@@ -1,7 +1,7 @@
 """The ``OTEL_*`` variables that this application passes on to the SDK, checked before the SDK reads them.
 
 The SDK reads most of them late: in a library's import, in a thread, after a fork. What it cannot use it drops with a
-warning that quotes the value, or raises where no handler is. Here each is read once, at the start, by the rules of the
+warning that quotes the value, or raises if no handler is. Here each is read once, at the start, by the rules of the
 SDK: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/. Imports nothing of the SDK.
 """
 
@@ -120,7 +120,7 @@ def otlp_protocol(environ: Mapping[str, str], signal: str) -> Protocol:
 
 
 def otlp_endpoint(environ: Mapping[str, str], signal: str) -> str | None:
-    """The whole endpoint of a signal out of :data:`SIGNALS`, ``None`` where none is set.
+    """The whole endpoint of a signal out of :data:`SIGNALS`, ``None`` if none is set.
 
     Raises ``ConfigurationError`` naming the variable that holds it.
     """

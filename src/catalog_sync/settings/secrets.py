@@ -72,7 +72,7 @@ def _register_headers(text: str) -> None:
 
 
 def _register_words(text: str, *, short: bool) -> None:
-    """``short``: the last word is registered also where it is short: "Bearer k3y", "x-api-key: k3y"."""
+    """``short``: the last word is registered also if it is short: "Bearer k3y", "x-api-key: k3y"."""
     for form in _forms(text):
         _register(form.strip(" \t=:"), MIN_PART)
         words = [word for word in _SEPARATORS.split(form) if word]

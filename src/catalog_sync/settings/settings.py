@@ -128,7 +128,7 @@ class ApiSettings(VariableGroup):
 class Settings(VariableGroup):
     """Everything that can be configured. Durations in seconds."""
 
-    # Empty where none is set; see :meth:`require_api_key`.
+    # Empty if none is set; see :meth:`require_api_key`.
     api_key: Secret = variable("ESIM_GO_API_KEY", values.secret, unset=Secret(""))
     """API key of eSIM Go; needed by every command that calls the supplier."""
     # Without a slash at its end.
@@ -145,7 +145,7 @@ class Settings(VariableGroup):
     redis_url: str | None = variable("REDIS_URL", values.redis_url, in_repr=False)
     """The store: `redis://`, `rediss://` or `unix://`. After a question mark only parameters that every client accepts:
     `ssl_cert_reqs`, `ssl_check_hostname`, `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` with `rediss://`, `db`
-    with `unix://`. Not set: a private `redis-server` where one is on the PATH, else an in-process store."""
+    with `unix://`. Not set: a private `redis-server` if one is on the PATH, else an in-process store."""
     key_prefix: str = variable("CATALOG_KEY_PREFIX", values.key_prefix, unset="")
     """First part of every key in Redis, as `shop:`: with one each, several installations may share a Redis."""
     state_dir: Path = variable("CATALOG_STATE_DIR", values.folder)
@@ -222,13 +222,13 @@ class Settings(VariableGroup):
         return settings.changed(**derived)
 
     def require_api_key(self) -> Secret:
-        """The API key of the supplier. Raises ``ConfigurationError`` where none is set."""
+        """The API key of the supplier. Raises ``ConfigurationError`` if none is set."""
         if not self.api_key:
             raise ConfigurationError("ESIM_GO_API_KEY is not set: the API key of eSIM Go is needed to ask the supplier")
         return self.api_key
 
     def require_state_dir(self) -> None:
-        """Makes the state folder and writes to it. Raises ``ConfigurationError`` where that cannot be done."""
+        """Makes the state folder and writes to it. Raises ``ConfigurationError`` if that cannot be done."""
         try:
             make_private(self.state_dir)
             with tempfile.NamedTemporaryFile(dir=self.state_dir, prefix=".check"):
@@ -243,7 +243,7 @@ class Settings(VariableGroup):
 def default_state_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
     """The user's folder for state that outlives a process.
 
-    Raises ``ConfigurationError`` where the user has none, as an ID without an account in a container.
+    Raises ``ConfigurationError`` if the user has none, as an ID without an account in a container.
     """
     if platform == "darwin":
         return _home(environ) / "Library" / "Application Support" / "catalog-sync"
@@ -294,6 +294,6 @@ _GROUPS: Final = (Settings, RetrySettings, BreakerSettings, AlertSettings, ApiSe
 VARIABLES: Final = tuple(variable for group in _GROUPS for variable in group.variables())
 """Every variable, in the order in which it is documented."""
 TRACE_REDIS_FROM: Final = next(each for each in VARIABLES if each.name == "CATALOG_TRACE_REDIS_FROM_MS")
-"""Read by itself where telemetry is set up."""
+"""Read by itself if telemetry is set up."""
 SECRET_NAMES: Final = frozenset(variable.name for variable in VARIABLES if variable.secret)
 """Variables whose whole value is a secret."""

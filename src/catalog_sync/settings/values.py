@@ -251,7 +251,7 @@ def ca_file(text: str) -> Path:
 
 
 def proxy_url(text: str) -> str:
-    """A proxy, with credentials where it needs them."""
+    """A proxy, with credentials if it needs them."""
     read = url("http", "https", query=False)
     if urlsplit(str(read(text))).path not in {"", "/"}:
         raise ValueError("a URL that starts with http:// or https:// and ends with the port of the proxy")
@@ -389,7 +389,7 @@ def _is_address(host: str) -> bool:
 
 
 def shown_address(text: str) -> str:
-    """A URL as a message may show it, malformed ones too: ``***`` where anything in it may be a credential."""
+    """A URL as a message may show it, malformed ones too: ``***`` if anything in it may be a credential."""
     head, mark, _ = text.partition("?")
     if "@" in text or not _ADDRESS.fullmatch(head):
         return "***"

@@ -22,20 +22,20 @@ class Variable:
     name: str
     read: values.Reader
     default: str = ""
-    """As it would be written; empty where there is none."""
+    """As it would be written; empty if there is none."""
     unit: str = ""
     secret: bool = False
     """Its value is never shown."""
 
     def value(self, environ: Mapping[str, str]) -> Any:
-        """The value from the environment or the default, ``None`` where there is neither.
+        """The value from the environment or the default, ``None`` if there is neither.
 
         Raises ``ConfigurationError``.
         """
         return self.parsed(environ.get(self.name, "").strip() or self.default or None)
 
     def parsed(self, text: object) -> Any:
-        """The value that ``text`` stands for; what is no text is a value already. Raises ``ConfigurationError``.
+        """The value that ``text`` stands for; what is not a string is a value already. Raises ``ConfigurationError``.
 
         Not a ``ValueError``, which pydantic would collect with the values of all variables in it.
         """
@@ -63,7 +63,7 @@ class Variable:
 def variable(
     name: str, read: values.Reader, default: str = "", unit: str = "", *, unset: object = None, in_repr: bool = True
 ) -> Any:
-    """The field of a variable, described by the string below it. ``unset``: its value where it has no default either.
+    """The field of a variable, described by the string below it. ``unset``: its value if it has no default either.
 
     What is read as a :class:`~catalog_sync.settings.values.Secret` is never shown.
     """

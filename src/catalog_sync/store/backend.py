@@ -60,9 +60,9 @@ async def open_store(
 ) -> AsyncIterator[CatalogStore]:
     """The store that the settings and the machine allow; see :attr:`CatalogStore.backend`.
 
-    A server that is configured but does not answer is no error here: the calls to it say so, within ``first_answer``
-    seconds where that is given. ``instrument`` is given the client before its first use.
-    Raises :class:`ConfigurationError` on an unusable ``REDIS_URL``.
+    A server that is configured but does not answer is not an error here: the calls to it say so, within
+    ``first_answer`` seconds if that is given. ``instrument`` is given the client before its first use. Raises
+    :class:`ConfigurationError` on an unusable ``REDIS_URL``.
     """
     guard = policy or redis_policy(settings)
     private = None if settings.redis_url else await _start_private(settings.state_dir, wall_clock)

@@ -53,7 +53,7 @@ GRACE = 600
 KEPT_VERSIONS = 3
 """Replaced versions that stay for so long at most."""
 KEPT_BYTES = 64 * 1024 * 1024
-"""Memory of those in Redis; the last one replaced stays also where it is larger."""
+"""Memory of those in Redis; the last one replaced stays also if it is larger."""
 
 _DAYS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -101,7 +101,7 @@ class CatalogStore:
     async def claim(self, owner: Owner, *, force: bool = False) -> None:
         """Marks this Redis as that of ``owner``, under the sync lock. A Redis of this machine alone has no mark.
 
-        Raises :class:`ForeignStoreError` where it is that of another installation, unless ``force`` takes it over.
+        Raises :class:`ForeignStoreError` if it is that of another installation, unless ``force`` takes it over.
         """
         if self.backend != "redis":
             return
@@ -127,7 +127,7 @@ class CatalogStore:
         await self.redis.command("ping", "PING")
 
     async def current_version(self) -> str | None:
-        """The version that the pointer names. Raises :class:`CorruptEntryError` where it names none."""
+        """The version that the pointer names. Raises :class:`CorruptEntryError` if it names none."""
         pointer = await self.redis.command("read pointer", "GET", CURRENT)
         if pointer is None:
             return None
@@ -137,20 +137,20 @@ class CatalogStore:
             raise CorruptEntryError("the pointer to the published version names no version") from error
 
     async def has_published(self) -> bool:
-        """Whether a catalogue was ever published here, also where its pointer is lost."""
+        """Whether a catalogue was ever published here, also if its pointer is lost."""
         return bool(await self.redis.command("find publications", "EXISTS", CURRENT, FENCE))
 
     async def current(self) -> CatalogueMeta | None:
-        """What the live version says about itself; ``None`` where there is no pointer: see :meth:`has_published`.
+        """What the live version says about itself; ``None`` if there is no pointer: see :meth:`has_published`.
 
-        Raises :class:`VersionGoneError` or :class:`CorruptEntryError` where the pointer leads to something that is not
+        Raises :class:`VersionGoneError` or :class:`CorruptEntryError` if the pointer leads to something that is not
         whole.
         """
         version = await self.current_version()
         return None if version is None else await self.meta(version)
 
     async def current_or_damaged(self) -> tuple[CatalogueMeta | None, bool]:
-        """As :meth:`current`, and whether it is damaged: then it is logged, and taken for none."""
+        """Like :meth:`current`, and whether it is damaged: then it is logged, and taken for none."""
         try:
             return await self.current(), False
         except InvalidDataError as damage:
@@ -199,9 +199,9 @@ class CatalogStore:
         """Makes the sealed version the live one, if the lock is still that of ``lease``; returns the one it replaces.
 
         ``receipt`` names the sync to which several versions may belong, of which one at most is published: raises
-        :class:`AlreadyPublishedError` where another one was. Raises :class:`LockLostError` where the lock is not held
-        by ``lease`` any more, :class:`StaleFenceError` where a later run has published,
-        :class:`StagingIncompleteError` where a part of the version is missing. May be repeated. ``grace`` in seconds.
+        :class:`AlreadyPublishedError` if another one was. Raises :class:`LockLostError` if the lock is not held
+        by ``lease`` any more, :class:`StaleFenceError` if a later run has published,
+        :class:`StagingIncompleteError` if a part of the version is missing. May be repeated. ``grace`` in seconds.
         """
         if staging.manifest is None:
             raise StagingIncompleteError(f"version {staging.version} was not sealed")
@@ -298,7 +298,7 @@ class CatalogStore:
     async def iter_stored(self, version: str) -> AsyncIterator[list[Stored]]:
         """All bundles of a version as stored, each once, in pieces between which others run.
 
-        Raises :class:`CorruptEntryError` where one is not as it was published, or is more than a line.
+        Raises :class:`CorruptEntryError` if one is not as it was published, or is more than a line.
         """
         async for piece in self._stored(version, await self._checksums(VersionKeys(version))):
             yield piece
@@ -350,8 +350,8 @@ class CatalogStore:
     async def verify(self, meta: CatalogueMeta, *, keep: bool = True) -> dict[str, bytes]:
         """The checksums of all bundles of a version, by name, once each of them was read; none unless ``keep``.
 
-        Raises :class:`VersionGoneError` or :class:`CorruptEntryError` where one is missing or not as it was published,
-        and of a version without checksums where one cannot be read.
+        Raises :class:`VersionGoneError` or :class:`CorruptEntryError` if one is missing or not as it was published,
+        and of a version without checksums if one cannot be read.
         """
         known = await self._checksums(VersionKeys(meta.version))
         found: dict[str, bytes] = {}

@@ -94,14 +94,14 @@ class Checksums:
         self._names = names
 
     def check(self, where: str, field: bytes, value: bytes) -> bytes:
-        """The checksum of a field. Raises :class:`CorruptEntryError` where it is none of the version."""
+        """The checksum of a field. Raises :class:`CorruptEntryError` if it is none of the version."""
         found = checksum(where, field, value)
         if found not in self._known:
             self._refuse_unknown(where, field, found)
         return found
 
     def take(self, where: str, field: bytes, value: bytes) -> bytes | None:
-        """As :meth:`check`, where each field is read once: ``None`` for one that comes again."""
+        """Like :meth:`check`, if each field is read once: ``None`` for one that comes again."""
         found = checksum(where, field, value)
         if found in self._known:
             self._known.remove(found)  # nothing else has to remember which ones came
@@ -117,7 +117,7 @@ class Checksums:
             )
 
     def check_names(self, where: str, names: Iterable[str]) -> None:
-        """Raises :class:`CorruptEntryError` where these are not all fields of a data hash."""
+        """Raises :class:`CorruptEntryError` if these are not all fields of a data hash."""
         if names_sha256(sorted(names)) != self._names.get(where):
             raise CorruptEntryError(
                 f"the fields of version {self._version} in {where} are not those that were published",
@@ -131,9 +131,9 @@ def reading(keys: VersionKeys, fields: Iterable[bytes] | None = None) -> tuple[s
 
 
 def read(version: str, answer: Sequence[bytes | None], fields: Iterable[bytes] | None = None) -> Checksums | None:
-    """The checksums, ``None`` where the version has none.
+    """The checksums, ``None`` if the version has none.
 
-    Raises :class:`CorruptEntryError` where it should have some.
+    Raises :class:`CorruptEntryError` if it should have some.
     """
     manifest, *found = answer
     entry = entry_of(version, manifest)
@@ -147,9 +147,9 @@ def read(version: str, answer: Sequence[bytes | None], fields: Iterable[bytes] |
 
 
 def entry_of(version: str, manifest: bytes | None) -> dict[str, Any] | None:
-    """What the manifest of a version says of its checksums; ``None`` where it has none, and before it is sealed.
+    """What the manifest of a version says of its checksums; ``None`` if it has none, and before it is sealed.
 
-    Raises :class:`CorruptEntryError` where it cannot be read.
+    Raises :class:`CorruptEntryError` if it cannot be read.
     """
     if manifest is None:
         return None

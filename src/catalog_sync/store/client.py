@@ -120,7 +120,7 @@ def _without_text(error: Exception) -> Exception:
 
 
 def text_of(raw: Any, what: str) -> str:
-    """A text as Redis holds it. Raises :class:`CorruptEntryError` where it is none."""
+    """A text as Redis holds it. Raises :class:`CorruptEntryError` if it is none."""
     try:
         return bytes(raw).decode()
     except ValueError as error:
@@ -184,7 +184,7 @@ class GuardedRedis:
         writes: bool = True,
         deadline: float | None = None,
     ) -> Any:
-        """Runs a Lua script by its hash; the server gets it before, and again where it has lost it."""
+        """Runs a Lua script by its hash; the server gets it before, and again if it has lost it."""
         keys, args = named(keys, self.prefix), named(args, self.prefix)
         sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 

@@ -36,7 +36,7 @@ class VersionGoneError(InvalidDataError, dependency=STORE, default=permanent("ve
     """A version that was asked for is not in Redis any more, or lacks a part (expired, evicted, deleted)."""
 
     meta: CatalogueMeta | None = None
-    """What the version said about itself, where only another part of it is lost."""
+    """What the version said about itself, if only another part of it is lost."""
 
 
 class CorruptEntryError(InvalidDataError, dependency=STORE, default=permanent(error_types.INVALID_RESPONSE)):

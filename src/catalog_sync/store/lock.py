@@ -66,7 +66,7 @@ def _claim(owner: str, since: str, correlation_id: str) -> str:
 
 @dataclasses.dataclass(eq=False)
 class SyncLock:
-    """The one lock of the catalogue. ``ttl`` in seconds. Raises ``ValueError`` where that is not positive."""
+    """The one lock of the catalogue. ``ttl`` in seconds. Raises ``ValueError`` if that is not positive."""
 
     redis: GuardedRedis
     ttl: float = LOCK_TTL
@@ -92,8 +92,8 @@ class SyncLock:
         Without ``shared`` the lease belongs to this call alone. Processes that name the same owner and the same
         correlation ID share one lease: each that asks extends it and gets its token.
 
-        Raises :class:`LockLostError` where a shared owner must not have the lock any more, and
-        :class:`CacheConnectionError` and its relatives where Redis cannot say.
+        Raises :class:`LockLostError` if a shared owner must not have the lock any more, and
+        :class:`CacheConnectionError` and its relatives if Redis cannot say.
         """
         claim = shared.claim(correlation_id) if shared else self._own_claim(correlation_id)
         record = shared.record if shared else None
@@ -127,7 +127,7 @@ class SyncLock:
         )
 
     async def renew(self, correlation_id: str, shared: SharedOwner) -> Literal["ok", "free", "lost", "ended"]:
-        """Extends the lease of ``shared`` where it holds the lock and its job is under way; else nothing changes.
+        """Extends the lease of ``shared`` if it holds the lock and its job is under way; else nothing changes.
 
         ``free``: no run holds the lock; ``lost``: another run does; ``ended``: the job is over.
         """
@@ -209,7 +209,7 @@ class LockLease:
                 await finished(self._give_back())
 
     async def renew(self, *, deadline: float | None = None) -> bool:
-        """Starts the lease anew; ``False`` where it is not ours any more."""
+        """Starts the lease anew; ``False`` if it is not ours any more."""
         asked_at = self._lock.clock()
         extended = await self._lock.extend(self.claim, self._record, deadline=deadline) == "ok"
         if extended:
@@ -217,12 +217,12 @@ class LockLease:
         return extended
 
     async def confirm(self) -> None:
-        """Starts the lease anew. Raises :class:`LockLostError` where it is not ours any more."""
+        """Starts the lease anew. Raises :class:`LockLostError` if it is not ours any more."""
         if not await self.renew():
             raise lock_lost(self.token)
 
     async def release(self, *, deadline: float | None = None) -> bool:
-        """Gives the lock back; ``False`` where it was not ours any more, and then nothing happens."""
+        """Gives the lock back; ``False`` if it was not ours any more, and then nothing happens."""
         answer = await self._lock.redis.script(
             "release lock", scripts.LOCK_RELEASE, keys=[LOCK], args=[self.claim], deadline=deadline
         )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
 
 FILE_NAME: Final = "installation"
-"""In the state folder: the random ID of this installation, so that it is known again where its settings change."""
+"""In the state folder: the random ID of this installation, so that it is known again if its settings change."""
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _log = logging.getLogger(__name__)
@@ -31,19 +31,19 @@ class Owner(JsonForm):
     """An installation. One may run on many machines, each with a state folder of its own."""
 
     environment: str | None
-    """``CATALOG_ENVIRONMENT``; ``None`` where it is not set."""
+    """``CATALOG_ENVIRONMENT``; ``None`` if it is not set."""
     supplier: str
     """Host and port of the supplier."""
     installation: str
-    """The ID in the state folder; empty where there is none."""
+    """The ID in the state folder; empty if there is none."""
 
     @classmethod
     def of(cls, settings: Settings, *, make_id: bool = False) -> Self:
-        """That of this process. ``make_id``: an ID is written where there is none."""
+        """That of this process. ``make_id``: an ID is written if there is none."""
         return cls(settings.environment, supplier_address(settings.base_url), _id(settings.state_dir, make=make_id))
 
     def obstacles(self, found: Owner, *, publishes: bool) -> Iterator[str]:
-        """Why a Redis with the mark ``found`` belongs to another installation; nothing where it does not.
+        """Why a Redis with the mark ``found`` belongs to another installation; nothing if it does not.
 
         Another environment is another installation. Only who publishes is bound to one supplier; the same state folder
         may go on with another one.
@@ -55,7 +55,7 @@ class Owner(JsonForm):
             yield f"the supplier is {found.supplier} there, {self.supplier} here"
 
     def check(self, found: Owner | None, *, publishes: bool) -> None:
-        """Raises :class:`ForeignStoreError` where ``found`` is the mark of another installation."""
+        """Raises :class:`ForeignStoreError` if ``found`` is the mark of another installation."""
         reasons = [] if found is None else list(self.obstacles(found, publishes=publishes))
         if reasons:
             raise ForeignStoreError(
@@ -69,7 +69,7 @@ class ForeignStoreError(ConfigurationError):
 
 
 def read_mark(text: bytes | None) -> Owner | None:
-    """The mark as it stands in Redis; ``None`` where there is none, or none that can be read."""
+    """The mark as it stands in Redis; ``None`` if there is none, or none that can be read."""
     try:
         return None if text is None else Owner.from_json_text(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A redis-server of our own on a unix socket, for a machine where none is configured.
+"""A redis-server of our own on a unix socket, for a machine if none is configured.
 
 Several processes share it. Each holds a shared lock on a file; the one that finds no server starts it, the last one to
 leave shuts it down. A process that is killed drops its lock with its life, so its server is found, used and in the end
@@ -174,7 +174,7 @@ class PrivateRedis:
 
 
 def _ask(path: str, command: bytes, timeout: float = 2.0) -> bytes | None:
-    """The first bytes of the server's answer; ``None`` where there is no answer."""
+    """The first bytes of the server's answer; ``None`` if there is no answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
         try:

@@ -68,7 +68,7 @@ class Query(Filter):
     """Which bundles are wanted, sorted by name. ``limit`` 0 means all.
 
     Every word of ``text`` must occur in the name or the description, in any case. Raises ``ValueError`` on a negative
-    limit or offset and where ``min_days`` is above ``max_days``.
+    limit or offset and if ``min_days`` is above ``max_days``.
     """
 
     text: str | None = None
@@ -82,7 +82,7 @@ class Query(Filter):
             raise ValueError("limit and offset must not be negative")
 
     def filter(self) -> Filter:
-        """The conditions without words and page: equal where the same bundles meet them."""
+        """The conditions without words and page: equal if the same bundles meet them."""
         return Filter(self.group, self.country, self.region, self.min_days, self.max_days)
 
     def words(self) -> list[str]:
@@ -146,7 +146,7 @@ class CatalogReader:
     async def search(self, query: Query, *, max_age: float | None = None) -> SearchResult:
         """The bundles that ``query`` describes.
 
-        Raises :class:`CatalogUnavailableError` where there is nothing to read, :class:`CatalogTooOldError` where the
+        Raises :class:`CatalogUnavailableError` if there is nothing to read, :class:`CatalogTooOldError` if the
         data is older than ``max_age`` seconds.
         """
 
@@ -165,7 +165,7 @@ class CatalogReader:
     async def show(self, name: str, *, max_age: float | None = None) -> BundleResult:
         """The bundle of this name, which is case-sensitive.
 
-        Raises :class:`BundleNotFoundError` where a whole catalogue does not have it, otherwise as :meth:`search`.
+        Raises :class:`BundleNotFoundError` if a whole catalogue does not have it, otherwise as :meth:`search`.
         """
 
         async def from_store(store: StoreReads, meta: CatalogueMeta) -> _Found:
@@ -190,7 +190,7 @@ class CatalogReader:
         return BundleResult(judged.source, judged.as_of, judged.stale, found.meta.version, bundle)
 
     async def groups(self) -> tuple[str, ...]:
-        """The groups of the catalogue. Raises :class:`CatalogUnavailableError` where there is nothing to read."""
+        """The groups of the catalogue. Raises :class:`CatalogUnavailableError` if there is nothing to read."""
 
         async def from_store(_: StoreReads, meta: CatalogueMeta) -> _Found:
             return _Found(meta, 0, ())
@@ -241,7 +241,7 @@ class CatalogReader:
     async def _read_store(
         store: StoreReads, read: Callable[[StoreReads, CatalogueMeta], Awaitable[_Found]]
     ) -> _Found | None:
-        """One version for the whole read; where that one goes away meanwhile, the pointer is read once more."""
+        """One version for the whole read; if that one goes away meanwhile, the pointer is read once more."""
         try:
             meta = await store.current()
             return None if meta is None else await read(store, meta)

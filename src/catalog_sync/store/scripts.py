@@ -52,8 +52,8 @@ local function token_in(...)
   return number and number > 0 and number < 2^53 and number or 0
 end
 """
-"""``text``: the answer of a reading command; false also where the key holds another type of data. ``token_in``: the
-fencing token in it; 0 where it is none, so that damaged keys are replaced by the next publication and block none."""
+"""``text``: the answer of a reading command; false also if the key holds another type of data. ``token_in``: the
+fencing token in it; 0 if it is none, so that damaged keys are replaced by the next publication and block none."""
 
 COMMIT = (
     _READING
@@ -103,7 +103,7 @@ end
 return {'ok', previous or ''}
 """
 )
-"""KEYS: current, fence, fence:seq, lock, the five data hashes, meta, the replaced versions; the receipt where there is
+"""KEYS: current, fence, fence:seq, lock, the five data hashes, meta, the replaced versions; the receipt if there is
 one. ARGV: version, token, claim of the lock, grace in s, the five counts, most replaced versions and most bytes of them
 that are kept, prefix of version keys, names of a version's hashes. The keys of replaced versions carry the same hash
 tag. The last one replaced is kept however large it is, for readers that are under way.
@@ -160,9 +160,9 @@ to the token), TTL in ms, lowest token seen elsewhere, prefix of version keys, t
 nothing.
 
 The token is the server's clock in microseconds, raised above every token that the server knows: it does not repeat
-after FLUSHALL or a failover to a replica that lags, where a counter would start again. Doubles hold it exactly until
+after FLUSHALL or a failover to a replica that lags, if a counter would start again. Doubles hold it exactly until
 the year 2255. A lock without an end is of no run of ours: it gets one. A job gets the lock only while it is queued or
-running, and gets a lost one back only where no one else has published meanwhile."""
+running, and gets a lost one back only if no one else has published meanwhile."""
 
 LOCK_RENEW = (
     _READING

@@ -37,11 +37,11 @@ _log = logging.getLogger(__name__)
 def check_server(settings: Settings, *, publishes: bool = False, needed: bool = False) -> bool:
     """Whether it answers.
 
-    Raises ``ConfigurationError``, in one line, where the server is a node of a cluster or a Sentinel, has no such
+    Raises ``ConfigurationError``, in one line, if the server is a node of a cluster or a Sentinel, has no such
     database, or belongs to another installation: for one that ``publishes`` as for one that reads.
 
-    ``needed``: for a program that cannot do without it, also where the server refuses the credentials. One that does
-    not answer, is loading or changing its role is no error here: what uses it says so, or waits for it.
+    ``needed``: for a program that cannot do without it, also if the server refuses the credentials. One that does
+    not answer, is loading or changing its role is not an error here: what uses it says so, or waits for it.
     """
     url = settings.redis_url
     if url is None:

@@ -46,7 +46,7 @@ class SnapshotFile:
     def bundles(self) -> Iterator[Bundle]:
         """All bundles, in the order in which they were stored. Reads the file while iterated.
 
-        Raises :class:`SnapshotCorruptError` or ``OSError`` where the file changed since it was checked.
+        Raises :class:`SnapshotCorruptError` or ``OSError`` if the file changed since it was checked.
         """
         for line in _bundle_lines(self.path, self.meta):
             try:
@@ -71,7 +71,7 @@ class Snapshot:
     async def write_version(self, meta: CatalogueMeta, lines: AsyncIterable[tuple[int, bytes]]) -> None:
         """Replaces the snapshot by a version whose bundles come as blocks of ``lines`` and their number.
 
-        Raises ``OSError`` (disk full), ``ValueError`` where the number of bundles is off, and what ``lines`` raise.
+        Raises ``OSError`` (disk full), ``ValueError`` if the number of bundles is off, and what ``lines`` raise.
         """
         writer = await asyncio.to_thread(_Writer, self._directory, meta)
         try:
@@ -86,7 +86,7 @@ class Snapshot:
         return await asyncio.to_thread(self._load)
 
     async def was_written(self) -> bool:
-        """Whether there ever was a snapshot here, also where it is damaged or cannot be read."""
+        """Whether there ever was a snapshot here, also if it is damaged or cannot be read."""
         return await asyncio.to_thread(lambda: any(self._directory.glob("catalogue.snapshot.*")))
 
     def _load(self) -> SnapshotFile | None:

@@ -128,7 +128,7 @@ class Staging:
     async def seal(self, index: CatalogueIndex, meta: CatalogueMeta) -> None:
         """Writes the index and the meta and checks that the staged bundles are exactly those of the index.
 
-        Raises :class:`StagingIncompleteError` where ``meta``, ``index`` and Redis do not agree.
+        Raises :class:`StagingIncompleteError` if ``meta``, ``index`` and Redis do not agree.
         """
         if len(index) != meta.bundles or index.names_sha256() != meta.names_sha256:
             raise StagingIncompleteError(

@@ -123,13 +123,13 @@ class SharedTraces:
         return found
 
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
-        """The spans of a trace by their start; empty where it is not kept (any more)."""
+        """The spans of a trace by their start; empty if it is not kept (any more)."""
         texts = await self._redis.command("read trace", "LRANGE", Key(f"{PREFIX}{trace_id}"), 0, -1)
         return await asyncio.to_thread(_read_spans, trace_id, texts)
 
 
 class JoinedTraces(MergedTraces):
-    """What this process has kept together with what others have pushed; the former alone where Redis is away."""
+    """What this process has kept together with what others have pushed; the former alone if Redis is away."""
 
     def __init__(self, own: TraceStore, shared: SharedTraces) -> None:
         super().__init__(own, shared)

@@ -64,7 +64,7 @@ def translate(error: Exception, operation: str, classifier: Classifier) -> Catal
         )
     if isinstance(error, DeadlineExceededError | ConcurrencyLimitError):
         return SyncDeadlineError(f"{operation}: the time of the sync is up", context=context)
-    import httpx  # only where a request failed
+    import httpx  # only if a request failed
 
     kind: type[CatalogSyncError] = SupplierError
     if isinstance(error, httpx.HTTPStatusError):

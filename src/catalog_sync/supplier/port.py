@@ -45,7 +45,7 @@ class Rejected:
     """Its name as far as it can be shown."""
     reason: QuarantineReason
     field: str | None
-    """The field that decided; ``None`` where the row is no object."""
+    """The field that decided; ``None`` if the row is not an object."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,9 +69,9 @@ class Page:
 
     number: int
     page_count: int | None
-    """Pages of the scope; ``None`` where the supplier does not say."""
+    """Pages of the scope; ``None`` if the supplier does not say."""
     rows: int | None
-    """Rows of the scope; ``None`` where the supplier does not say."""
+    """Rows of the scope; ``None`` if the supplier does not say."""
     bundles: Sequence[Bundle]
     rejected: Sequence[Rejected]
 
@@ -118,7 +118,7 @@ class Supplier(Protocol):
     async def list_groups(self, *, deadline: Deadline) -> list[str]:
         """The groups that the account can see, in the supplier's order.
 
-        Raises :class:`catalog_sync.domain.errors.UnusableGroupsError`, which has the others, where some have no usable
+        Raises :class:`catalog_sync.domain.errors.UnusableGroupsError`, which has the others, if some have no usable
         name.
         """
         ...
@@ -126,11 +126,11 @@ class Supplier(Protocol):
     def iter_pages(self, scope: Scope, *, deadline: Deadline) -> AsyncGenerator[Page, None]:
         """The pages of ``scope``, from the first to the last.
 
-        Raises :class:`catalog_sync.domain.errors.CatalogueChangedError` where the catalogue changed while it was paged:
+        Raises :class:`catalog_sync.domain.errors.CatalogueChangedError` if the catalogue changed while it was paged:
         then the caller starts this scope again.
         """
         ...
 
     async def get_bundle(self, name: str, *, deadline: Deadline) -> Bundle:
-        """One bundle. Raises ``NotFoundError`` where the supplier does not have it (any more)."""
+        """One bundle. Raises ``NotFoundError`` if the supplier does not have it (any more)."""
         ...

@@ -18,12 +18,12 @@ DATE_RESOLUTION = 1.0
 
 
 def pause(status: int, headers: Mapping[str, str], now: float) -> float:
-    """Seconds for which nothing should be sent, 0 where the response does not request it. ``now`` is the wall clock.
+    """Seconds for which nothing should be sent, 0 if the response does not request it. ``now`` is the wall clock.
 
     At most :data:`~catalog_sync.domain.schedule.LONGEST_PAUSE`, as the schedule has it. A reset time beyond that is
     ignored: no rate limit has such a window.
 
-    ``Retry-After`` counts with 429 and 503, ``X-Ratelimit-Reset`` where nothing remains. A reset time is compared with
+    ``Retry-After`` counts with 429 and 503, ``X-Ratelimit-Reset`` if nothing remains. A reset time is compared with
     the supplier's own ``Date``, so that a wrong clock here does no harm. After a success the pause is rounded down: our
     own limit already spaces requests within a second.
     """
@@ -41,7 +41,7 @@ def pause(status: int, headers: Mapping[str, str], now: float) -> float:
 
 
 def cost(headers: Mapping[str, str]) -> int | None:
-    """``X-Ratelimit-Cost``: the tokens that this endpoint takes; ``None`` where it is not a positive count."""
+    """``X-Ratelimit-Cost``: the tokens that this endpoint takes; ``None`` if it is not a positive count."""
     text = headers.get("x-ratelimit-cost", "").strip()
     if not (text.isascii() and text.isdigit() and len(text) <= 6):
         return None

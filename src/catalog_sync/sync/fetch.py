@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 async def fetch_scope(run: Fetch, scope: Scope, put: Put, start_again: Callable[[], None]) -> Tally:
-    """Fetch all pages of ``scope``, again from the start where the catalogue changed meanwhile, at most three times."""
+    """Fetch all pages of ``scope``, again from the start if the catalogue changed meanwhile, at most three times."""
     restarts = 0
     while True:
         try:
@@ -76,10 +76,10 @@ async def _one_pass(run: Fetch, scope: Scope, put: Put) -> Tally:
 
 
 async def discover(run: Fetch, previous: Previous | None) -> tuple[list[str], CatalogSyncError | None]:
-    """The groups to fetch, and what went wrong where they are not simply those that the supplier lists.
+    """The groups to fetch, and what went wrong if they are not simply those that the supplier lists.
 
-    Where the list cannot be had they are those of the previous version; raises its error where there is no previous
-    version, and always where it ends the run. Where some entries of the list are unusable they are the others.
+    Where the list cannot be had they are those of the previous version; raises its error if there is no previous
+    version, and always if it ends the run. Where some entries of the list are unusable they are the others.
     """
     try:
         return await run.supplier.list_groups(deadline=run.deadline), None

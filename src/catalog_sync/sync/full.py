@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 async def build_full(run: Run) -> Candidate:
-    """Stage the whole catalogue. Raises ``CatalogSyncError`` where nothing may be published."""
+    """Stage the whole catalogue. Raises ``CatalogSyncError`` if nothing may be published."""
     listed, discovery_failure = await discover(run, run.previous)
     if discovery_failure is None:
         await confirm_asked(run.asked, listed, run.supplier, run.deadline)
@@ -85,7 +85,7 @@ async def _fetch_group(run: Run, group: str, failures: dict[str, CatalogSyncErro
 
 
 async def _keep_last_good(run: Run, group: str) -> str | None:
-    """Carry the group over from the previous version. Returns the age of its data, ``None`` where it has none."""
+    """Carry the group over from the previous version. Returns the age of its data, ``None`` if it has none."""
     previous = run.previous
     known = None if previous is None else previous.kept(group)
     if previous is None or known is None:
@@ -101,7 +101,7 @@ def _report(group: str, meta: GroupMeta | None, failure: CatalogSyncError | None
 
 
 def _decisive(failures: Iterable[CatalogSyncError]) -> CatalogSyncError:
-    """The most severe one. What an open circuit rejected is none where another shows why it opened."""
+    """The most severe one. What an open circuit rejected is none if another shows why it opened."""
     causes = [error for error in failures if not isinstance(error, SupplierUnavailableError)]
     return max(causes or failures, key=lambda error: error.severity)
 

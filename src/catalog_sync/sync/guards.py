@@ -14,7 +14,7 @@ MAY_COINCIDE: Final = 10
 
 
 def check_bad_rows(rows: int, quarantined: int, max_ratio: float) -> None:
-    """Refuse where more than ``max_ratio`` of the fetched rows were set aside.
+    """Refuse if more than ``max_ratio`` of the fetched rows were set aside.
 
     A single bad row among good ones is tolerated however few there are, unless ``max_ratio`` is 0.
     """
@@ -27,7 +27,7 @@ def check_bad_rows(rows: int, quarantined: int, max_ratio: float) -> None:
 
 
 def check_drop(before: int, after: int, max_ratio: float) -> None:
-    """Refuse where the count fell by more than ``max_ratio``."""
+    """Refuse if the count fell by more than ``max_ratio``."""
     if before and (before - after) / before > max_ratio:
         raise PublishRefusedError(
             f"the catalogue would shrink from {before} to {after} bundles ({(before - after) / before:.1%}), "
@@ -37,7 +37,7 @@ def check_drop(before: int, after: int, max_ratio: float) -> None:
 
 
 def check_groups(before: Mapping[str, int], after: Mapping[str, int]) -> None:
-    """Refuse where a group that had bundles is not there any more, or is there without any."""
+    """Refuse if a group that had bundles is not there any more, or is there without any."""
     gone = sorted(name for name, count in before.items() if count and not after.get(name))
     if gone:
         raise PublishRefusedError(
@@ -47,7 +47,7 @@ def check_groups(before: Mapping[str, int], after: Mapping[str, int]) -> None:
 
 
 def check_filtered(asked: Sequence[str], bundles: int) -> None:
-    """Refuse where each of the groups that were asked for got all ``bundles``, though the rows do not say so."""
+    """Refuse if each of the groups that were asked for got all ``bundles``, though the rows do not say so."""
     if bundles >= MAY_COINCIDE:
         what = "each group" if len(asked) > 1 else _listed(asked)
         raise PublishRefusedError(
@@ -58,7 +58,7 @@ def check_filtered(asked: Sequence[str], bundles: int) -> None:
 
 
 def check_all_fetched(damage: str, failed: Sequence[str]) -> None:
-    """Refuse a partial catalogue where it is not known what would be lost with the groups that failed."""
+    """Refuse a partial catalogue if it is not known what would be lost with the groups that failed."""
     if failed:
         raise PublishRefusedError(
             f"{damage}, so the last good data of {_listed(failed)} cannot be kept; --force publishes without",

@@ -1,4 +1,4 @@
-"""The catalogue before this run: the published version, or where the store has no whole one the snapshot on disk."""
+"""The catalogue before this run: the published version, or if the store has no whole one the snapshot on disk."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ class Published:
     """What was published before this run, as far as that can be read."""
 
     previous: Previous | None
-    """``None`` where nothing of it can be read, and where nothing was ever published."""
+    """``None`` if nothing of it can be read, and if nothing was ever published."""
     damage: str | None = None
     """Why it is not, or not wholly, in the store any more; a full sync mends it.
 
-    ``None`` where the version is whole, and where nothing was ever published.
+    ``None`` if the version is whole, and if nothing was ever published.
     """
 
     @property
     def obstacle(self) -> str | None:
-        """Why no part of it can be renewed; ``None`` where one can.
+        """Why no part of it can be renewed; ``None`` if one can.
 
-        A store that was emptied and has no snapshot looks like one where nothing was ever published.
+        A store that was emptied and has no snapshot looks like one if nothing was ever published.
         """
         return self.damage or ("no catalogue is published" if self.previous is None else None)
 
     @classmethod
     async def load(cls, store: CatalogStore, snapshot: Snapshot, *, index: bool) -> Published:
-        """Look at the store first, where every bundle is read, and with ``index`` that too; then at the snapshot.
+        """Look at the store first, if every bundle is read, and with ``index`` that too; then at the snapshot.
 
         Other errors of the store than damage pass through.
         """
@@ -88,9 +88,9 @@ class Previous:
         checksums: Mapping[str, bytes] | None = None,
     ) -> None:
         self.checksums = checksums or {}
-        """Of its bundles in the store, by name, where it was loaded with its index."""
+        """Of its bundles in the store, by name, if it was loaded with its index."""
         self.meta = meta
-        """What it says of itself; of a damaged version also where its bundles are lost."""
+        """What it says of itself; of a damaged version also if its bundles are lost."""
         self.in_store = store is not None
         """Whether it stands in the store, so that it can be copied there."""
         self._store = store
@@ -106,7 +106,7 @@ class Previous:
         return self._index
 
     async def bundles(self) -> AsyncIterator[Bundle]:
-        """All its bundles; none where they are lost."""
+        """All its bundles; none if they are lost."""
         if self._store is not None:
             async for bundle in self._store.iter_bundles(self.meta.version):
                 yield bundle
@@ -118,7 +118,7 @@ class Previous:
                 raise InvalidDataError("the snapshot changed while it was read") from error
 
     def kept(self, group: str) -> GroupMeta | None:
-        """What is said of the bundles of ``group`` that :meth:`in_group` gives; ``None`` where there are none."""
+        """What is said of the bundles of ``group`` that :meth:`in_group` gives; ``None`` if there are none."""
         source = self._snapshot.meta if self._snapshot is not None else self.meta if self.in_store else None
         return None if source is None else source.groups.get(group)
 

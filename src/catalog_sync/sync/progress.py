@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 class GroupProgress(NamedTuple):
-    """How far one group, or the country that is synced alone, has come. A JSON list where it is stored."""
+    """How far one group, or the country that is synced alone, has come. A JSON list if it is stored."""
 
     name: str
     status: Literal["pending", "running", "ok", "stale", "failed"]
     bundles: int = 0
     error: dict[str, Any] | None = None
-    """The ``error`` object of the command line; only where the sync has ended."""
+    """The ``error`` object of the command line; only if the sync has ended."""
 
     @classmethod
     def of(cls, group: GroupReport) -> Self:

@@ -37,7 +37,7 @@ def worst(errors: list[ErrorInfo]) -> ErrorInfo | None:
 
 
 def first_leaf(error: BaseException) -> BaseException:
-    """What a task group hides: its first member that is no group itself."""
+    """What a task group hides: its first member that is not a group itself."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -48,7 +48,7 @@ FATAL: Final = (
 
 @contextlib.asynccontextmanager
 async def within_deadline(left: float, whole: float) -> AsyncIterator[None]:
-    """Raises ``SyncDeadlineError`` where the block takes longer than ``left`` of the ``whole`` seconds of a sync."""
+    """Raises ``SyncDeadlineError`` if the block takes longer than ``left`` of the ``whole`` seconds of a sync."""
     timeout = asyncio.timeout(max(0.0, left))
     try:
         async with timeout:
@@ -86,7 +86,7 @@ class Run(Fetch):
 
     request: SyncRequest
     asked: SyncRequest
-    """What was asked for; another one than ``request`` where a full sync is done instead."""
+    """What was asked for; another one than ``request`` if a full sync is done instead."""
     settings: Settings
     builder: CatalogueBuilder
     previous: Previous | None
@@ -133,4 +133,4 @@ class Candidate:
     groups: dict[str, GroupMeta]
     as_of: str
     error: ErrorInfo | None = None
-    """Why it is PARTIAL, where no single group shows it."""
+    """Why it is PARTIAL, if no single group shows it."""

@@ -69,7 +69,7 @@ async def build_country(run: Run, asked: str) -> Candidate:
 
 
 async def build_bundle(run: Run, name: str) -> Candidate:
-    """Renew one bundle, or remove it where the supplier does not have it any more. Raises ``CatalogSyncError``."""
+    """Renew one bundle, or remove it if the supplier does not have it any more. Raises ``CatalogSyncError``."""
     await _start_from_previous(run)
     try:
         bundle = await run.supplier.get_bundle(name, deadline=run.deadline)

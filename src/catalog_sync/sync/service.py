@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from catalog_sync.supplier.port import Supplier
 
 OnReport = Callable[[SyncReport, float | None], None]
-"""Called for every sync, inside its span: the report, and the age in seconds of what readers get, where it is known."""
+"""Called for every sync, inside its span: the report, and the age in seconds of what readers get, if it is known."""
 
 COMMIT_LIMIT: Final = 2.0
 """Seconds that a commit under way may still take after the run was stopped."""
@@ -92,7 +92,7 @@ class SyncService:
         """Sync once. Returns a report whatever happens, except that ``CancelledError`` passes once the lock is free.
 
         With ``distributed`` this is the last step of a sync that several processes share: the report covers all of
-        them, the lock is not given back, and where the store went away before anything was published,
+        them, the lock is not given back, and if the store went away before anything was published,
         ``CacheConnectionError`` or ``LockLostError`` is raised, for the step can be repeated.
         """
         request = request or SyncRequest()
@@ -291,7 +291,7 @@ class SyncService:
                 key = (scope if scope in counts else "_OTHER", row.reason.value)
                 quarantined[key] = quarantined.get(key, 0) + 1
         if not report.unknown_scope:
-            # A typo is no failed sync: it is not counted as one.
+            # A typo is not a failed sync: it is not counted as one.
             instruments.record_sync(report.kind, report.outcome, report.duration_s, counts, quarantined)
         instruments.emit_sync_finished(report)
         if self.on_report is not None:

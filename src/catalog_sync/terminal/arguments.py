@@ -89,15 +89,15 @@ def command(app: typer.Typer, *shown: str, name: str | None = None) -> Callable[
 
 
 def parse(app: typer.Typer, program: str, arguments: Sequence[str]) -> Any:
-    """What the function of the command returns, or an exit code where help or the version was printed.
+    """What the function of the command returns, or an exit code if help or the version was printed.
 
-    Raises :class:`UsageError`, and ``BrokenPipeError`` where the reader of the help has left.
+    Raises :class:`UsageError`, and ``BrokenPipeError`` if the reader of the help has left.
     """
     root: Any = typer.main.get_command(_called(app, arguments))
     try:
         return root.main(list(arguments), prog_name=program, standalone_mode=False)
     except SystemExit as stop:
-        if isinstance(stop.__context__, BrokenPipeError):  # Typer ends with 1 where the reader of a help has left
+        if isinstance(stop.__context__, BrokenPipeError):  # Typer ends with 1 if the reader of a help has left
             raise BrokenPipeError from stop
         raise
     except typer.TyperException as error:
@@ -105,7 +105,7 @@ def parse(app: typer.Typer, program: str, arguments: Sequence[str]) -> Any:
 
 
 def _called(app: typer.Typer, arguments: Sequence[str]) -> typer.Typer:
-    """``app`` with nothing but the command that is called, where the first argument names one.
+    """``app`` with nothing but the command that is called, if the first argument names one.
 
     Typer makes all commands with all their options before it looks at the arguments.
     """

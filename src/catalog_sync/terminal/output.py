@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from catalog_sync.domain.models import ErrorInfo
 
 PLAIN_WIDTH: Final = 100
-"""Columns where the output is no terminal."""
+"""Columns if the output is not a terminal."""
 
 _log = logging.getLogger(__name__)
 
@@ -66,12 +66,12 @@ class CommandOutput:
             print_for_a_person()
 
     def text(self, line: str) -> None:
-        """Print a line for a person on stdout; nothing where JSON was asked for."""
+        """Print a line for a person on stdout; nothing if JSON was asked for."""
         if not self.as_json:
             sys.stdout.write(line + "\n")
 
     def notice(self, message: str) -> None:
-        """Show a message on the terminal, or log it where stderr is no terminal."""
+        """Show a message on the terminal, or log it if stderr is not a terminal."""
         if sys.stderr.isatty():
             sys.stderr.write(message + "\n")
         else:
@@ -168,7 +168,7 @@ def console(stream: TextIO | None = None) -> Console:
 
 
 def pasteable(command: str) -> str:
-    """``command`` as it works in this shell: with the path of our program where it is not on the PATH."""
+    """``command`` as it works in this shell: with the path of our program if it is not on the PATH."""
     name, _, rest = command.partition(" ")
     beside = Path(sys.executable).with_name(name)  # not resolved: a virtual environment's interpreter is a link
     if shutil.which(name) is not None or not beside.is_file():

@@ -21,7 +21,7 @@ WITH_BAR: Final = 90
 
 @contextlib.contextmanager
 def progress_bar(title: str) -> Iterator[OnProgress | None]:
-    """A bar with groups, pages and bundles on stderr; ``None`` where stderr is no terminal."""
+    """A bar with groups, pages and bundles on stderr; ``None`` if stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -51,13 +51,13 @@ class StopSignals:
         self._task: asyncio.Task[Any] | None = None
 
     def install(self) -> None:
-        """Handle the signals from now on. Without effect outside the main thread, where handlers cannot be set."""
+        """Handle the signals from now on. Without effect outside the main thread, if handlers cannot be set."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._handle)
             signal.signal(signal.SIGTERM, self._handle)
 
     def run(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """``asyncio.run`` with a task that the signals cancel. Raises :class:`StopRequested` where it was cancelled."""
+        """``asyncio.run`` with a task that the signals cancel. Raises :class:`StopRequested` if it was cancelled."""
         import asyncio
 
         if self.on_run is not None:

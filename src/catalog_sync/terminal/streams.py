@@ -25,7 +25,7 @@ class OutputError(BaseException):  # no handler of a command is for this: the co
 
 
 class _Stdout(io.TextIOWrapper):
-    """Raises :class:`OutputError` where the system refuses what is printed."""
+    """Raises :class:`OutputError` if the system refuses what is printed."""
 
     def write(self, text: str, /) -> int:
         with _refusals():
@@ -120,7 +120,7 @@ def _substitute(error: UnicodeError) -> tuple[str, int]:
 
 
 def with_output(body: Callable[[], int]) -> int:
-    """What ``body`` returns; 141 where the reader of its output has left (``| head -1``), 1 where it takes none."""
+    """What ``body`` returns; 141 if the reader of its output has left (``| head -1``), 1 if it takes none."""
     try:
         code = body()
         sys.stdout.flush()  # so that this is noticed here

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Run until SIGINT or SIGTERM, then 0; 2 where a setting cannot be used, 1 where something did not start."""
+    """Run until SIGINT or SIGTERM, then 0; 2 if a setting cannot be used, 1 if something did not start."""
     return run_single_command(PROGRAM, everything, sys.argv[1:], "python -m catalog_sync.up")
 
 

@@ -1,4 +1,4 @@
-"""Ends what ``up`` has started where ``up`` itself was killed: a process of its own that waits for that.
+"""Ends what ``up`` has started if ``up`` itself was killed: a process of its own that waits for that.
 
 ``python -m catalog_sync.up.guardian [FOLDER]`` reads ``+PID`` and ``-PID`` from a pipe, one a line. Where the pipe
 ends, so has ``up``; the processes that are left are ended, and with them the private Redis in ``FOLDER``, which the

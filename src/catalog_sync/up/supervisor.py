@@ -65,7 +65,7 @@ class Supervisor:
     async def start(self, program: Program) -> dict[str, Any]:
         """Start a process and keep it running from then on. Returns what it reports once it is ready, else nothing.
 
-        Raises :class:`NotReadyError`, or ``ConfigurationError`` where it cannot use a setting.
+        Raises :class:`NotReadyError`, or ``ConfigurationError`` if it cannot use a setting.
         """
         process, report = await self._launch(program)
         self._keepers.append(asyncio.create_task(self._keep(program, process), name=program.name))
@@ -133,7 +133,7 @@ class Supervisor:
         return await asyncio.shield(self._unusable)
 
     def _note(self, line: str) -> None:
-        """Tell the guardian; where that one is gone there is nobody to tell."""
+        """Tell the guardian; if that one is gone there is nobody to tell."""
         if self._guardian is not None and self._guardian.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._guardian.stdin.write(f"{line}\n")

@@ -25,7 +25,7 @@ PROGRAM: Final = "catalog-worker"
 def main(arguments: list[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT, then 0.
 
-    2 where a setting cannot be used, also where only a process of the pool finds out; 1 where anything else ends it.
+    2 if a setting cannot be used, also if only a process of the pool finds out; 1 if anything else ends it.
     """
     return run_single_command(
         PROGRAM,

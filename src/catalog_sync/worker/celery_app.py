@@ -44,7 +44,7 @@ def configure(settings: Settings) -> Celery:
     """Gives the application its settings. Once per process, before anything is sent or run.
 
     Celery lets variables of its own in the environment win over what an application sets; here they do not count, and a
-    line in the log says so. Raises ``ConfigurationError`` where there is no ``REDIS_URL``.
+    line in the log says so. Raises ``ConfigurationError`` if there is no ``REDIS_URL``.
     """
     for name in sorted(name for name in os.environ if name.startswith(CELERY_PREFIX)):
         if os.environ.pop(name):
@@ -91,5 +91,5 @@ def sweep() -> None:
 
 @app.task(name=DUE_TASK)
 def due() -> None:
-    """Ask for a full sync where one is due."""
+    """Ask for a full sync if one is due."""
     _run(lambda worker: worker.ask_if_due())

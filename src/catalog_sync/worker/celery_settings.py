@@ -31,7 +31,7 @@ DUE_TASK: Final = "catalog.due"
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
-    """The configuration of the Celery application. Raises ``ConfigurationError`` where there is no ``REDIS_URL``."""
+    """The configuration of the Celery application. Raises ``ConfigurationError`` if there is no ``REDIS_URL``."""
     longest = settings.sync_deadline + TIME_LIMIT_MARGIN
     return {
         "broker_url": broker_url(settings.redis_url),
@@ -54,7 +54,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_ignore_result": True,
         "result_expires": None,
         "task_store_errors_even_if_ignored": False,
-        # Acknowledged after the work, put back where the process that did it was killed: every step can be repeated.
+        # Acknowledged after the work, put back if the process that did it was killed: every step can be repeated.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "task_time_limit": longest,
@@ -80,7 +80,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 
 
 def broker_url(redis_url: str | None) -> str:
-    """``REDIS_URL`` as Celery takes it. Raises ``ConfigurationError`` where there is none."""
+    """``REDIS_URL`` as Celery takes it. Raises ``ConfigurationError`` if there is none."""
     if not redis_url:
         raise ConfigurationError("REDIS_URL is not set: workers and the processes that give them work share one Redis")
     parts = urlsplit(redis_url)

@@ -39,7 +39,7 @@ class Pauses:
 
 
 class SteadyConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
-    """Celery connects again at once where a connection could be made; a server that is up and refuses is asked less."""
+    """Celery connects again at once if a connection could be made; a server that is up and refuses is asked less."""
 
     pauses: ClassVar = Pauses()
     sleep = staticmethod(time.sleep)

@@ -42,7 +42,7 @@ class DeadLetters:
         self._add("unreadable message", None, message, exc)
 
     def unreadable(self, entry: bytes, error: Exception) -> None:
-        """An entry of the queue that is no message."""
+        """An entry of the queue that is not a message."""
         self._add("unreadable entry", None, entry, error)
 
     def _add(self, reason: str, task: str | None, message: Any, error: BaseException | None) -> None:

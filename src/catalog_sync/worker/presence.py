@@ -1,7 +1,7 @@
 """The parent process of a worker: it registers the worker, asks for sweeps, and probes the processes of its pool.
 
 Runs in the loop of Celery's consumer every few seconds; before the fork, so nothing of telemetry is touched here. The
-parent does no step, so it gives no sign of health either: a process of the pool does, by each beat of a step, and where
+parent does no step, so it gives no sign of health either: a process of the pool does, by each beat of a step, and if
 no step runs by a probe that the parent sends to it the way steps are sent.
 """
 
@@ -39,7 +39,7 @@ PROBE_EVERY: Final = 4.0
 PROBE_LIMIT: Final = 30.0
 """Seconds after which a process that has started a probe and does not finish it is killed and replaced."""
 PROBE_GIVEN_UP: Final = 2 * PROBE_LIMIT
-"""Seconds after which another process is probed where one has not even started."""
+"""Seconds after which another process is probed if one has not even started."""
 
 _log = logging.getLogger(__name__)
 _errors = (redis.RedisError, OSError)
@@ -72,7 +72,7 @@ class Presence:
         self.beat()
 
     def beat(self, **_: Any) -> None:
-        """Register this worker; ask for a sweep and probe the pool where the last time is not recent."""
+        """Register this worker; ask for a sweep and probe the pool if the last time is not recent."""
         self._probe_pool()
         who = {
             "name": self._name,

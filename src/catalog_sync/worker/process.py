@@ -130,7 +130,7 @@ class WorkerProcess:
             _log.warning("the health file cannot be written: %s", error.strerror)
 
     def probe(self) -> None:
-        """What an idle process does instead of a step: it asks Redis, and shows its health where that answers."""
+        """What an idle process does instead of a step: it asks Redis, and shows its health if that answers."""
 
         async def ask() -> None:
             with untraced():
@@ -200,7 +200,7 @@ async def open_worker(
 
 
 class StartFailure:
-    """The exit code that a process of the pool leaves for its parent where it cannot start. Made before the fork."""
+    """The exit code that a process of the pool leaves for its parent if it cannot start. Made before the fork."""
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, 1)

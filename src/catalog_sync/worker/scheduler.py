@@ -38,7 +38,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]  # Celery has no types
 
     health_file: Path | None = None
     ping: Callable[[], object] = staticmethod(lambda: None)
-    """Raises where the broker does not answer."""
+    """Raises if the broker does not answer."""
     _sends = True
 
     def tick(self, *args: Any, **options: Any) -> float:
@@ -67,7 +67,7 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]  # Celery has no types
 def serve(shown_in: Path | None) -> int:
     """Ask until SIGTERM or SIGINT, then 0. ``shown_in`` is touched while the scheduler is well.
 
-    Raises ``ConfigurationError`` where a setting cannot be used.
+    Raises ``ConfigurationError`` if a setting cannot be used.
     """
     settings = read_settings()
     setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty(), service=contract.SERVICE_WORKER)

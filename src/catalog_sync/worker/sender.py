@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class CelerySender:
-    """Sends the steps of jobs. A message that cannot be sent is no error: the sweep sends it later."""
+    """Sends the steps of jobs. A message that cannot be sent is not an error: the sweep sends it later."""
 
     def __init__(self, ledger: JobLedger) -> None:
         self._ledger = ledger

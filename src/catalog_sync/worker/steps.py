@@ -93,7 +93,7 @@ class Worker:
     _ended_here: str = ""
     """The last job whose last step was done here: its record may be deleted."""
     _interrupted: Record | None = None
-    """The job of the last step that Redis interrupted: where its record is lost, only its workers know of it."""
+    """The job of the last step that Redis interrupted: if its record is lost, only its workers know of it."""
 
     def __post_init__(self) -> None:
         self._jobs = RedisJobs(
@@ -126,7 +126,7 @@ class Worker:
         await self._report_loss()
 
     async def ask_if_due(self) -> None:
-        """Ask for a full sync where one is due: also where a part of the catalogue is lost, not where Redis is away."""
+        """Ask for a full sync if one is due: also if a part of the catalogue is lost, not if Redis is away."""
         every = self.settings.sync_every
         if not every:
             return
@@ -190,7 +190,7 @@ class Worker:
                 raise
 
     async def _report_loss(self) -> None:
-        """Report the job of an interrupted step where Redis has come back without it.
+        """Report the job of an interrupted step if Redis has come back without it.
 
         The record of a job that has ended is deleted one day, too; it outlives the longest sync by far.
         """
@@ -271,7 +271,7 @@ class Worker:
     ) -> tuple[Part, list[str]]:
         """What is to be fetched for ``request``, which is done for what was ``asked``.
 
-        An error is part of the plan: the last step meets it where one process would.
+        An error is part of the plan: the last step meets it if one process would.
         """
         if request.kind is SyncKind.COUNTRY and request.scope is not None:
             return Part(), [country_code(request.scope)]
@@ -310,7 +310,7 @@ class Worker:
             info = None if part.error is None else error_info(part.error).to_json()
             progress = GroupProgress(scope, "ok" if part.error is None else "failed", bundles, info)
             heartbeat.conclude()
-            kept = True  # while the answer is out: where it is lost, the result may stand
+            kept = True  # while the answer is out: if it is lost, the result may stand
             first, ready = await self.ledger.finish(job_id, number, part, progress)
             kept = first and part.error is None
             if not first:

@@ -51,7 +51,7 @@ class GuardedChannel(redis.Channel):
 
     QoS = GuardedQoS
     unreadable: ClassVar[Callable[[bytes, Exception], None]] = staticmethod(_ignore)
-    """Called with an entry that was taken from the queue and is no message."""
+    """Called with an entry that was taken from the queue and is not a message."""
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         client = super()._create_client(asynchronous=asynchronous)

@@ -51,7 +51,7 @@ UNRECORDED = -1
 
 
 class _Begun(Generic[T]):
-    """An awaitable that a call of the operation returned. A coroutine that is never awaited ends with this object."""
+    """An awaitable that the operation returned. A coroutine that is never awaited is closed with this object."""
 
     __slots__ = ("_awaitable",)
 
@@ -59,7 +59,7 @@ class _Begun(Generic[T]):
         self._awaitable: Awaitable[T] | None = awaitable
 
     def take(self) -> Awaitable[T]:
-        """What is to be awaited, once."""
+        """The awaitable, once."""
         awaitable, self._awaitable = self._awaitable, None
         if awaitable is None:
             raise RuntimeError("it was awaited already")
@@ -81,19 +81,19 @@ class _Block:
 
 
 _blocks: Final[ContextVar[tuple[_Block, ...]]] = ContextVar("breaker_blocks", default=())
-"""The blocks that the running code is in, the innermost last."""
+"""The blocks around the running code, the innermost last."""
 
 
 class CircuitBreaker(ProcessBound):
     """Rejects calls to a failing dependency, and finds out when it has recovered.
 
-    Safe for threads and for several event loops. Which errors count is the classifier's decision
+    Safe for threads and for several event loops. The classifier decides which errors count
     (:attr:`~otel_resilience.Classification.counts`): timeouts, connection faults and 5xx do; a well-formed 4xx counts
-    as success; throttling, our own limits and cancellation count as nothing.
+    as success; throttling, our own limits and cancellation do not count at all.
 
-    As a block (``with``, ``async with``), which may be nested and used by several threads and tasks at once, it raises
-    :class:`~otel_resilience.CircuitOpenError` on entry, and what is raised inside counts as from :meth:`execute`, also
-    where it is left in another thread or context than it was entered in.
+    As a context manager (``with``, ``async with``), which may be nested and used by several threads and tasks
+    concurrently, it raises :class:`~otel_resilience.CircuitOpenError` on entry, and an exception from the block counts
+    as in :meth:`execute`, even if the block is left in a different thread or context than it was entered in.
 
     ``clock`` gives monotonic seconds, ``rng`` random numbers in ``[0, 1)``. Raises ``TypeError`` or ``ValueError``
     naming the parameter.
@@ -137,17 +137,17 @@ class CircuitBreaker(ProcessBound):
         self._slow_after = self.config.slow_call_duration
         self.window = self._machine.window
         self.fast_permit = 0
-        """The permit of the closed state where a success needs nothing but counting, else 0."""
+        """The permit of the closed state if a success only needs counting, else 0."""
         self.rejects_until = 0.0
-        """Until then, on the clock, every call is rejected; 0, whatever the clock, where nothing is known to be."""
+        """Every call is rejected until this time on the clock; 0 if no such time is known."""
         self._refresh_fast_permit()
         renew_after_fork(self)
         telemetry.watch_breaker(self)
-        if clock is time.monotonic:  # not in tests of time
+        if clock is time.monotonic:  # not in tests with a fake clock
             _count_made(dependency)
 
     def renew_after_fork(self) -> None:
-        """The threads that may hold the lock, or make a probe, are not in the child."""
+        """The threads that may hold the lock, or run a probe, do not exist in the child."""
         self._lock = threading.Lock()
         self._open_blocks.clear()
         self._machine.forget_probes()
@@ -157,7 +157,7 @@ class CircuitBreaker(ProcessBound):
 
     @property
     def state(self) -> BreakerState:
-        """The state that the next call would see; an open time that has ended reads as half-open."""
+        """The state that the next call would see; once the open time has passed, half-open."""
         if self.config.shadow:
             return BreakerState.SHADOW
         return self._current_state()
@@ -258,7 +258,7 @@ class CircuitBreaker(ProcessBound):
         return result
 
     def __enter__(self) -> Self:
-        """Raises :class:`~otel_resilience.CircuitOpenError` where the circuit lets no call pass."""
+        """Raises :class:`~otel_resilience.CircuitOpenError` if the circuit lets no call pass."""
         started = self.clock()
         block = _Block(self, self.fast_permit or self.admit(), started)
         self._open_blocks.add(block)
@@ -297,7 +297,7 @@ class CircuitBreaker(ProcessBound):
         return block
 
     async def __aenter__(self) -> Self:
-        """As ``with``, for an ``async def``."""
+        """Like ``with``, for an ``async def``."""
         return self.__enter__()
 
     async def __aexit__(
@@ -313,8 +313,8 @@ class CircuitBreaker(ProcessBound):
             raise
 
     def reject(self) -> None:
-        """Raises :class:`CircuitOpenError` where the open time lasts and no telemetry is set up; else :meth:`admit`
-        decides. Asked only where :attr:`rejects_until` is not 0."""
+        """Raises :class:`CircuitOpenError` if the open time lasts and no telemetry is set up; else :meth:`admit`
+        decides. Asked only if :attr:`rejects_until` is not 0."""
         left = self.rejects_until - self.clock()
         if left > 0 and not metrics_set() and not interventions.off:
             self.count_rejection()

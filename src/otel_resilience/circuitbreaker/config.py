@@ -13,7 +13,7 @@ class _DefaultCount(int):
 
 
 class _DefaultRate(float):
-    """As :class:`_DefaultCount`."""
+    """Like :class:`_DefaultCount`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +58,14 @@ class CircuitBreakerConfig:
     """Upper bound of the first open time in seconds. Each further opening without a close between doubles it; the open
     time is drawn with equal jitter, between half the bound and the bound."""
     max_reset_timeout: float | None = None
-    """Upper bound of every open time in seconds. ``None``: 60, or ``reset_timeout`` where that is longer."""
+    """Upper bound of every open time in seconds. ``None``: 60, or ``reset_timeout`` if that is longer."""
     max_retry_after: float = 300.0
     """A server's hint extends the open time up to this many seconds, at least 0."""
     half_open_max_calls: int = 1
     """Probes that may run at a time; as many successes in a row close the breaker."""
     probe_lease: float | None = None
     """Seconds after which a probe without a result loses its slot, so that another may be sent. Its result still counts
-    when it arrives. ``None``: the attempt timeout and a margin where a policy has one, else 60."""
+    when it arrives. ``None``: the attempt timeout and a margin if a policy has one, else 60."""
     shadow: bool = False
     """Only report what would have been rejected."""
 
@@ -113,7 +113,7 @@ class CircuitBreakerConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CircuitBreakerMetrics:
-    """A breaker at one moment: what :meth:`CircuitBreaker.metrics` returns. Counts are those of the window where not
+    """A breaker at one moment: what :meth:`CircuitBreaker.metrics` returns. Counts are those of the window if not
     said otherwise; durations in seconds.
 
     Examples:
@@ -144,7 +144,7 @@ class CircuitBreakerMetrics:
     opened: int
     """How often it opened."""
     retry_after: float | None
-    """Seconds until a call may pass; 0 where one may pass now, ``None`` while it is forced open."""
+    """Seconds until a call may pass; 0 if one may pass now, ``None`` while it is forced open."""
     last_transition: Transition | None
     would_be_state: BreakerState
     """In shadow mode the state that it would have; else the state itself."""

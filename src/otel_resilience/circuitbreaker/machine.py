@@ -134,7 +134,7 @@ class BreakerMachine:
         return self._run if self.window.total_successes() == self._run_mark else 0
 
     def tick(self, now: float) -> Transition | None:
-        """Ends the open time where it is over."""
+        """Ends the open time if it is over."""
         if self.state is OPEN and now >= self.open_until:
             return self._enter(HALF_OPEN, TransitionReason.OPEN_TIME_ENDED, now)
         return None
@@ -281,7 +281,7 @@ class BreakerMachine:
         return permit in self._leases or (isinstance(permit, int) and permit > self.generation)
 
     def lease_left(self, now: float) -> float:
-        """Seconds that the longest probe under way may still take; 0 where there is none."""
+        """Seconds that the longest probe under way may still take; 0 if there is none."""
         return max((until - now for until in self._leases.values()), default=0.0)
 
     def force_open(self, now: float) -> Transition | None:
@@ -301,7 +301,7 @@ class BreakerMachine:
         return transition
 
     def retry_after(self, now: float) -> float | None:
-        """Seconds until a call may pass: 0 where one may now, ``None`` in the forced-open state."""
+        """Seconds until a call may pass: 0 if one may now, ``None`` in the forced-open state."""
         if self.state is FORCED_OPEN:
             return None
         if self.state is OPEN:

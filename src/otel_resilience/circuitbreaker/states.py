@@ -80,6 +80,6 @@ class Transition:
     calls: int = 0
     """Calls in the window at that moment."""
     open_for: float | None = None
-    """Seconds until a probe may pass, where it opened."""
+    """Seconds until a probe may pass, if it opened."""
     open_duration: float | None = None
-    """Seconds from opening to closing, where it closed."""
+    """Seconds from opening to closing, if it closed."""

@@ -40,7 +40,7 @@ _known: Final[dict[int, _Known]] = {}
 def decided_by_class(
     decides: Decides, *, reads: frozenset[str] = frozenset(), parts: Parts | None = None
 ) -> Callable[[Rule], Rule]:
-    """For a rule that answers alike on all exceptions of a class for which ``decides`` holds, where these have no cause
+    """For a rule that answers alike on all exceptions of a class for which ``decides`` holds, if these have no cause
     and none of the attributes :data:`READ`.
 
     ``reads``: the rule is silent on an exception without these attributes. ``parts``: the rules that it asks in turn on
@@ -84,6 +84,6 @@ class ClassPlan:
         self.decides = class_has_none_of(kind, READ) and all(
             _known.get(id(rule), _NOTHING).decides(kind) for rule in (*first, *rules)
         )
-        """Whether the verdict follows from the class, where the exception has no cause and nothing of :data:`READ`."""
+        """Whether the verdict follows from the class, if the exception has no cause and nothing of :data:`READ`."""
         self.verdict = None if first else given
-        """That verdict, once it is known; or the given one where no rule is asked before it."""
+        """That verdict, once it is known; or the given one if no rule is asked before it."""

@@ -26,7 +26,7 @@ def nearest_verdict(exception: BaseException, judge: Rule) -> Classification | N
 
 
 def message_of(exception: BaseException) -> str:
-    """The text that an exception was made with; empty where that is no text. Never raises."""
+    """The text that an exception was made with; empty if that is not a string. Never raises."""
     args = args_of(exception)
     first = args[0] if args else ""
     return first if type(first) is str or isinstance(first, str) else ""
@@ -36,7 +36,7 @@ def by_class_name(modules: Mapping[str, Mapping[str, Classification | Rule]]) ->
     """A rule that knows classes by module and name, so that nothing is imported; a subclass is as its nearest base.
 
     For each class stands the verdict on its exceptions, or a rule that looks at them. An exception whose class was
-    never imported cannot exist, so the rule is silent where its library is not in use.
+    never imported cannot exist, so the rule is silent if its library is not in use.
     """
     table = {f"{module}.{name}": entry for module, classes in modules.items() for name, entry in classes.items()}
     known: dict[type, Classification | Rule | None] = {}

@@ -73,7 +73,7 @@ class Classifier:
     ``classification`` that the class itself gets later is not seen, unlike one that an exception gets.
 
     ``by_type`` holds verdicts on exact types whose instances need no look. Rules added by :meth:`extended` come before
-    it, the rules given here after it. Raises ``TypeError`` naming the parameter where a rule is no plain function of
+    it, the rules given here after it. Raises ``TypeError`` naming the parameter if a rule is not a plain function of
     one exception: a class, an ``async def``, a generator function, a function with another number of parameters.
 
     Examples:
@@ -255,7 +255,7 @@ def _checked_rule(name: str, rule: object) -> Rule:
 
 
 def _shown_request(chain: tuple[BaseException, ...]) -> bool | None:
-    """Whether the requests that are shown may all be repeated; ``None`` where none is shown."""
+    """Whether the requests that are shown may all be repeated; ``None`` if none is shown."""
     answer: bool | None = None
     for each in chain:
         shown = shows_idempotent(each)

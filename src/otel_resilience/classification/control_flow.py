@@ -49,7 +49,7 @@ _BY_NAME: Final = frozenset(
 
 
 def is_control_flow(exception: BaseException) -> bool:
-    """Whether ``exception`` is control flow: a ``BaseException`` that is no ``Exception``, and a few that are.
+    """Whether ``exception`` is control flow: a ``BaseException`` that is not an ``Exception``, and a few that are.
 
     A group is not, whatever its members are; see :class:`~otel_resilience.Classifier`.
     """
@@ -63,7 +63,7 @@ def is_group(exception: BaseException) -> TypeGuard[BaseExceptionGroup[BaseExcep
 
 @functools.lru_cache(maxsize=512)
 def is_control_flow_class(kind: type[BaseException]) -> bool:
-    """As :func:`is_control_flow`, of all exceptions of exactly this class."""
+    """Like :func:`is_control_flow`, of all exceptions of exactly this class."""
     if issubclass(kind, BaseExceptionGroup):
         return False
     if not issubclass(kind, Exception) or issubclass(kind, CANCELLATIONS):

@@ -1,4 +1,4 @@
-"""The classifier that is used where none is given."""
+"""The classifier that is used if none is given."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def default_classifier() -> Classifier:
 
 
 def classify(exception: BaseException, classifier: Classifier | None = None) -> Classification:
-    """What ``exception`` means, by ``classifier`` or the default one. Raises ``TypeError`` where it is no exception.
+    """What ``exception`` means, by ``classifier`` or the default one. Raises ``TypeError`` if it is not an exception.
 
     Examples:
         >>> verdict = classify(ConnectionResetError())

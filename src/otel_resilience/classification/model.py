@@ -61,7 +61,7 @@ class Severity(Enum):
     LOW = "LOW"
     """Counted; not reported by itself."""
     MEDIUM = "MEDIUM"
-    """Worth a look where it is frequent."""
+    """Worth a look if it is frequent."""
     HIGH = "HIGH"
     """A person looks at it soon."""
     CRITICAL = "CRITICAL"
@@ -126,7 +126,7 @@ class Classification:
     """The verdict on one error.
 
     An enumeration's value is accepted as its text (``breaker="neutral"``). Raises ``TypeError`` or ``ValueError``
-    naming the field where a value is none that it can have.
+    naming the field if a value is none that it can have.
 
     Examples:
         >>> busy = Classification("transient", "MEDIUM", "503", breaker="failure", retry_after=2.5)
@@ -147,7 +147,7 @@ class Classification:
     breaker: BreakerEffect = BreakerEffect.NEUTRAL
     """What it says about the health of the dependency."""
     retry_after: float | None = None
-    """Seconds that the dependency asked us to wait, from 0 to infinity; ``None`` where it did not."""
+    """Seconds that the dependency asked us to wait, from 0 to infinity; ``None`` if it did not."""
     unsent: bool = False
     """The request provably never reached the dependency, so that even a non-idempotent call may be repeated."""
     unclassified: bool = False
@@ -156,7 +156,7 @@ class Classification:
     """Retries granted to this error within one call. ``None``: as many as the retry configuration allows for a class
     that is retried at all, none for the others. ``1`` on a permanent error is one confirming retry."""
     idempotent: bool | None = None
-    """Whether the failed request may be repeated, where the exception itself shows it (method, idempotency key)."""
+    """Whether the failed request may be repeated, if the exception itself shows it (method, idempotency key)."""
     immediate: bool = False
     """The first retry may go at once, without delay and free of charge (a keep-alive connection that was closed)."""
     retryable: bool = dataclasses.field(init=False, compare=False)
@@ -202,7 +202,7 @@ class Classification:
 
     @property
     def granted_retries(self) -> float:
-        """Retries that the verdict alone allows: ``math.inf`` where only the retry configuration limits them."""
+        """Retries that the verdict alone allows: ``math.inf`` if only the retry configuration limits them."""
         if self.max_retries is not None:
             return self.max_retries
         return math.inf if self.error_class in _RETRIED else 0
@@ -268,12 +268,12 @@ _EFFECT_ORDER: Final = (BreakerEffect.FAILURE, BreakerEffect.NEUTRAL, BreakerEff
 
 
 def merge_verdicts(verdicts: Collection[Classification]) -> Classification | None:
-    """One verdict on failures that happened together, whatever their order; ``None`` where there are none.
+    """One verdict on failures that happened together, whatever their order; ``None`` if there are none.
 
     Every field is that of the failure for which it matters most: the worst class and severity, the longest
     ``retry_after``, the fewest retries; a failure for the circuit breaker if any is one. A permission holds only if
     every failure gives it: ``idempotent``, ``immediate``. ``unsent`` never holds, since what succeeded beside the
-    failures is not seen. Cancellation counts only where there is nothing else.
+    failures is not seen. Cancellation counts only if there is nothing else.
     """
     failures = [verdict for verdict in verdicts if verdict.error_class is not ErrorClass.CANCELLED]
     if not failures:

@@ -1,4 +1,4 @@
-"""Whether the request behind an exception may be repeated, where the exception shows that request. Pure."""
+"""Whether the request behind an exception may be repeated, if the exception shows that request. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_idempotent(method: str) -> bool:
 
 
 def shows_idempotent(exception: BaseException) -> bool | None:
-    """Whether the request may be repeated, by its method or an idempotency key; ``None`` where none is shown.
+    """Whether the request may be repeated, by its method or an idempotency key; ``None`` if none is shown.
 
     Looked for where clients keep it: ``request`` (httpx, requests), ``response.request``, ``request_info`` (aiohttp),
     and the exception itself. A request that was redirected counts as well: a POST that was answered with 303 was sent.
@@ -33,7 +33,7 @@ def shows_idempotent(exception: BaseException) -> bool | None:
 
 
 def shown_idempotent(exception: BaseException) -> bool | None:
-    """As :func:`shows_idempotent`, for an exception that is known to have one of the attributes."""
+    """Like :func:`shows_idempotent`, for an exception that is known to have one of the attributes."""
     shown = _is_repeatable(attribute(exception, "request"))
     if shown is None:
         response = attribute(exception, "response")
@@ -50,7 +50,7 @@ def shown_idempotent(exception: BaseException) -> bool | None:
 
 
 def method_of(request: object) -> str | None:
-    """The method of a request object of any HTTP client; ``None`` where it is no request."""
+    """The method of a request object of any HTTP client; ``None`` if it is not a request."""
     if request is None:
         return None
     method = attribute(request, "method")

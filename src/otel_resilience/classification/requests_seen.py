@@ -1,4 +1,4 @@
-"""Which HTTP request an attempt was in the middle of, where the error or the stack shows it.
+"""Which HTTP request an attempt was in the middle of, if the error or the stack shows it.
 
 Clients attach the request to their errors (httpx, requests) or not (urllib, http.client, any client whose call was cut
 by a time limit). In the latter case it stands in a local variable of the client's own functions.
@@ -85,7 +85,7 @@ def shows_nothing(error: BaseException) -> bool:
 
 
 def seen_in_frames(error: BaseException) -> bool | None:
-    """Whether the request may be repeated whose client raised ``error``; ``None`` where none is seen."""
+    """Whether the request may be repeated whose client raised ``error``; ``None`` if none is seen."""
     try:
         found: list[FrameType] = []
         step = traceback_of(error)
@@ -126,8 +126,8 @@ def seen_in_task(task: asyncio.Task[Any] | None, attempt: Enclosing) -> bool | N
 
 
 def left_running(call: Enclosing) -> bool | None:
-    """Whether what tasks of ``call`` are still in the middle of may be repeated: ``False`` where one shows a request
-    that must not, ``None`` where no task is left. Not looked for in a loop that is :data:`_CROWDED`, where each failure
+    """Whether what tasks of ``call`` are still in the middle of may be repeated: ``False`` if one shows a request
+    that must not, ``None`` if no task is left. Not looked for in a loop that is :data:`_CROWDED`, if each failure
     of a call would cost milliseconds.
 
     ``asyncio.gather`` raises the first error while the other requests continue.
@@ -183,7 +183,7 @@ def _tasks_inside(attempt: Enclosing) -> list[asyncio.Task[Any]]:
 
 
 def _enclosing_of(task: asyncio.Task[Any]) -> Enclosing | None:
-    """What encloses the code of a task; ``None`` where it has not started."""
+    """What encloses the code of a task; ``None`` if it has not started."""
     if sys.version_info >= (3, 12):
         return task.get_context().get(enclosing)
     for callback, context in getattr(getattr(task, "_fut_waiter", None), "_callbacks", None) or ():
@@ -269,7 +269,7 @@ def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _in_stack(frames: Iterable[FrameType]) -> bool | None:
-    """Whether what a stack, from the inside out, is in the middle of may be repeated; ``None`` where there may be more
+    """Whether what a stack, from the inside out, is in the middle of may be repeated; ``None`` if there may be more
     than the one request that is seen. What an enclosed call declares stands for everything inside it."""
     clients: list[FrameType] = []
     declared: bool | None = None
@@ -303,7 +303,7 @@ def _declared(call: Any) -> bool | None:
 
 
 def _judge(frames: Iterable[FrameType]) -> bool | None:
-    """One stack is one request: it may be repeated where any frame shows an idempotency key, or all a safe method."""
+    """One stack is one request: it may be repeated if any frame shows an idempotency key, or all a safe method."""
     answer: bool | None = None
     for frame in frames:
         for method, headers in _in_frame(frame.f_locals):

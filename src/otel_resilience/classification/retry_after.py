@@ -1,6 +1,6 @@
 """How long a server asks us to wait: ``Retry-After`` (RFC 9110, 10.2.3) and ``X-Ratelimit-Reset``. Pure.
 
-A date is compared with the response's own ``Date`` header where there is one, so that a wrong clock on either side does
+A date is compared with the response's own ``Date`` header if there is one, so that a wrong clock on either side does
 no harm.
 """
 
@@ -43,13 +43,13 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def parse_retry_after(value: str | None, *, date: str | None = None, now: float | None = None) -> float | None:
-    """Seconds to wait, from 0 to :data:`MAX_RETRY_AFTER`, or ``None`` where ``value`` does not say.
+    """Seconds to wait, from 0 to :data:`MAX_RETRY_AFTER`, or ``None`` if ``value`` does not say.
 
     ``value`` is the header: seconds, also with a fraction (which HTTP does not allow and servers send), or a date in
     any of the three formats of HTTP; of several values the longest wait. ``date`` is the response's ``Date`` header;
-    ``now``, used where that is missing or unreadable, is the wall clock in seconds since the epoch. Negative numbers,
+    ``now``, used if that is missing or unreadable, is the wall clock in seconds since the epoch. Negative numbers,
     dates that are not in the future and any other text give ``None``. Raises ``TypeError`` naming the
-    parameter where ``value`` or ``date`` is no text, or ``now`` no number.
+    parameter if ``value`` or ``date`` is not a string, or ``now`` no number.
 
     Examples:
         >>> parse_retry_after("2.5")
@@ -122,7 +122,7 @@ def _finite(now: float | None) -> float | None:
 
 
 def _http_date(text: str, now: float | None) -> float | None:
-    """Seconds since the epoch, or ``None`` where ``text`` is no HTTP-date."""
+    """Seconds since the epoch, or ``None`` if ``text`` is not an HTTP-date."""
     if len(text) > _LONGEST:
         return None
     for pattern in _HTTP_DATES:

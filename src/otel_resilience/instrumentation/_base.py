@@ -105,8 +105,8 @@ class LibraryInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # has no typ
 
         ``dependency`` is the name of what is called: one for all calls, or a function that gets the default name (of a
         retried function: its module; of a circuit breaker: its own name) and returns another, or ``None`` to keep it.
-        ``classifier`` judges the errors; by default the library's own. Without effect where the installed version of
-        the library is none of the supported ones, which is logged, and where it is instrumented already. Raises
+        ``classifier`` judges the errors; by default the library's own. Without effect if the installed version of
+        the library is none of the supported ones, which is logged, and if it is instrumented already. Raises
         ``TypeError`` or ``ValueError`` naming the option.
 
         Examples:
@@ -160,7 +160,7 @@ class Observing:
 
 
 def replaced_failure(error: BaseException) -> BaseException | None:
-    """The failure that opened a circuit of pybreaker, where it put its own class of rejections in its place."""
+    """The failure that opened a circuit of pybreaker, if it put its own class of rejections in its place."""
     failure = context_of(error)
     trip = name_of(type(error)) == _PYBREAKER and text_of(error).endswith("circuit breaker opened")
     return failure if trip else None

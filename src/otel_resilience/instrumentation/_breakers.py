@@ -124,7 +124,7 @@ class Watch:
 
     @never_raise
     def add(self, breaker: Any) -> WatchedBreaker | None:
-        """The watched breaker; ``None`` where none is watched."""
+        """The watched breaker; ``None`` if none is watched."""
         known = self._known.get(breaker)
         if known is None and self.settings is not None:
             known = self._known[breaker] = WatchedBreaker(breaker, self._read, self._name, self.settings)

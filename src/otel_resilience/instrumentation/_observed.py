@@ -70,7 +70,7 @@ class ObservedCall(CallTelemetry):
             self.outer.report(failure)
 
     def note_sent(self, *, unsafe: bool) -> None:
-        """As :meth:`report`."""
+        """Like :meth:`report`."""
         if self.outer is not None:
             self.outer.note_sent(unsafe=unsafe)
 

@@ -39,7 +39,7 @@ _circuits = Watch(lambda breaker: _shown(breaker._state), "pybreaker")  # noqa: 
 class PybreakerInstrumentor(BreakerInstrumentor):
     """Reports pybreaker's circuits and the calls that they let pass or reject, in code that stays as it is.
 
-    The dependency is the ``name`` of the breaker, ``pybreaker`` where it has none. The state is the one that this
+    The dependency is the ``name`` of the breaker, ``pybreaker`` if it has none. The state is the one that this
     process knows: a storage in Redis is not asked for it. Calls of generator functions, of ``async def`` functions
     (whose errors pybreaker does not see) and of Tornado's coroutines have no spans; their rejections are counted.
 

@@ -5,7 +5,7 @@ Every request of the client is a protected call, every attempt of it a request o
 * A status from 400 is judged and may be repeated, but is never raised: what the caller gets in the end is the last
   answer, as from a bare client. The circuit breaker counts what says that the server is not well: a 404 does not.
 * ``Retry-After`` is honoured; a request with an unsafe method and no ``Idempotency-Key``, or with a body that can be
-  read only once, is repeated only where it provably was not sent.
+  read only once, is repeated only if it provably was not sent.
 * ``attempt_timeout`` and what is left of the deadline bound the client's own timeouts.
 * An open circuit raises :class:`~otel_resilience.CircuitOpenError`.
 * With ``max_body_bytes`` the body is a part of the attempt, and ``judge`` has a say on the complete answer.

@@ -143,7 +143,7 @@ def bounded_encodings(accepted: str | None) -> str | None:
 
 
 def time_check(policy: Policy) -> Callable[[], None]:
-    """For a ``def`` attempt that begins now: raises where its time is up, while its body comes in pieces."""
+    """For a ``def`` attempt that begins now: raises if its time is up, while its body comes in pieces."""
     started = policy.clock()
 
     def check() -> None:

@@ -108,7 +108,7 @@ class Protection(Generic[Q]):
         self.judge = judge
 
     def policy(self, host: str | None) -> Policy:
-        """The policy for a host. Raises ``KeyError`` where there are policies by host, and none for this one."""
+        """The policy for a host. Raises ``KeyError`` if there are policies by host, and none for this one."""
         return self._policy if isinstance(self._policy, Policy) else self._policy[(host or "").lower().strip("[]")]
 
     def options(
@@ -124,7 +124,7 @@ class Protection(Generic[Q]):
         return {"name": name or method if self._name is None else self._name(request), "idempotent": idempotent}
 
     def body(self, response: Any, method: str | None, status: int, headers: Any, *, decoded: bool = False) -> Body:
-        """Takes the body of an answer, up to ``max_body_bytes``. Raises ``BodyError`` where that is known not to do.
+        """Takes the body of an answer, up to ``max_body_bytes``. Raises ``BodyError`` if that is known not to do.
 
         ``decoded``: the client decodes the pieces.
         """
@@ -144,7 +144,7 @@ class Exchange(Generic[R]):
         """The last answer that is an error."""
 
     def judge(self, response: R, status: int, headers: Any) -> StatusError | None:
-        """The error that ``response`` is; ``None`` where it is none, or is for the client to go on with: a redirect, a
+        """The error that ``response`` is; ``None`` if it is none, or is for the client to go on with: a redirect, a
         challenge."""
         self._answers.append(response)
         verdict = None if status < 400 or self._is_challenge(status, headers) else classify_status(status, headers)
@@ -161,7 +161,7 @@ class Exchange(Generic[R]):
         return error
 
     def _answer(self, error: BaseException) -> R | None:
-        """What the caller gets in place of ``error``: the answer that it is, or the last one where it is our refusal to
+        """What the caller gets in place of ``error``: the answer that it is, or the last one if it is our refusal to
         send the request once more. ``None``: the error itself."""
         if isinstance(error, ResilienceError):
             error = self._refused or error
@@ -263,7 +263,7 @@ def timed_by_client(policy: Policy) -> Policy:
 
 
 def time_left(attempt_timeout: float | None) -> float | None:
-    """Seconds that the attempt which is running may take; ``None`` where nothing limits it."""
+    """Seconds that the attempt which is running may take; ``None`` if nothing limits it."""
     left = remaining()
     if left is None:
         return attempt_timeout

@@ -72,7 +72,7 @@ class _Transport:
     """The method that a client calls."""
     _asynchronous: bool
     _default: str
-    """The transport used where none is given, of the library that the request comes from."""
+    """The transport used if none is given, of the library that the request comes from."""
 
     def __init__(
         self,
@@ -180,9 +180,9 @@ class ResilientTransport(_Transport, _BaseTransport):
     ``policy`` is one for all requests, or policies by host: a dictionary, or a
     :class:`~otel_resilience.PolicyRegistry`; a host that a dictionary lacks is a ``KeyError``. ``name`` makes the
     operation's name on telemetry of a request, from a small set; by default it is the method, with the extension
-    ``url_template`` where the request has one. ``attempt_timeout`` and what is left of the deadline bound each of the
+    ``url_template`` if the request has one. ``attempt_timeout`` and what is left of the deadline bound each of the
     client's timeouts; no thread is needed. ``permits`` says how many permits of the rate limit each attempt of a
-    request takes, by default 1. The extension ``deadline`` of a request, in seconds, replaces the policy's where it is
+    request takes, by default 1. The extension ``deadline`` of a request, in seconds, replaces the policy's if it is
     shorter.
 
     With ``max_body_bytes`` an attempt includes the body: it is read at once, at most so many bytes of it when decoded,
@@ -276,7 +276,7 @@ class ResilientTransport(_Transport, _BaseTransport):
 
 
 class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
-    """As :class:`ResilientTransport`, for an ``AsyncClient``.
+    """Like :class:`ResilientTransport`, for an ``AsyncClient``.
 
     The deadline also cuts an attempt that no timeout of the client does, and with ``max_body_bytes`` so does
     ``attempt_timeout``: before the headers by the client's ``ReadTimeout``, in the body by

@@ -68,12 +68,12 @@ class CutAttempt(Enclosing):
             self._call.report(failure)
 
     def note_sent(self, *, unsafe: bool) -> None:
-        """As :meth:`report`."""
+        """Like :meth:`report`."""
         if not self.given_up:
             self._call.note_sent(unsafe=unsafe)
 
     def note_on_wire(self) -> None:
-        """As :meth:`report`."""
+        """Like :meth:`report`."""
         if not self.given_up:
             self._call.note_on_wire()
 
@@ -82,7 +82,7 @@ def run_limited(
     operation: Callable[[], T], limit: float, call: Enclosing, error_of: TimeLimitError, worker: Worker
 ) -> T:
     """Runs a ``def`` operation for at most ``limit`` seconds, in a thread that is left behind when they pass."""
-    correlation_id()  # made here where there is none, so that all attempts and their error share it
+    correlation_id()  # made here if there is none, so that all attempts and their error share it
     attempt = CutAttempt(call, limit)
 
     def on_timeout(thread: int | None) -> BaseException:
@@ -155,7 +155,7 @@ class TimeLimit(CutAttempt):
         loop: asyncio.AbstractEventLoop | None = None,
         timer: SharedTimer | None = None,
     ) -> None:
-        """``loop``: the running one, where that is known already; to find it out takes a system call. ``timer``: of
+        """``loop``: the running one, if that is known already; to find it out takes a system call. ``timer``: of
         that loop, for limits of this length."""
         self.outer = self._call = call
         self.attempts = call.attempts

@@ -26,7 +26,7 @@ class ConcurrencyLimiter(ProcessBound):
     """Lets no more calls run at a time than a :class:`ConcurrencyLimit`, first come, first served.
 
     Safe for threads and for several event loops. Also a block, which raises
-    :class:`~otel_resilience.ConcurrencyLimitError` where no slot becomes free in time. ``clock`` gives monotonic
+    :class:`~otel_resilience.ConcurrencyLimitError` if no slot becomes free in time. ``clock`` gives monotonic
     seconds. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
     Examples:
@@ -66,7 +66,7 @@ class ConcurrencyLimiter(ProcessBound):
         return self._slots.in_use
 
     def take(self) -> bool:
-        """Takes a slot where one is free and nobody waits for it.
+        """Takes a slot if one is free and nobody waits for it.
 
         In shadow mode always ``True``; what an enforcing limit would not have let pass is counted.
         """
@@ -88,9 +88,9 @@ class ConcurrencyLimiter(ProcessBound):
         """Waits for a slot.
 
         ``within``: seconds that it may take besides ``max_wait``; by default what :func:`~otel_resilience.remaining`
-        says. Raises :class:`~otel_resilience.ConcurrencyLimitError` where none becomes free in time.
+        says. Raises :class:`~otel_resilience.ConcurrencyLimitError` if none becomes free in time.
 
-        Within a running event loop it blocks the loop, also where that is what keeps a slot from becoming free: such a
+        Within a running event loop it blocks the loop, also if that is what keeps a slot from becoming free: such a
         wait needs a limit.
         """
         if self.take():
@@ -99,7 +99,7 @@ class ConcurrencyLimiter(ProcessBound):
         self._waited(started, in_time=self._slots.wait(self._patience(within)))
 
     async def acquire_async(self, *, within: float | None = None) -> None:
-        """As :meth:`acquire`, for an ``async def``. A task that is cancelled takes nothing."""
+        """Like :meth:`acquire`, for an ``async def``. A task that is cancelled takes nothing."""
         if self.take():
             return
         started = self._clock()
@@ -116,7 +116,7 @@ class ConcurrencyLimiter(ProcessBound):
         self.release()
 
     async def __aenter__(self) -> None:
-        """As ``with``, for an ``async def``."""
+        """Like ``with``, for an ``async def``."""
         await self.acquire_async()
 
     async def __aexit__(

@@ -30,7 +30,7 @@ class Places(Generic[W]):
         self.waiting[waiter] = None
 
     def leave(self, waiter: W) -> bool:
-        """Waits no longer. ``False`` where it was given a place before."""
+        """Waits no longer. ``False`` if it was given a place before."""
         try:
             del self.waiting[waiter]
         except KeyError:

@@ -79,7 +79,7 @@ class RateLimiter(ProcessBound):
         )
 
     def take(self, cost: int = 1) -> bool:
-        """Takes ``cost`` permits where they can be given at once and nobody waits for them.
+        """Takes ``cost`` permits if they can be given at once and nobody waits for them.
 
         In shadow mode always ``True``; what an enforcing limit would not have given is counted.
         """
@@ -128,7 +128,7 @@ class RateLimiter(ProcessBound):
         """Waits for ``cost`` permits; more than the limit count as the whole limit.
 
         ``within``: seconds that it may take besides ``max_wait``; by default what :func:`~otel_resilience.remaining`
-        says. Raises :class:`~otel_resilience.RateLimitedError`, at once where the permits cannot be given in time.
+        says. Raises :class:`~otel_resilience.RateLimitedError`, at once if the permits cannot be given in time.
 
         Within a running event loop it blocks the loop, and does not queue behind tasks which that keeps from going on.
         """
@@ -154,7 +154,7 @@ class RateLimiter(ProcessBound):
         within: float | None = None,
         sleep: Callable[[float], Awaitable[object]] | None = None,
     ) -> None:
-        """As :meth:`acquire`, for an ``async def``. A task that is cancelled takes nothing."""
+        """Like :meth:`acquire`, for an ``async def``. A task that is cancelled takes nothing."""
         if self.take(check.count("cost", cost)):
             return
         started = self._clock()
@@ -181,7 +181,7 @@ class RateLimiter(ProcessBound):
         telemetry.limit_waited(self.dependency, RATE, now - started)
 
     def _take(self, now: float, cost: int) -> float:
-        """Takes permits where they can be given ``now``, else says when to ask again."""
+        """Takes permits if they can be given ``now``, else says when to ask again."""
         with self._lock:
             ready = self._log.ready_at(now, cost)
             if ready <= now:
@@ -193,7 +193,7 @@ class RateLimiter(ProcessBound):
 
     @contextlib.contextmanager
     def _queue(self, cost: int, now: float, until: float) -> Iterator[None]:
-        """Waits from here on. Refused at once where those before it need all the time that there is."""
+        """Waits from here on. Refused at once if those before it need all the time that there is."""
         with self._lock:
             ready = self._log.ready_at(now, cost, self._queued)
             self._queued += cost

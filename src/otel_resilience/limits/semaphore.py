@@ -28,7 +28,7 @@ class _Task:
         self.future: asyncio.Future[None] = loop.create_future()
 
     def wake(self) -> bool:
-        """``False`` where its loop was closed, so that it never comes for its place."""
+        """``False`` if its loop was closed, so that it never comes for its place."""
         try:
             self._loop.call_soon_threadsafe(self._set)
         except RuntimeError:
@@ -76,7 +76,7 @@ class FairSemaphore:
                     return
 
     def wait(self, seconds: float) -> bool:
-        """Takes a place, as soon as it is this thread's turn. ``False`` where that takes longer than ``seconds``."""
+        """Takes a place, as soon as it is this thread's turn. ``False`` if that takes longer than ``seconds``."""
         waiter = _Thread()
         if self._take_or_join(waiter):
             return True
@@ -88,7 +88,7 @@ class FairSemaphore:
         return not self._leave(waiter)
 
     async def wait_async(self, seconds: float) -> bool:
-        """As :meth:`wait`, for a task. Raises ``RuntimeError`` outside asyncio."""
+        """Like :meth:`wait`, for a task. Raises ``RuntimeError`` outside asyncio."""
         waiter = _Task(asyncio.get_running_loop())
         if self._take_or_join(waiter):
             return True

@@ -55,7 +55,7 @@ class SlidingLog:
         if over <= 0:
             return start
         # The permit whose end makes room: one that was given, or one still to be given, whole windows after such a one.
-        # More than the limit may have been given, where that was higher then.
+        # More than the limit may have been given, if that was higher then.
         index = over - 1
         rounds = max(0, (index - max(len(given), self._limit)) // self._limit + 1)
         index -= rounds * self._limit

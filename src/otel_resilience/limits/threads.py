@@ -134,7 +134,7 @@ class AttemptThreads:
     def reserve(self, wait: float) -> Worker:
         """A worker for one attempt, after at most ``wait`` seconds.
 
-        Raises :class:`AttemptThreadsExhaustedError`, at once where every thread was left behind or the system has no
+        Raises :class:`AttemptThreadsExhaustedError`, at once if every thread was left behind or the system has no
         more.
         """
         until: float | None = None
@@ -168,7 +168,7 @@ class AttemptThreads:
                 self._changed.notify()
 
     def retire(self, worker: Worker) -> bool:
-        """An idle worker ends. ``False`` where it was reserved meanwhile."""
+        """An idle worker ends. ``False`` if it was reserved meanwhile."""
         with self._changed:
             if worker in self._all and worker not in self._idle:
                 return False

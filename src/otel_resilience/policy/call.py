@@ -59,7 +59,7 @@ class Call(CallTelemetry):
     policy: CallPlan
     options: CallOptions
     deadline: float | None
-    """Seconds, of this call alone; ``None`` where it has none, and after its success."""
+    """Seconds, of this call alone; ``None`` if it has none, and after its success."""
     paid_for = 0
     """The attempt that has its permits of the rate limit."""
     paid_at = 0.0
@@ -79,7 +79,7 @@ class Call(CallTelemetry):
     sent = False
     """Any attempt may have sent something."""
     bound_by: float | None = None
-    """The whole deadline, own or of an outer call, where that and not the attempt timeout limits the attempt."""
+    """The whole deadline, own or of an outer call, if that and not the attempt timeout limits the attempt."""
     is_limited: bool
     """Whether an attempt waits for a limit, or time limits it: :meth:`time_limit` says by how much."""
     suppressed = ""
@@ -92,7 +92,7 @@ class Call(CallTelemetry):
 
     @property
     def name(self) -> str | None:  # type: ignore[override]  # read alone
-        """The operation's name, where one was given."""
+        """The operation's name, if one was given."""
         return self.options.name
 
     @property
@@ -116,7 +116,7 @@ class Call(CallTelemetry):
             super().report(failure)
 
     def note_sent(self, *, unsafe: bool) -> None:
-        """As :meth:`report`."""
+        """Like :meth:`report`."""
         if self.token is not None:
             super().note_sent(unsafe=unsafe)
 
@@ -138,15 +138,15 @@ class Call(CallTelemetry):
             self.policy.rate_limiter.give_back(self.options.permits, age=self.policy.clock() - paid_at)
 
     def time_left(self) -> float:
-        """Seconds until the nearest deadline, infinity where there is none. Raises :class:`DeadlineExceededError`."""
+        """Seconds until the nearest deadline, infinity if there is none. Raises :class:`DeadlineExceededError`."""
         self.time_limit()
         nearest = nearest_deadline(self)
         return math.inf if nearest is None else nearest[0]
 
     def time_limit(self) -> float:
-        """Seconds that the attempt about to run may take, infinity where nothing limits it.
+        """Seconds that the attempt about to run may take, infinity if nothing limits it.
 
-        Raises :class:`DeadlineExceededError` where the nearest deadline has passed, or the attempt round this call was
+        Raises :class:`DeadlineExceededError` if the nearest deadline has passed, or the attempt round this call was
         given up.
         """
         policy = self.policy
@@ -360,9 +360,9 @@ class Call(CallTelemetry):
 
     def begin_hedge(self) -> Context | None:
         """Begins a second attempt at once, which is then the held one. The context for it, with its span; ``None``
-        where the rate limit has no permit at once, or the budget does not pay. Raises :class:`CircuitOpenError`.
+        if the rate limit has no permit at once, or the budget does not pay. Raises :class:`CircuitOpenError`.
 
-        It is not refunded when it succeeds: where a dependency is slow as a whole, hedges must stay few.
+        It is not refunded when it succeeds: if a dependency is slow as a whole, hedges must stay few.
         """
         policy, permit = self.policy, 0
         if policy.breaker is not None:
@@ -383,7 +383,7 @@ class Call(CallTelemetry):
         return self._open_hedge_span()
 
     def _hedge_refused(self) -> str:
-        """Why nothing pays for a hedge; empty where it is paid for. It is not waited for: the first attempt runs."""
+        """Why nothing pays for a hedge; empty if it is paid for. It is not waited for: the first attempt runs."""
         rate, budget = self.policy.rate_limiter, self.policy.budget
         if rate is not None and not rate.take(self.options.permits):
             return "rate_limited"
@@ -419,7 +419,7 @@ class Call(CallTelemetry):
             self._end_attempt_span(self.attempt_span)
 
     def to_replace(self, error: BaseException, fallback: object) -> Exception | None:
-        """What a fallback, or the last result, is to take the place of; ``None`` where ``error`` is the caller's.
+        """What a fallback, or the last result, is to take the place of; ``None`` if ``error`` is the caller's.
 
         The call has ended, unless there is a fallback to be asked in :meth:`replacing`.
         """
@@ -577,7 +577,7 @@ class Call(CallTelemetry):
         return False
 
     def _unsafe_to_repeat(self, error: BaseException, verdict: Classification, heard: bool) -> str:  # internal
-        """Why something that may have been sent is not sent again; empty where it may be."""
+        """Why something that may have been sent is not sent again; empty if it may be."""
         known = self.options.idempotent
         if known is None:
             known = self.policy.idempotent
@@ -609,7 +609,7 @@ class Call(CallTelemetry):
         return self._seen_idempotent(errors, verdict) if declared is None else declared
 
     def _seen_idempotent(self, errors: tuple[BaseException, ...], verdict: Classification) -> bool | None:
-        """As :meth:`_known_idempotent`, where nothing is declared."""
+        """Like :meth:`_known_idempotent`, if nothing is declared."""
         if self.unsafe_inside:
             return False
         below = self.below

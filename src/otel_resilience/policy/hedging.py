@@ -29,7 +29,7 @@ class _Attempt(CutAttempt):
         """Its task has run. One that is cancelled before its first step never does."""
 
     def note_on_wire(self) -> None:
-        """As :meth:`Call.note_on_wire`, of the permits of this one."""
+        """Like :meth:`Call.note_on_wire`, of the permits of this one."""
         if not self.given_up:
             self.paid_at = self._hedged.use_permits(self.paid_at)
 
@@ -48,9 +48,9 @@ class _Runner(NamedTuple):
 
 
 async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay: HedgeDelay) -> Any:
-    """Awaits ``operation``, and a second one beside it where the first has no result after ``delay``.
+    """Awaits ``operation``, and a second one beside it if the first has no result after ``delay``.
 
-    Only where the call is declared idempotent, once per call, and where the budget pays for it and the circuit lets it
+    Only if the call is declared idempotent, once per call, and if the budget pays for it and the circuit lets it
     pass. A failure of one leaves the decision to the other.
     """
     check_can_cut(call)
@@ -85,7 +85,7 @@ def _start(
 
 
 def _hedge(operation: Callable[[], Awaitable[Any]], call: Call) -> list[_Runner]:
-    """The second attempt, where one may be made."""
+    """The second attempt, if one may be made."""
     first = call.held
     try:
         shown = call.begin_hedge()

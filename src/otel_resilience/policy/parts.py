@@ -67,7 +67,7 @@ def check_shared(shared: object) -> None:
 def make_breaker(
     policy: CallPlan, breaker: CircuitBreaker | CircuitBreakerConfig | None, shared: SharedParts | None
 ) -> CircuitBreaker | None:
-    """The policy's breaker. Raises ``ValueError`` where it does not fit the attempt timeout."""
+    """The policy's breaker. Raises ``ValueError`` if it does not fit the attempt timeout."""
     if breaker is None:
         return None
     config = breaker.config if isinstance(breaker, CircuitBreaker) else breaker
@@ -126,9 +126,9 @@ def make_rate_limiter(
 def make_budget(
     policy: CallPlan, budget: RetryBudget | RetryBudgetConfig | bool | None, shared: SharedParts | None
 ) -> RetryBudget | None:
-    """The policy's budget: the given one or the bucket of its dependency; none where nothing is ever retried.
+    """The policy's budget: the given one or the bucket of its dependency; none if nothing is ever retried.
 
-    Raises ``ValueError`` where it could never pay for all retries of one call; one made by default is large enough.
+    Raises ``ValueError`` if it could never pay for all retries of one call; one made by default is large enough.
     """
     if isinstance(budget, (RetryBudget, RetryBudgetConfig)):
         _check_pays(policy, budget.config if isinstance(budget, RetryBudget) else budget)

@@ -106,7 +106,7 @@ class Policy(ProcessBound):
     ``async def`` too; a ``def`` runs for it in one of at most ``max_attempt_threads`` threads (at least 1; 40 by
     default, as many as anyio uses for synchronous code), which are reused, with a copy of the caller's context but not
     with its thread-local state, and is left behind there when the time is up. A thread cannot be stopped, so it is
-    counted (``resilience.timeout.abandoned``) until the operation returns; where all are left behind,
+    counted (``resilience.timeout.abandoned``) until the operation returns; if all are left behind,
     :class:`~otel_resilience.AttemptThreadsExhaustedError` is raised. Within a running event loop a ``def`` is called as
     it is and not cut, which is logged once.
 
@@ -114,19 +114,19 @@ class Policy(ProcessBound):
     attempt for its permit, first come, first served, as long as the deadline allows; this is charged to no attempt
     timeout. What cannot be given in time is rejected (:class:`~otel_resilience.ConcurrencyLimitError`,
     :class:`~otel_resilience.RateLimitedError`) and never sent. An open circuit spends no permit. With ``shared`` the
-    rate limit is that of all who share that state. Several policies have a limit in common where they are given one
+    rate limit is that of all who share that state. Several policies have a limit in common if they are given one
     :class:`~otel_resilience.ConcurrencyLimiter` or :class:`~otel_resilience.RateLimiter`.
 
-    ``idempotent``: ``True`` where every operation may safely be repeated, ``False`` where none may that was perhaps
+    ``idempotent``: ``True`` if every operation may safely be repeated, ``False`` if none may that was perhaps
     sent, ``None`` to go by what the failed request shows (HTTP method, idempotency key). What was cut by a time limit
     and shows no request is repeated only with ``True``.
 
-    ``retry_result``, a function of the result, takes a result for a failure of its attempt: where it says ``True`` the
-    attempt is repeated, and an HTTP status with its ``Retry-After``, where the result has them, says what that means
+    ``retry_result``, a function of the result, takes a result for a failure of its attempt: if it says ``True`` the
+    attempt is repeated, and an HTTP status with its ``Retry-After``, if the result has them, says what that means
     for the breaker and how long to wait; a :class:`~otel_resilience.Classification` is the verdict itself. Where the
     attempts end, the last result is returned as it is.
 
-    ``hedge_after`` is for an ``async def`` whose slowest calls count, and that is declared idempotent: where an attempt
+    ``hedge_after`` is for an ``async def`` whose slowest calls count, and that is declared idempotent: if an attempt
     has no result after so many seconds (at least 0), or later than that share of the last 100 (``"p95"``; from ``p1``
     to ``p99``), a second one runs beside it, at most one per call, paid from the budget and not refunded. The first
     success wins, and the other one is cancelled. Each attempt runs in a task.
@@ -135,13 +135,13 @@ class Policy(ProcessBound):
     error, or a result that was judged a failure (then the error is a :class:`~otel_resilience.FailedResultError`). An
     ``async def`` may have one that is ``async def`` too. Cancellation is never replaced; an error of the fallback is
     raised with the original one as its cause. A ``def`` whose fallback is ``async def`` raises its own error, which is
-    logged once. ``None`` is no fallback; ``lambda error: None`` is one.
+    logged once. ``None`` is not a fallback; ``lambda error: None`` is one.
 
     ``hooks`` are notified of the calls of this policy (:class:`~otel_resilience.Hooks`).
 
     A copy of a policy is the policy itself, and it cannot be pickled: its parts are of one process.
 
-    Raises ``TypeError`` or ``ValueError`` naming the parameter, also where the parts do not fit each other: the attempt
+    Raises ``TypeError`` or ``ValueError`` naming the parameter, also if the parts do not fit each other: the attempt
     timeout must not be longer than the deadline, the breaker's ``monitoring_period`` must be at least twice the attempt
     timeout, its ``probe_lease`` longer than it, and the budget must pay for all retries of one call.
 
@@ -244,7 +244,7 @@ class Policy(ProcessBound):
         """The policy of ``dependency`` as environment variables set it, and below them ``defaults``.
 
         The variables begin with ``RESILIENCE_`` and the name of the dependency in capitals, with ``_`` for everything
-        that is no letter or digit, and end with the parameter and its unit: ``RESILIENCE_SUPPLIER_MAX_ATTEMPTS``,
+        that is not a letter or digit, and end with the parameter and its unit: ``RESILIENCE_SUPPLIER_MAX_ATTEMPTS``,
         ``RESILIENCE_SUPPLIER_DEADLINE_S`` (docs/registry.md lists all). Any variable of the retries, of the circuit
         breaker or of the budget switches that part on. An empty variable counts as unset; ``none`` switches off what
         may be ``None``. ``environ`` takes the place of ``os.environ``.
@@ -307,13 +307,13 @@ class Policy(ProcessBound):
     ) -> Any:
         """Runs ``operation(*args)`` under this policy: a value, or a coroutine for an async operation.
 
-        An operation is async where that is known without calling it: an ``async def``, also as a method, a callable
+        An operation is async if that is known without calling it: an ``async def``, also as a method, a callable
         object or in a ``functools.partial``, or within an event loop a lambda that only calls one. Then nothing is
         asked or begun before the first step of the coroutine. Any other operation that returns an awaitable is called
         once before that, if the circuit lets it pass.
 
         ``name`` is the operation's name on spans and metrics, from a small set. ``idempotent`` is the policy's
-        parameter, for this call. ``deadline`` in seconds replaces the policy's where it is shorter. ``is_retryable`` (a
+        parameter, for this call. ``deadline`` in seconds replaces the policy's if it is shorter. ``is_retryable`` (a
         predicate, an exception type, or several of them) replaces the classifier's decision what is worth a repetition;
         one that fails is logged once and counts as ``False``. ``retry_result`` replaces the policy's, for this call.
         ``permits``: of the rate limit, that each attempt takes; at least 1, for what costs the dependency more.
@@ -571,7 +571,7 @@ class Policy(ProcessBound):
         is_retryable: Retryable | None = None,
         permits: int = 1,
     ) -> Attempts:
-        """The attempts of one protected call as blocks, for code that is no function: within a generator, or where the
+        """The attempts of one protected call as blocks, for code that is not a function: within a generator, or if the
         variables around are needed. The parameters are those of :meth:`execute`.
 
             for attempt in policy.attempts(name="list bundles"):  # `async for` in async code
@@ -579,7 +579,7 @@ class Policy(ProcessBound):
                     rows = client.get(url).json()
 
         The loop waits between attempts and ends after the first block that succeeds. The last error is raised from its
-        block, and so is :class:`~otel_resilience.CircuitOpenError` where the circuit is open. A loop that is left early
+        block, and so is :class:`~otel_resilience.CircuitOpenError` if the circuit is open. A loop that is left early
         leaves nothing open. ``attempt.number`` counts from 1. Limits are waited for, and reject, as the loop goes on.
 
         With ``async for``, deadline and ``attempt_timeout`` cut the block; otherwise they cannot, and code inside sees

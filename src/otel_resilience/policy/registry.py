@@ -26,9 +26,9 @@ class PolicyRegistry(ProcessBound):
     What goes is the policy that was not asked for the longest, with its breaker and its series in
     ``resilience.circuit_breaker.status``. Calls that still run under it end as they would have; the next call for its
     key gets a new policy, with a closed circuit. Retry budgets belong to the policy's ``dependency``, and outlive it
-    where another policy shares that name.
+    if another policy shares that name.
 
-    Safe for threads. Raises ``TypeError`` or ``ValueError`` naming the parameter; ``RuntimeError`` where making one
+    Safe for threads. Raises ``TypeError`` or ``ValueError`` naming the parameter; ``RuntimeError`` if making one
     policy waits for itself.
 
     Examples:
@@ -62,7 +62,7 @@ class PolicyRegistry(ProcessBound):
         """Threads that wait for another one to make the policy of a key."""
 
     def __getitem__(self, key: str) -> Policy:
-        """The policy of ``key``, made where there is none; it counts as used."""
+        """The policy of ``key``, made if there is none; it counts as used."""
         with self._lock:
             policy = self._policies.get(key)
             if policy is not None:
@@ -96,7 +96,7 @@ class PolicyRegistry(ProcessBound):
             return iter(tuple(self._policies))
 
     def _made_elsewhere(self, key: str) -> Policy | None:
-        """The policy that another thread made meanwhile; ``None`` where this thread is the one to make it."""
+        """The policy that another thread made meanwhile; ``None`` if this thread is the one to make it."""
         me = threading.get_ident()
         with self._changed:
             while key not in self._policies:

@@ -51,7 +51,7 @@ def verdict_on(result: object, max_retries: int) -> Classification:
 def judged(
     operation: Callable[[], Any], retry_result: RetryResult, policy: CallPlan, name: str, *, asynchronous: bool
 ) -> Callable[[], Any]:
-    """``operation``, which raises :class:`FailedResultError` where ``retry_result`` takes its result for a failure."""
+    """``operation``, which raises :class:`FailedResultError` if ``retry_result`` takes its result for a failure."""
 
     def check(result: Any) -> Any:
         verdict = _verdict(result, retry_result, policy, name)

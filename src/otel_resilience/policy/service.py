@@ -119,9 +119,9 @@ class RetryService:
         """Runs ``operation`` until it succeeds, its error is not worth a repetition, or the attempts end; then the
         original exception is raised with a note. A value, or an awaitable for an async operation.
 
-        ``idempotent=False`` repeats it only where it was provably not sent. ``deadline`` is in seconds.
+        ``idempotent=False`` repeats it only if it was provably not sent. ``deadline`` is in seconds.
         ``retry_result`` is that of :class:`~otel_resilience.Policy`: the last result is returned. Raises
-        ``ValueError`` where ``config`` allows more attempts than the budget that was given could ever pay for.
+        ``ValueError`` if ``config`` allows more attempts than the budget that was given could ever pay for.
         """
         if config is not None and not isinstance(config, RetryConfig):
             raise TypeError(f"config must be a RetryConfig, not {config!r}")

@@ -26,7 +26,7 @@ def wait_for_turn(delay: float, call: Call) -> None:
     """Waits in the thread of the caller for ``delay`` seconds, then for the slot of the call, once, and for the permit
     of the attempt.
 
-    Raises :class:`~otel_resilience.LimitError` where they cannot be had in time. Nothing is waited for while the
+    Raises :class:`~otel_resilience.LimitError` if they cannot be had in time. Nothing is waited for while the
     circuit is open, and the attempt asks it again after the waits.
     """
     if delay > 0:
@@ -53,7 +53,7 @@ def wait_for_turn(delay: float, call: Call) -> None:
 
 
 async def wait_for_turn_async(delay: float, call: Call) -> None:
-    """As :func:`wait_for_turn`, for an ``async def``."""
+    """Like :func:`wait_for_turn`, for an ``async def``."""
     if delay > 0:
         await call.policy.async_sleep(delay)
     slots, rate = call.policy.concurrency_limiter, call.policy.rate_limiter
@@ -74,7 +74,7 @@ async def wait_for_turn_async(delay: float, call: Call) -> None:
 
 
 def _slot_within(call: Call, slots: ConcurrencyLimiter, *, in_loop: bool) -> float:
-    """Seconds to wait for a slot. Not at all without a limit where it may be the wait that keeps all slots taken."""
+    """Seconds to wait for a slot. Not at all without a limit if it may be the wait that keeps all slots taken."""
     left = call.time_left()
     if left == math.inf and slots.config.max_wait is None and (in_loop or call.is_inside(slots)):
         return 0.0
@@ -82,7 +82,7 @@ def _slot_within(call: Call, slots: ConcurrencyLimiter, *, in_loop: bool) -> flo
 
 
 def can_wait_async(call: Call) -> bool:
-    """Whether ``async_sleep`` works here; says once where it does not."""
+    """Whether ``async_sleep`` works here; says once if it does not."""
     policy = call.policy
     if policy.async_sleep is not asyncio.sleep or running_loop() is not None:
         return True
@@ -95,7 +95,7 @@ def can_wait_async(call: Call) -> bool:
 
 
 def check_can_cut(call: Call) -> asyncio.AbstractEventLoop:
-    """The loop that can cut an ``async def``. Raises ``RuntimeError`` where there is none."""
+    """The loop that can cut an ``async def``. Raises ``RuntimeError`` if there is none."""
     loop = running_loop()
     if loop is None:
         raise RuntimeError(f"no running event loop of asyncio, which alone can cut {call.operation}")

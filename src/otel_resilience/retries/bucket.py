@@ -80,7 +80,7 @@ class TokenBucket:
             self.tokens = held if held < self._capacity else self._capacity
 
     def take(self, cost: float, now: float) -> bool:
-        """Takes ``cost`` tokens, or nothing where they do not suffice."""
+        """Takes ``cost`` tokens, or nothing if they do not suffice."""
         elapsed = now - self._refilled_at
         held = self.tokens
         if elapsed > 0:
@@ -92,7 +92,7 @@ class TokenBucket:
         return paid
 
     def set(self, tokens: float, now: float) -> bool:
-        """Takes over a balance that was found elsewhere. ``True`` where the bucket is full."""
+        """Takes over a balance that was found elsewhere. ``True`` if the bucket is full."""
         self._refilled_at = now
         self.tokens = min(max(tokens, 0.0), self._capacity)
         return self.tokens >= self._capacity
@@ -103,7 +103,7 @@ class TokenBucket:
         self._capacity = capacity
 
     def give(self, tokens: float) -> bool:
-        """Puts tokens back, up to the capacity. ``True`` where the bucket is full."""
+        """Puts tokens back, up to the capacity. ``True`` if the bucket is full."""
         held = self.tokens + tokens
         full = held >= self._capacity
         self.tokens = self._capacity if full else held

@@ -47,11 +47,11 @@ class RetryConfig:
     jitter: Jitter | str | bool = Jitter.FULL
     """``full`` (or ``True``), ``equal``, ``decorrelated``, ``none`` (or ``False``)."""
     throttle_base_delay: float = 1.0
-    """The ceiling in seconds before the first retry where the dependency asked to slow down and named no time."""
+    """The ceiling in seconds before the first retry if the dependency asked to slow down and named no time."""
     slow_base_delay: float = 5.0
     """The least wait in seconds after an error that heals slowly."""
     max_retry_after: float = 300.0
-    """A server's hint of more seconds than this ends the call at once, also where there is no deadline."""
+    """A server's hint of more seconds than this ends the call at once, also if there is no deadline."""
     shadow: bool = False
     """Reports the first retry of a call that would be made (``resilience.retry.shadowed``) and makes none."""
 

@@ -42,7 +42,7 @@ class _Stored(NamedTuple):
 
 
 class SharedCircuitBreaker(CircuitBreaker):
-    """As :class:`~otel_resilience.CircuitBreaker`; all with the same dependency and the same storage act as one.
+    """Like :class:`~otel_resilience.CircuitBreaker`; all with the same dependency and the same storage act as one.
 
     A policy with ``shared`` makes its own.
 
@@ -229,7 +229,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         return machine.state is CLOSED and permit == machine.generation
 
     def _settled(self, action: Action, permit: int, **details: Any) -> bool:
-        """Reports the verdict of a probe to the storage that granted it. ``False`` where this breaker has to decide."""
+        """Reports the verdict of a probe to the storage that granted it. ``False`` if this breaker has to decide."""
         link, lease = self._leases.pop(permit, (None, ""))
         if link is None or not self._machine.holds(permit):
             return False
@@ -257,7 +257,7 @@ class SharedCircuitBreaker(CircuitBreaker):
             if answer.view.granted:
                 self._return_lease(link, details["lease"])
 
-        # Once more where the storage has lost its state, and gets this breaker's.
+        # Once more if the storage has lost its state, and gets this breaker's.
         answered = ask(
             links or self._shared.links, lambda link: self._send(link, action, **details), self._adopt, late, tries=2
         )
@@ -297,7 +297,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         return _Stored(link.storage.breaker(self.key, step), reported, local_steps, now)
 
     def _claim(self, now: float, *, newest: bool) -> Claim | None:
-        """What is known here; ``None`` where that is nothing. A probe of our own reads as the rest of an open time."""
+        """What is known here; ``None`` if that is nothing. A probe of our own reads as the rest of an open time."""
         machine = self._machine
         if self._generation == 0:
             return None

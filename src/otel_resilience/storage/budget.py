@@ -26,7 +26,7 @@ class _Stored:
 
 
 class SharedRetryBudget(RetryBudget):
-    """As :class:`~otel_resilience.RetryBudget`; all with the same dependency and the same storage draw on one bucket.
+    """Like :class:`~otel_resilience.RetryBudget`; all with the same dependency and the same storage draw on one bucket.
 
     Tokens accrue only while a process runs: not in the gaps between the runs of a job.
 

@@ -68,30 +68,30 @@ class Link(abc.ABC):
 
     @abc.abstractmethod
     def call(self, step: Step[T], handler: Handler[T], late: Handler[T] | None = None) -> bool:
-        """Runs a step and passes its answer to ``handler``. ``False`` where there was none in time.
+        """Runs a step and passes its answer to ``handler``. ``False`` if there was none in time.
 
         A later answer is passed to ``late``.
         """
 
     async def call_async(self, step: Step[T], handler: Handler[T]) -> bool:
-        """As :meth:`call`, without holding up the event loop where the storage is remote."""
+        """Like :meth:`call`, without holding up the event loop if the storage is remote."""
         return self.call(step, handler)
 
     @abc.abstractmethod
     def submit(self, step: Step[T], handler: Handler[T]) -> None:
-        """As :meth:`call`, without waiting and without reporting a failure to the caller."""
+        """Like :meth:`call`, without waiting and without reporting a failure to the caller."""
 
     @abc.abstractmethod
     def join(self, member: Member) -> None:
-        """Refreshes ``member`` soon, and regularly where the storage is remote."""
+        """Refreshes ``member`` soon, and regularly if the storage is remote."""
 
     @abc.abstractmethod
     def refresh_every(self, seconds: float) -> None:
-        """From now on members of a remote storage are refreshed so often; at once where that is more often."""
+        """From now on members of a remote storage are refreshed so often; at once if that is more often."""
 
     @abc.abstractmethod
     def ready(self, seconds: float) -> bool:
-        """Waits until the storage has been reached and every member refreshed. ``False`` where that takes longer."""
+        """Waits until the storage has been reached and every member refreshed. ``False`` if that takes longer."""
 
     def close(self) -> None:
         """Stops the thread, if any, and closes the storage. Members use local state from then on."""
@@ -152,7 +152,7 @@ class DirectLink(Link):
         return True
 
     def submit(self, step: Step[T], handler: Handler[T]) -> None:
-        """As :meth:`call`."""
+        """Like :meth:`call`."""
         self.call(step, handler)
 
     def join(self, member: Member) -> None:
@@ -220,7 +220,7 @@ class BackgroundLink(Link):
             return not self._abandon(job) and job.handled.result()
 
     async def call_async(self, step: Step[T], handler: Handler[T]) -> bool:
-        """As :meth:`call`."""
+        """Like :meth:`call`."""
         job = self._put(step, handler)
         if job is None:
             return False
@@ -235,7 +235,7 @@ class BackgroundLink(Link):
         return await handled
 
     def _abandon(self, job: _Job) -> bool:
-        """Waits no longer. ``False`` where the answer is there, and is perhaps being handled at this moment."""
+        """Waits no longer. ``False`` if the answer is there, and is perhaps being handled at this moment."""
         abandoned = job.handled.cancel()
         if abandoned:
             self.failed(StorageError(f"no answer within {self._limit:g} s"))
@@ -347,7 +347,7 @@ class BackgroundLink(Link):
         return True
 
     def _refresh_all(self) -> None:
-        """Connects where the storage is not known to answer, then refreshes every member."""
+        """Connects if the storage is not known to answer, then refreshes every member."""
         with self._wake:
             members = list(self._members)
         try:

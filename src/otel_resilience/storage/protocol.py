@@ -50,11 +50,11 @@ class Action(StrEnum):
     RELEASE = "release"
     """The probe of ``lease`` says nothing."""
     FORCE_OPEN = "force_open"
-    """As :meth:`CircuitBreaker.force_open`."""
+    """Like :meth:`CircuitBreaker.force_open`."""
     CLOSE = "close"
-    """As :meth:`CircuitBreaker.close`."""
+    """Like :meth:`CircuitBreaker.close`."""
     RESET = "reset"
-    """As :meth:`CircuitBreaker.reset`."""
+    """Like :meth:`CircuitBreaker.reset`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class BreakerView:
     """Counts the changes of state; never goes back."""
     state: BreakerState
     age: float | None
-    """Since its last change; ``None`` where there was none."""
+    """Since its last change; ``None`` if there was none."""
     open_left: float
     openings: int
     opened_age: float
@@ -148,14 +148,14 @@ class BreakerView:
     expired: int = 0
     """Leases that this step found to have run out."""
     busy_for: float = 0.0
-    """Until a slot for a probe becomes free at the latest; 0 where there is one."""
+    """Until a slot for a probe becomes free at the latest; 0 if there is one."""
 
 
 class Merge(StrEnum):
     """How the balance that a sender knows and the one in the storage become one."""
 
     START = "start"
-    """Only where the storage knows none."""
+    """Only if the storage knows none."""
     LOWER = "lower"
     """The lower one counts: the sender has spent tokens while it used local state."""
     REPLACE = "replace"
@@ -175,7 +175,7 @@ class BudgetStep:
 
     config: RetryBudgetConfig
     cost: float = 0.0
-    """Taken where the bucket holds it; 0: only look."""
+    """Taken if the bucket holds it; 0: only look."""
     given: float = 0.0
     """Paid in since the last step."""
     ran: float = 0.0
@@ -236,7 +236,7 @@ class RateView:
     """
 
     wait: float
-    """Seconds until the permits may be used, or, where they were not granted, after which to ask again."""
+    """Seconds until the permits may be used, or, if they were not granted, after which to ask again."""
     granted: bool
     senders: int = 1
     """Processes that have asked lately."""
@@ -245,7 +245,7 @@ class RateView:
 class Storage(Protocol):
     """Where all callers of one dependency keep what they know about it. Every method is one atomic step.
 
-    ``key`` names the dependency. Raises :class:`StorageError` where the step was not made, or may not have been.
+    ``key`` names the dependency. Raises :class:`StorageError` if the step was not made, or may not have been.
 
     Examples:
         >>> from otel_resilience.storage import MemoryStorage, Storage

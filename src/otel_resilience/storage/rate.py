@@ -30,7 +30,7 @@ LEAST_WAIT: Final = 0.001
 
 
 class SharedRateLimiter(RateLimiter):
-    """As :class:`~otel_resilience.RateLimiter`; all with the same dependency and the same storage share the limit.
+    """Like :class:`~otel_resilience.RateLimiter`; all with the same dependency and the same storage share the limit.
 
     A permit costs one step of the storage. A pause is passed to the others with the next step of this process.
 
@@ -88,7 +88,7 @@ class SharedRateLimiter(RateLimiter):
             self._reported(step)
 
     def flush(self) -> None:
-        """As :meth:`refresh`, without an error."""
+        """Like :meth:`refresh`, without an error."""
         self._link.refresh(self)
 
     def take(self, cost: int = 1) -> bool:

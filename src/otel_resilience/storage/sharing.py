@@ -58,7 +58,7 @@ class Sharing:
         return f"{dependency}@{self._scope}" if self._scope else dependency
 
     def ready(self, seconds: float) -> bool:
-        """Waits until the first storage has been reached and its state is known here. ``False`` where it takes longer.
+        """Waits until the first storage has been reached and its state is known here. ``False`` if it takes longer.
 
         Without it the first calls of a process may use a copy, or local state.
         """
@@ -68,7 +68,7 @@ class Sharing:
         """Until :meth:`wake` this process calls nothing: look every ``every`` seconds at what others report.
 
         A process that waits for work asks a remote storage less often so. What it starts in the meantime goes by what
-        it saw last. Raises ``ValueError`` where ``every`` is not positive.
+        it saw last. Raises ``ValueError`` if ``every`` is not positive.
         """
         check.seconds("every", every)
         for link in self.links:

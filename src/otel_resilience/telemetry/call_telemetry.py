@@ -72,7 +72,7 @@ class CallTelemetry(Enclosing):
     attached: Token[Context] | None = None
     make_current = False
     number = 0
-    """Of the attempt that is reported, where that is not the latest one."""
+    """Of the attempt that is reported, if that is not the latest one."""
 
     @property
     def operation(self) -> str:
@@ -150,7 +150,7 @@ class CallTelemetry(Enclosing):
 
     @contextlib.contextmanager
     def _in_span(self) -> Iterator[None]:
-        """Within the block the span of the call is the current one, where there is one."""
+        """Within the block the span of the call is the current one, if there is one."""
         if self.listener is not None and self.make_current and self.context is not None:
             self.attached = attach(self.context)
         try:
@@ -164,7 +164,7 @@ class CallTelemetry(Enclosing):
             self.attached = None
 
     def _forget_spans(self) -> None:
-        """The attempt was not one after all: its span is dropped, with that of the call where it was the first."""
+        """The attempt was not one after all: its span is dropped, with that of the call if it was the first."""
         self._detach()
         self.attempt_span = None
         if not self.attempts:
@@ -312,7 +312,7 @@ class CallTelemetry(Enclosing):
 
 
 def _text(error: BaseException) -> str:
-    """The message of an error without secrets; the name of its type where it has none to give."""
+    """The message of an error without secrets; the name of its type if it has none to give."""
     if is_a(error, ResilienceError) and type(error).__module__ == ResilienceError.__module__:
         return str(error)  # ours: a dependency's name and numbers
     return redact(text_of(error))

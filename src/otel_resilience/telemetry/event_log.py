@@ -31,7 +31,7 @@ an event as well."""
 
 
 def hand_over(take: Callable[..., object], *details: object) -> None:
-    """Calls ``take``, which hands something to those who take events and logs; not where that is what is running."""
+    """Calls ``take``, which hands something to those who take events and logs; not if that is what is running."""
     if _emitting.get():
         return
     token = _emitting.set(True)
@@ -42,7 +42,7 @@ def hand_over(take: Callable[..., object], *details: object) -> None:
 
 
 class EventLog:
-    """Emits each event of one instrumentation scope as one record: through the Logs API where a logger provider is set,
+    """Emits each event of one instrumentation scope as one record: through the Logs API if a logger provider is set,
     else through the standard logger ``standard``.
 
     ``provider`` comes before the global one, which may be set later. A provider of the SDK that is disabled counts as

@@ -83,7 +83,7 @@ def living_breakers() -> tuple[Breaker, ...]:
 
 @never_raise
 def watch_budgets() -> None:
-    """Shows the utilization of all budgets in use. Called where a policy gets one."""
+    """Shows the utilization of all budgets in use. Called if a policy gets one."""
     global_listener()
 
 

@@ -35,7 +35,7 @@ class Hooks:
     ``async def``; give it to a policy (``Policy(hooks=...)``) or to all (:func:`add_hooks`).
 
     A ``def`` is called in the thread and the context of the call, so it must be quick. An ``async def`` runs as a task
-    of the running event loop, beside the call; where none runs, it is not run, which is logged once. What a hook raises
+    of the running event loop, beside the call; if none runs, it is not run, which is logged once. What a hook raises
     is logged and dropped; calls that are made in a hook notify no hook.
 
     Examples:
@@ -64,7 +64,7 @@ class Hooks:
 
     def on_failure(self, dependency: str, operation: str, outcome: str, error: BaseException) -> Answer:
         """A call ended with ``error``, and not by cancellation. ``outcome`` is that of telemetry: ``failed``,
-        ``rejected``, ``deadline``, or ``fallback`` where the caller got a substitute."""
+        ``rejected``, ``deadline``, or ``fallback`` if the caller got a substitute."""
 
     def on_transition(self, dependency: str, transition: Transition) -> Answer:
         """A circuit breaker changed its state; for the hooks of a policy, one of its dependency."""
@@ -104,7 +104,7 @@ class Observers(NamedTuple):
 
     @classmethod
     def of(cls, *observers: Hooks | Observer) -> Observers:
-        """Those of ``observers``. An :class:`Observer` that is no :class:`Hooks` asks for successes itself."""
+        """Those of ``observers``. An :class:`Observer` that is not a :class:`Hooks` asks for successes itself."""
         functions: list[tuple[_Function, ...]] = []
         for name in ("on_error", "on_retry", "on_success", "on_failure", "on_transition"):
             able = [each for each in observers if isinstance(each, Hooks) or name in ("on_error", "on_transition")]
@@ -146,7 +146,7 @@ success_wanted = False
 def add_hooks(hooks: Hooks) -> None:
     """Notifies ``hooks`` of the calls of all policies from now on; once, however often it is added.
 
-    Raises ``TypeError`` where it is no :class:`Hooks`.
+    Raises ``TypeError`` if it is not a :class:`Hooks`.
 
     Examples:
         >>> hooks = Hooks()
@@ -158,7 +158,7 @@ def add_hooks(hooks: Hooks) -> None:
 
 
 def remove_hooks(hooks: Hooks) -> None:
-    """Stops notifying ``hooks``, which :func:`add_hooks` added. Without effect where it was not added.
+    """Stops notifying ``hooks``, which :func:`add_hooks` added. Without effect if it was not added.
 
     Examples:
         >>> hooks = Hooks()
@@ -183,7 +183,7 @@ def subscribe(observer: Hooks | Observer) -> None:
 
 
 def unsubscribe(observer: Hooks | Observer) -> None:
-    """Stop notifying it. Without effect where it is not subscribed."""
+    """Stop notifying it. Without effect if it is not subscribed."""
     with _lock:
         _replace(tuple(each for each in subscribed if each is not observer), _awaiting)
 

@@ -56,7 +56,7 @@ class Instruments:
         self, dependency: str, operation: str, outcome: str, error_type: str, seconds: float, attempts: int,
         context: Context,
     ) -> None:  # fmt: skip
-        """One protected call has ended; ``error_type`` is empty where it did not fail."""
+        """One protected call has ended; ``error_type`` is empty if it did not fail."""
         key = (dependency, operation, outcome, error_type)
         sets = self._sets.get(key)
         if sets is None:

@@ -1,7 +1,7 @@
 """Where the primitives meet OpenTelemetry: one place that knows whether telemetry goes anywhere.
 
 Nothing here raises into the application. Without an SDK a call costs a look at three module attributes; spans are made
-only where the trace is sampled.
+only if the trace is sampled.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 events_logger = logging.getLogger("otel_resilience.events")
-"""Takes the events where no logger provider of OpenTelemetry is set; an event goes one way only."""
+"""Takes the events if no logger provider of OpenTelemetry is set; an event goes one way only."""
 events_logger.addHandler(logging.NullHandler())
 _log = logging.getLogger("otel_resilience")
 _log.addHandler(logging.NullHandler())
@@ -85,12 +85,12 @@ _global_events = EventLog(contract.SCOPE, __version__, contract.SCHEMA_URL, even
 
 
 def active() -> Listener | None:
-    """The listener, or ``None`` where no SDK is set up. Cheap enough for every call."""
+    """The listener, or ``None`` if no SDK is set up. Cheap enough for every call."""
     return listening() if providers.any_set() else None
 
 
 def listening() -> Listener:
-    """The listener, where :func:`~otel_resilience.telemetry.providers.any_set` says that an SDK is set up."""
+    """The listener, if :func:`~otel_resilience.telemetry.providers.any_set` says that an SDK is set up."""
     return override or _global or global_listener()
 
 

@@ -1,7 +1,7 @@
 """The one file that uses private names of OpenTelemetry: are providers set, and is instrumentation suppressed.
 
 Every call asks whether providers are set. The public getters (``get_tracer_provider()`` and the like) cannot answer:
-where nothing is set they return a proxy that looks like a provider, and each time they read the environment, which
+if nothing is set they return a proxy that looks like a provider, and each time they read the environment, which
 costs as much as a protected call. The key that suppresses instrumentation has no public name in ``opentelemetry-api``.
 
 ``tests/test_distributions.py`` tries these names with the oldest and the newest version that is allowed.
@@ -38,7 +38,7 @@ def metrics_set() -> bool:
 
 
 def global_logger_provider() -> LoggerProvider | None:
-    """The logger provider that the application has set, ``None`` where it has set none."""
+    """The logger provider that the application has set, ``None`` if it has set none."""
     return logs_internal._LOGGER_PROVIDER  # noqa: SLF001
 
 

@@ -40,9 +40,9 @@ def print_telemetry(file: TextIO | None = None, *, width: int | None = None) -> 
     """Records what the library emits within the block, and prints it at its end: each call as a tree, then the metrics.
 
     For trying out: it holds for the whole process, and nothing of it reaches the providers of the application. It
-    prints also where the block raises. ``file`` is standard output by default; the tree is drawn in ASCII where that is
+    prints also if the block raises. ``file`` is standard output by default; the tree is drawn in ASCII if that is
     all it can encode. ``width`` is in columns, at least 40; by default that of the terminal. Raises ``ImportError``
-    where ``opentelemetry-sdk`` is missing.
+    if ``opentelemetry-sdk`` is missing.
 
     Examples:
         >>> from otel_resilience.testing import print_telemetry

@@ -47,7 +47,7 @@ class Injection:
         self, dependency: str | None, operation: str | None, error: Callable[[], BaseException] | None, rate: float,
         latency: float, times: int | None, seed: int | None,
     ) -> None:  # fmt: skip
-        """As :func:`inject`; ``latency`` in seconds."""
+        """Like :func:`inject`; ``latency`` in seconds."""
         self.attempts = 0
         """Attempts that could have met a fault."""
         self.injected = 0

@@ -87,7 +87,7 @@ class Resilience:
 
     @property
     def telemetry(self) -> RecordedTelemetry:
-        """What the library has emitted in this test. Raises ``RuntimeError`` where ``opentelemetry-sdk`` is missing."""
+        """What the library has emitted in this test. Raises ``RuntimeError`` if ``opentelemetry-sdk`` is missing."""
         if self._telemetry is None:
             raise RuntimeError("recorded telemetry needs opentelemetry-sdk: pip install 'otel-resilience[testing]'")
         return self._telemetry

@@ -18,11 +18,11 @@ from otel_resilience.testing.clock import FakeClock
 PATIENCE: Final = 1.0
 """Real seconds after which an attempt that neither ends nor sleeps on the clock is taken to hang."""
 SLICE: Final = 0.05
-"""They are counted in slices of so many: where the whole machine stands still, that is one slice and no more."""
+"""They are counted in slices of so many: if the whole machine stands still, that is one slice and no more."""
 
 
 class SharedClock(FakeClock):
-    """As :class:`FakeClock`, safe for threads; it goes on from the real time.
+    """Like :class:`FakeClock`, safe for threads; it goes on from the real time.
 
     A time limit is met when the clock has moved past it while the attempt ran, or when the attempt really hangs: then
     the clock jumps to the limit after at most a second.
@@ -142,16 +142,16 @@ class SharedClock(FakeClock):
     def jump(self, timer: _Timer) -> None:
         """What the timer limits hangs."""
         self.advance(max(0.0, timer.when - self.now))
-        self._end(timer)  # also where the sum was rounded down
+        self._end(timer)  # also if the sum was rounded down
 
 
 def _slices(seconds: float) -> int:
-    """How many slices to wait where ``seconds`` on the clock are the limit."""
+    """How many slices to wait if ``seconds`` on the clock are the limit."""
     return max(1, math.ceil(min(seconds, PATIENCE) / SLICE))
 
 
 def _real(seconds: float) -> float:
-    """The real seconds to wait where ``seconds`` on the clock are the limit."""
+    """The real seconds to wait if ``seconds`` on the clock are the limit."""
     return seconds if math.isinf(seconds) else min(seconds, PATIENCE)
 
 

@@ -38,7 +38,7 @@ class Point:
 class RecordedTelemetry:
     """Everything that the library emits within :meth:`recording`, in memory.
 
-    Raises ``ImportError`` where ``opentelemetry-sdk`` is missing.
+    Raises ``ImportError`` if ``opentelemetry-sdk`` is missing.
 
     Examples:
         >>> from otel_resilience.testing import RecordedTelemetry

@@ -1,4 +1,4 @@
-"""No waits: policies go on at once where they would sleep."""
+"""No waits: policies go on at once if they would sleep."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def facts(rows: Sequence[tuple[str, Child]]) -> Html:
 
 
 def section_of(identifier: str, title: str, found: Known[T], show: Callable[[T], Child]) -> Html:
-    """A part of a page that shows what was found, where that could be read."""
+    """A part of a page that shows what was found, if that could be read."""
     if found.value is None:
         return section(identifier, title, unknown=found.problem)
     return section(identifier, title, show(found.value))

@@ -73,7 +73,7 @@ class Site:
     alerts: Alerts
     protection: Protection
     workers: Callable[[], Awaitable[Overview]] | None
-    """What workers do; ``None`` where this process does the syncs itself."""
+    """What workers do; ``None`` if this process does the syncs itself."""
     wall_clock: Callable[[], float]
 
     async def syncs(self, wanted: Annotated[ListParameters, Query()]) -> Response:

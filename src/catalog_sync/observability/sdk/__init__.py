@@ -60,14 +60,14 @@ def setup_telemetry(
 ) -> Telemetry:
     """Sets up traces, metrics and logs, before clients are instrumented.
 
-    A signal is exported where ``OTEL_EXPORTER_OTLP_ENDPOINT`` or its own endpoint is set, unless
+    A signal is exported if ``OTEL_EXPORTER_OTLP_ENDPOINT`` or its own endpoint is set, unless
     ``OTEL_{TRACES,METRICS,LOGS}_EXPORTER`` is ``none``; ``OTEL_SDK_DISABLED=true`` turns all off. The extras get their
     signal in any case, redacted as exports are. Where the process has an SDK already, of ``opentelemetry-instrument``
     or of a host application, it is joined: it exports, redacted, and nothing is exported twice. ``environ`` is
-    ``os.environ``, except where a test looks at the choice of signals: the SDK itself reads the environment of the
+    ``os.environ``, except if a test looks at the choice of signals: the SDK itself reads the environment of the
     process.
 
-    Raises ``ConfigurationError`` naming the variable where an ``OTEL_*`` variable cannot be used.
+    Raises ``ConfigurationError`` naming the variable if an ``OTEL_*`` variable cannot be used.
     """
     register_secrets(environ, SECRET_NAMES)
     check_otel(environ)
@@ -94,7 +94,7 @@ def keep_spans(keep: Callable[[SpanRecord], None]) -> SpanProcessor:
 
 
 def defer_spans(spans: DeferredSpans) -> SpanProcessor:
-    """As :func:`keep_spans`; what ended spans say is only read when ``spans`` is asked for it."""
+    """Like :func:`keep_spans`; what ended spans say is only read when ``spans`` is asked for it."""
     from catalog_sync.observability.sdk.span_records import DeferredSpanRecords
 
     return DeferredSpanRecords(spans)
@@ -106,9 +106,9 @@ def traced_transport(
     *,
     on_response: Callable[[httpx.Response], object] | None = None,
 ) -> httpx.AsyncBaseTransport:
-    """``transport`` with a CLIENT span for every request, and trace headers only where the host may see them.
+    """``transport`` with a CLIENT span for every request, and trace headers only if the host may see them.
 
-    Spans are named ``GET {template}`` where the request has an extension ``url_template``. Without an SDK no spans are
+    Spans are named ``GET {template}`` if the request has an extension ``url_template``. Without an SDK no spans are
     made; trace headers and baggage still go to the hosts that may see them, and to no other. ``on_response`` is called
     with each answer.
     """
@@ -123,7 +123,7 @@ def instrument_redis(client: Any) -> None:
     if not tracing() or getattr(client, "_instrumented_by_catalog_sync", False):
         return
     _use_stable_conventions()
-    from opentelemetry.instrumentation.redis import RedisInstrumentor  # only where spans are made
+    from opentelemetry.instrumentation.redis import RedisInstrumentor  # only if spans are made
 
     if not RedisInstrumentor().is_instrumented_by_opentelemetry:  # else every client has spans already
         RedisInstrumentor.instrument_client(client, request_hook=_summarize)

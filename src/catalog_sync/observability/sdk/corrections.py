@@ -51,7 +51,7 @@ def answered_as_expected(span: ReadableSpan) -> bool:
 
 
 def correct_attributes(attributes: Mapping[str, Any] | None) -> Any:
-    """Attributes of a span or of an event on it; the same object where nothing changes."""
+    """Attributes of a span or of an event on it; the same object if nothing changes."""
     if not attributes or not any(_wrong(key) for key in attributes):
         return attributes
     return {_RENAMED.get(key, key): value for key, value in attributes.items() if key in _RENAMED or not _left_out(key)}

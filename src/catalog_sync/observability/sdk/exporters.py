@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from catalog_sync.observability.sdk.selection import Target
 
 EXPORT_TIMEOUT: Final = 3.0
-"""Seconds for one export, repetitions included, where the user sets none; the SDK's own 10 s would outlast our end."""
+"""Seconds for one export, repetitions included, if the user sets none; the SDK's own 10 s would outlast our end."""
 
 
 def exporters(target: Target, signal: str, meters: MeterProvider | None = None) -> Iterator[Any]:
@@ -43,7 +43,7 @@ def _console_exporter(signal: str) -> Any:
 
 
 def otlp_exporter(target: Target, signal: str, meters: MeterProvider | None = None, **options: Any) -> Any:
-    """The official exporter of a signal, with a short timeout and compression where the user says nothing else."""
+    """The official exporter of a signal, with a short timeout and compression if the user says nothing else."""
     options["endpoint"] = target.endpoint
     if meters is not None:
         options["meter_provider"] = meters

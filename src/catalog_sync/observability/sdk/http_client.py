@@ -30,7 +30,7 @@ class HeaderGuard(httpx.AsyncBaseTransport):
     """Takes trace headers and baggage off requests to hosts that must not see them.
 
     The instrumentation writes them for every host, so this stands between it and the network. Without an
-    instrumentation it writes them itself where they are allowed.
+    instrumentation it writes them itself if they are allowed.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ def traced(
     guard = HeaderGuard(transport, trace_headers_to, inject=not spans, on_response=on_response)
     if not spans:
         return guard
-    from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport  # only where spans are made
+    from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport  # only if spans are made
 
     return AsyncOpenTelemetryTransport(guard, request_hook=_describe_request, response_hook=_judge_response)
 
@@ -94,6 +94,7 @@ async def _describe_request(span: Span, request: Any) -> None:
 
 
 async def _judge_response(span: Span, request: Any, response: Any) -> None:
-    """An answer that was expected is no error; the conventions let those say so who know what the request is for."""
+    """An answer that was expected is not an error; the conventions let those say so who know what the request is
+    for."""
     if response.status_code in (request.extensions or {}).get(EXPECTED_EXTENSION, ()):
         span.set_status(StatusCode.OK)

@@ -28,7 +28,7 @@ _GUARDED: Final = "_guarded_by_catalog_sync"
 
 
 def present_tracers() -> TracerProvider | None:
-    """The provider that is set, where it is one of the SDK."""
+    """The provider that is set, if it is one of the SDK."""
     provider = trace_api.get_tracer_provider()
     return provider if isinstance(provider, TracerProvider) else None
 
@@ -119,7 +119,7 @@ def of_agent(provider: TracerProvider | MeterProvider | LoggerProvider) -> bool:
 
 
 def take_exit_handler(provider: TracerProvider | MeterProvider | LoggerProvider) -> bool:
-    """Keeps a provider from ending itself when the process exits, where it would. Whether it would have."""
+    """Keeps a provider from ending itself when the process exits, if it would. Whether it would have."""
     for name in ("_atexit_handler", "_at_exit_handler"):
         handler = getattr(provider, name, None)
         if handler is not None:

@@ -43,7 +43,7 @@ _UNKNOWN: Final = Refusal("the exporter says no reason", _DOWN)
 
 
 def export_nothing(signal: str, target: Target) -> Refusal | None:
-    """Sends an export without content. ``None`` where the receiver accepted it. Takes three seconds at most."""
+    """Sends an export without content. ``None`` if the receiver accepted it. Takes three seconds at most."""
     target = dataclasses.replace(target, timeout_set=False)
     probe = _over_grpc if target.protocol == "grpc" else _over_http
     return probe(signal, target)

@@ -1,6 +1,6 @@
 """Which hosts may see trace headers, and reading them from requests that arrive.
 
-``opentelemetry.propagate`` is imported late: it reads ``OTEL_PROPAGATORS`` when it is imported, and raises where it
+``opentelemetry.propagate`` is imported late: it reads ``OTEL_PROPAGATORS`` when it is imported, and raises if it
 cannot use it.
 """
 

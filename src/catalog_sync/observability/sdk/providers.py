@@ -1,4 +1,4 @@
-"""Puts the providers of the OpenTelemetry SDK to work. Loaded only where telemetry goes somewhere.
+"""Puts the providers of the OpenTelemetry SDK to work. Loaded only if telemetry goes somewhere.
 
 A provider can be set once per process. One that is there already, of ``opentelemetry-instrument`` or of a host
 application, is joined: what passes through it is redacted, it gets our views, and it alone exports. One of our own
@@ -66,7 +66,7 @@ End = Callable[[], object]
 """Ends one thing that a session has begun."""
 
 OWN_VARIABLES: Final = ("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "OTEL_SEMCONV_STABILITY_OPT_IN")
-"""Set by this application where the user has not."""
+"""Set by this application if the user has not."""
 METRIC_INTERVAL_MS: Final = 15_000.0
 SCHEDULE_DELAY_MS: Final = 2_000.0
 _READER_SHUTDOWN_MS: Final = 5_000.0
@@ -225,7 +225,7 @@ def _flush_metrics(provider: MeterProvider) -> bool:
 
 
 def _views() -> list[View]:
-    """Explicit buckets also where the user prefers exponential ones: alert rules depend on these metrics."""
+    """Explicit buckets also if the user prefers exponential ones: alert rules depend on these metrics."""
     histograms = {
         metric.name: metric.boundaries
         for metric in (*library_contract.METRICS, *contract.METRICS)
@@ -364,5 +364,5 @@ def _add_log_processor(provider: LoggerProvider, processor: LogRecordProcessor) 
 
 
 def _unless_set(name: str, milliseconds: float) -> float | None:
-    """Our own default; ``None`` where the user has set the variable, which the SDK reads itself."""
+    """Our own default; ``None`` if the user has set the variable, which the SDK reads itself."""
     return None if os.environ.get(name) else milliseconds

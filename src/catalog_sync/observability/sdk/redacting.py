@@ -1,7 +1,7 @@
 """The first wall against secrets in telemetry: spans and log records are redacted before they leave.
 
-Spans are put right where other instrumentations err, too.
-An ended span cannot be changed, so a copy goes out where something had to be masked.
+Spans are put right if other instrumentations err, too.
+An ended span cannot be changed, so a copy goes out if something had to be masked.
 
 The limits of length that the user sets cut here, too: the SDK would cut before a secret is known by its whole text.
 """
@@ -39,7 +39,7 @@ class HandsOn:
         self._target.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flushes the other one, where it can."""
+        """Flushes the other one, if it can."""
         flush = getattr(self._target, "force_flush", None)
         return True if flush is None else bool(flush(timeout_millis))
 
@@ -120,7 +120,7 @@ class _RedactedSpan(ReadableSpan):
 
 
 def redact_span(span: ReadableSpan, limits: SpanLimits | None = None) -> ReadableSpan:
-    """The span itself where it holds no secret and nothing wrong, else a copy without."""
+    """The span itself if it holds no secret and nothing wrong, else a copy without."""
     name = redact(span.name)
     expected = answered_as_expected(span)
     longest, longest_elsewhere = (
@@ -172,7 +172,7 @@ def _redact_link(link: Link, longest: int | None) -> Link:
 
 
 def _redact_attributes(attributes: Mapping[str, Any] | None, longest: int | None) -> Any:
-    """The same object where nothing changes."""
+    """The same object if nothing changes."""
     if not attributes:
         return attributes
     changed = {key: _cut(_redact_attribute(key, value), longest) for key, value in attributes.items()}

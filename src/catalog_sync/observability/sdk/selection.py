@@ -24,7 +24,7 @@ class Target:
     """Where one signal goes."""
 
     endpoint: str | None
-    """Of OTLP; ``None`` where it goes to the console alone."""
+    """Of OTLP; ``None`` if it goes to the console alone."""
     protocol: Protocol
     timeout_set: bool
     """The user set a timeout."""
@@ -73,6 +73,6 @@ def _target(environ: Mapping[str, str], signal: str) -> Target | None:
 
 
 def _compression(environ: Mapping[str, str], signal: str) -> Compression:
-    """Gzip where nothing is said."""
+    """Gzip if nothing is said."""
     _, text = otlp_variable(environ, signal, "COMPRESSION") or ("", "")
     return next((known for known in get_args(Compression) if known == text.lower()), "gzip")

@@ -1,4 +1,4 @@
-"""The spans of one run, kept as they ended; they are redacted and written only where the run failed."""
+"""The spans of one run, kept as they ended; they are redacted and written only if the run failed."""
 
 from __future__ import annotations
 

@@ -143,5 +143,5 @@ class TraceStore(Protocol):
         ...
 
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
-        """The spans of a trace by their start, failed or not; empty where it is not kept (any more)."""
+        """The spans of a trace by their start, failed or not; empty if it is not kept (any more)."""
         ...

@@ -81,7 +81,7 @@ class TraceRing:
         return sorted(map(TraceSummary.of, kept), key=lambda summary: summary.end, reverse=True)[:limit]
 
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
-        """The spans of a trace by their start; empty where it is not kept."""
+        """The spans of a trace by their start; empty if it is not kept."""
         with self._lock:
             found = self._find(trace_id)
             spans = list(found[1].spans) if found else []

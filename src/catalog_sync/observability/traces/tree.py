@@ -61,7 +61,7 @@ def roots(spans: Iterable[SpanRecord]) -> list[Node]:
 def failed_attempt(tops: Sequence[Node], error_type: str | None) -> SpanRecord | None:
     """The attempt that made the sync fail: the last one of a call that failed for good, by preference with this type.
 
-    Where nothing was sent, what was refused or raised instead; ``None`` where no span failed.
+    Where nothing was sent, what was refused or raised instead; ``None`` if no span failed.
     """
     nodes = [node for top in tops for node in top.walk()]
     attempts = [child.span for node in nodes if node.span.failed for child in node.children if _failed_attempt(child)]

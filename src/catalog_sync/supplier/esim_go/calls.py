@@ -37,7 +37,7 @@ _PAUSED: Final = Classification(ErrorClass.THROTTLED, Severity.MEDIUM, error_typ
 
 @dataclasses.dataclass(slots=True)
 class _Call:
-    """What the requests of one call share: more than one where it is redirected."""
+    """What the requests of one call share: more than one if it is redirected."""
 
     operation: str
     parse: Callable[[Any], Any]
@@ -106,9 +106,9 @@ class SupplierCalls:
         """GET ``path`` and parse its JSON; what ``parse`` raises counts as a failure of the attempt.
 
         Where the open circuit rejects the call, the error says what had opened it.
-        ``template`` is the path on telemetry where the path itself names a single thing. ``answers``: the statuses of
+        ``template`` is the path on telemetry if the path itself names a single thing. ``answers``: the statuses of
         errors that are good answers, each with what it means.
-        Raises only ``CatalogSyncError``, its cause chained: ``SyncDeadlineError`` where ``deadline`` has passed.
+        Raises only ``CatalogSyncError``, its cause chained: ``SyncDeadlineError`` if ``deadline`` has passed.
         """
         url = httpx.URL(self._base_url + path, params=dict(params) or None)
         call = _Call(operation, parse, answers, deadline, url)
@@ -170,7 +170,7 @@ class SupplierCalls:
 
 
 class _Wire(httpx.AsyncBaseTransport):
-    """Counts what is sent, each attempt and each redirect; sends nothing where the supplier asked for too long a pause.
+    """Counts what is sent, each attempt and each redirect; sends nothing if the supplier asked for too long a pause.
 
     What waited for its permit when that answer came gets here as well.
     """

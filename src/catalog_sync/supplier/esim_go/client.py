@@ -126,7 +126,7 @@ class EsimGoClient:
         )
 
     async def get_bundle(self, name: str, *, deadline: Deadline) -> Bundle:
-        """``GET /catalogue/bundle/{name}``. Raises ``NotFoundError`` where it is gone, or cannot be a bundle's name."""
+        """``GET /catalogue/bundle/{name}``. Raises ``NotFoundError`` if it is gone, or cannot be a bundle's name."""
         if name in {"", ".", ".."} or not is_encodable(name):
             # As a part of a path it would ask another address, with the key.
             raise NotFoundError(f"no bundle has the name {name!r}")
@@ -162,7 +162,7 @@ class EsimGoClient:
                 yield page
 
     async def _first_page(self, scope: Scope, deadline: Deadline) -> tuple[Page, int]:
-        """The first page and the size that the supplier accepted for it; smaller ones are tried where it refuses."""
+        """The first page and the size that the supplier accepted for it; smaller ones are tried if it refuses."""
         size = self._page_size
         while True:
             try:

@@ -33,7 +33,7 @@ class PageSequence:
         self.accept(first)
 
     def accept(self, page: Page) -> None:
-        """Raises ``CatalogueChangedError`` where the totals moved or a page repeats an earlier one."""
+        """Raises ``CatalogueChangedError`` if the totals moved or a page repeats an earlier one."""
         if (page.page_count, page.rows) != (self._first.page_count, self._first.rows):
             raise CatalogueChangedError(
                 f"the catalogue changed while it was paged: page {page.number} reports {page.rows} rows on "
@@ -52,7 +52,7 @@ class PageSequence:
                 )
 
     def finish(self) -> None:
-        """Raises ``CatalogueChangedError`` where the pages hold more or fewer rows than the supplier claims."""
+        """Raises ``CatalogueChangedError`` if the pages hold more or fewer rows than the supplier claims."""
         claimed = self._first.rows
         if claimed is not None and claimed != self._rows:
             raise CatalogueChangedError(

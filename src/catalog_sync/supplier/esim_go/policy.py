@@ -34,7 +34,7 @@ def classify_denial(error: BaseException) -> Classification | None:
 
     The key is static, so that a 401 is not repeated either.
     """
-    import httpx  # only where a request failed
+    import httpx  # only if a request failed
 
     if not isinstance(error, httpx.HTTPStatusError) or error.response.status_code not in {401, 403}:
         return None
@@ -44,9 +44,8 @@ def classify_denial(error: BaseException) -> Classification | None:
 
 
 def supplier_policy(settings: Settings, shared: SharedState | None = None) -> Policy:
-    """What protects every call to the supplier. One per process: it holds breaker and retry budget, in ``shared`` where
-    they are to outlive the process and to be those of all workers.
-    """
+    """What protects every call to the supplier. One per process: it holds breaker and retry budget, in ``shared`` if
+    they are to outlive the process and to be those of all workers."""
     return Policy(
         DEPENDENCY,
         retry=settings.retry,
@@ -62,7 +61,7 @@ def supplier_policy(settings: Settings, shared: SharedState | None = None) -> Po
 
 
 def _rate_limit(settings: Settings) -> RateLimit | RateLimiter:
-    """That of the settings, shared through ``REDIS_URL`` where that is set, else of this process."""
+    """That of the settings, shared through ``REDIS_URL`` if that is set, else of this process."""
     rate = settings.supplier_rate
     limit = max(1, int(rate)) if rate else NO_LIMIT
     config = RateLimit(limit, per=limit / rate if rate else 1.0)

@@ -46,7 +46,7 @@ def is_redirect(response: httpx.Response) -> bool:
 def redirect_target(response: httpx.Response, followed: int) -> httpx.URL:
     """Where a redirect leads, after ``followed`` others.
 
-    Raises ``RedirectRefusedError`` where it leaves the host or TLS, and where there are too many.
+    Raises ``RedirectRefusedError`` if it leaves the host or TLS, and if there are too many.
     """
     if followed == MAX_REDIRECTS:
         raise RedirectRefusedError(
@@ -91,7 +91,7 @@ def parse_json(response: httpx.Response) -> Any:
     One bad value costs no more than itself: bytes that are not UTF-8 become halves of surrogate pairs, numbers beyond
     any use NaN, and what is nested deeper than :data:`MAX_DEPTH` ``None``; the validation of rows refuses those.
 
-    Raises ``InvalidDataError``, to be confirmed by one retry, where it is empty, HTML, truncated or no JSON.
+    Raises ``InvalidDataError``, to be confirmed by one retry, if it is empty, HTML, truncated or no JSON.
     """
     content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     body = response.content.strip()

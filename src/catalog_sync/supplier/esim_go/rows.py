@@ -77,7 +77,7 @@ class CountryRow(BaseModel):
 
 class BundleRow(BaseModel):
     """A bundle as the supplier sends it. Unknown fields are not looked at, nor are their names; unknown values of open
-    sets are no errors."""
+    sets are not errors."""
 
     name: _Name
     duration: Annotated[int, _Number] = Field(ge=1, le=36_500)

@@ -55,8 +55,8 @@ class DistributedSync:
 async def adopt_lease(store: CatalogStore, sync: DistributedSync) -> LockLease | LockHolder:
     """The lease of the sync, taken over from the step before. Before the first step: the lease, or who holds it.
 
-    A lease that ran out while no step was running is taken anew where no other run has published meanwhile. Raises
-    ``LockLostError`` where the sync owned the lock and another run owns it now, or has published since, and where the
+    A lease that ran out while no step was running is taken anew if no other run has published meanwhile. Raises
+    ``LockLostError`` if the sync owned the lock and another run owns it now, or has published since, and if the
     sync is over.
     """
     lease = await store.lock.acquire(sync.correlation_id, shared=sync.lock_owner)
@@ -68,7 +68,7 @@ async def adopt_lease(store: CatalogStore, sync: DistributedSync) -> LockLease |
 async def keep_lease(store: CatalogStore, sync: DistributedSync) -> None:
     """Extend the lease while no step runs. A lock that is free stays free: the next step takes it, or learns why not.
 
-    Raises ``LockLostError`` where another run holds the lock.
+    Raises ``LockLostError`` if another run holds the lock.
     """
     if await store.lock.renew(sync.correlation_id, sync.lock_owner) == "lost":
         holder = await store.lock.holder()

@@ -27,7 +27,7 @@ def error_to_json(error: BaseException) -> dict[str, Any]:
 
 
 def error_from_json(data: Mapping[str, Any]) -> CatalogSyncError:
-    """The inverse of :func:`error_to_json`: an error of the same class where it is one of this package.
+    """The inverse of :func:`error_to_json`: an error of the same class if it is one of this package.
 
     Raises ``KeyError``, ``TypeError`` or ``ValueError`` on anything else.
     """

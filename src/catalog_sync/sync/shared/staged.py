@@ -34,9 +34,9 @@ class Part:
     """Where its bundles are staged."""
     bundles: int = 0
     checksum: str | None = None
-    """Of those bundles; ``None`` where they were staged by a release without checksums."""
+    """Of those bundles; ``None`` if they were staged by a release without checksums."""
     groups: tuple[str, ...] = ()
-    """Of the plan: the groups that the supplier lists; where its error is about some of them, the others."""
+    """Of the plan: the groups that the supplier lists; if its error is about some of them, the others."""
     rejected: tuple[Rejected, ...] = ()
     sent: int = 0
     """Requests to the supplier."""
@@ -97,7 +97,7 @@ async def fetch_part(fetch: Fetch, scope: Scope, staging: Staging) -> Part:
 
 
 async def fetch_bundle_part(supplier: Supplier, name: str, deadline: Deadline, staging: Staging) -> Part:
-    """Fetch and stage one bundle. Raises ``CatalogSyncError``, also where the supplier does not have it."""
+    """Fetch and stage one bundle. Raises ``CatalogSyncError``, also if the supplier does not have it."""
     await staging.put([await supplier.get_bundle(name, deadline=deadline)])
     return Part(version=staging.version, bundles=1, checksum=staging.total())
 

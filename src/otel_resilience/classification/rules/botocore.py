@@ -46,7 +46,7 @@ _BY_CODE: Final = {code: verdict for codes, verdict in _GROUPS.items() for code 
 
 
 def _answered(exception: BaseException) -> Classification:
-    """By the code, with what else the answer says; where that is not known, by the status."""
+    """By the code, with what else the answer says; if that is not known, by the status."""
     response = attribute(exception, "response")
     error = response.get("Error") if type(response) is dict else None
     code = error.get("Code") if type(error) is dict else None

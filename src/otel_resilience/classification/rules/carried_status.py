@@ -15,10 +15,10 @@ from otel_resilience.classification.rules.http_status import CONTROL_NOT_MODIFIE
 
 @decided_by_class(lambda kind: True, reads=STATUS_ATTRIBUTES)
 def classify_carried_status(exception: BaseException) -> Classification | None:
-    """The verdict by the status that ``exception`` carries; ``None`` where it carries none, or one of success.
+    """The verdict by the status that ``exception`` carries; ``None`` if it carries none, or one of success.
 
     The status is an ``int`` from 100 to 599: the ``status_code`` or ``status`` of the attribute ``response``, an
-    attribute ``status_code``, ``status`` or ``http_status`` of the exception, or its ``code`` where something else
+    attribute ``status_code``, ``status`` or ``http_status`` of the exception, or its ``code`` if something else
     shows that this is HTTP (many databases number their errors in the same range). ``Retry-After`` is read from the
     headers of the response or of the exception.
     """
@@ -42,7 +42,7 @@ _NOT_MODIFIED: Final = 304
 
 
 def http_status(value: object) -> int | None:
-    """``value`` where it is an HTTP status: an ``int`` (``bool`` is none) from 100 to 599."""
+    """``value`` if it is an HTTP status: an ``int`` (``bool`` is none) from 100 to 599."""
     if type(value) is not int:
         if not is_a(value, int) or is_a(value, bool):
             return None
@@ -57,7 +57,7 @@ def _candidates(exception: BaseException, response: object) -> Iterator[object]:
     yield attribute(exception, "status")
     yield attribute(exception, "http_status")
     code = attribute(exception, "code")
-    import http  # only where nothing above says more
+    import http  # only if nothing above says more
 
     if is_a(code, http.HTTPStatus) or response is not None or _is_named_after_http(type(exception)):
         yield code
@@ -74,7 +74,7 @@ def _metadata(response: object) -> dict[str, Any]:
 
 
 def _header(exception: BaseException, response: object, name: str) -> str | None:
-    """From the response, or where only those are kept, from the exception."""
+    """From the response, or if only those are kept, from the exception."""
     value = header_of(attribute(response, "headers"), name)
     if value is None and type(response) is dict:
         value = header_of(_metadata(response).get("HTTPHeaders"), name)

@@ -21,7 +21,7 @@ def _gave_up(exception: BaseException) -> Classification:
 
 
 def _answered(exception: BaseException) -> Classification:
-    """By the HTTP status where the answer came over HTTP, else by that of gRPC, of which HTTP's is only an image."""
+    """By the HTTP status if the answer came over HTTP, else by that of gRPC, of which HTTP's is only an image."""
     over_http = attribute(attribute(exception, "response"), "status_code") is not None
     status = None if over_http else attribute(attribute(exception, "grpc_status_code"), "name")
     verdict = judge_rpc(status, attribute(exception, "message"), None)

@@ -52,11 +52,11 @@ def classify_status(
     method: str | None = None,
     now: Callable[[], float] = time.time,
 ) -> Classification | None:
-    """The verdict on a response; ``None`` for 2xx and 304, which are no failures.
+    """The verdict on a response; ``None`` for 2xx and 304, which are not failures.
 
     ``headers`` are those of the response: ``Retry-After`` counts wherever a repetition can help, ``X-Ratelimit-Reset``
     with 429 and 509. ``method`` of the request says whether it may be repeated at all. ``now`` gives the wall clock in
-    seconds since the epoch; it is asked only where the headers alone do not say how long to wait.
+    seconds since the epoch; it is asked only if the headers alone do not say how long to wait.
     """
     return judge_response(status, functools.partial(header_of, headers) if headers else None, method=method, now=now)
 
@@ -68,7 +68,7 @@ def judge_response(
     method: str | None = None,
     now: Callable[[], float] = time.time,
 ) -> Classification | None:
-    """As :func:`classify_status`, with a function that gives the value of a header by its name in lower case."""
+    """Like :func:`classify_status`, with a function that gives the value of a header by its name in lower case."""
     if 200 <= status < 300 or status == 304:
         return None
     verdict = _BY_STATUS.get(status)

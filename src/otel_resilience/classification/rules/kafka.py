@@ -40,7 +40,7 @@ _NO_METADATA: Final = re.compile(r"Unable to bootstrap|[Ff]ailed to (update|get)
 
 
 def judge_code(code: object) -> Classification | None:
-    """The verdict on an error code of Kafka's protocol; ``None`` where it is none that says enough."""
+    """The verdict on an error code of Kafka's protocol; ``None`` if it is none that says enough."""
     return _BY_CODE.get(code) if is_a(code, int) else None
 
 

@@ -89,7 +89,7 @@ _ERRNO_IN_TEXT: Final = re.compile(r"\[Errno (\d{1,4})\]")
 
 
 def judge(exception: BaseException) -> Classification | None:
-    """The verdict on a socket, TLS or file error; ``None`` where the exception alone says too little."""
+    """The verdict on a socket, TLS or file error; ``None`` if the exception alone says too little."""
     kind = type(exception)
     if not issubclass(kind, OSError):
         return None
@@ -117,7 +117,7 @@ def connecting(exception: BaseException) -> Classification:
 
 
 def errno_of(exception: BaseException) -> int | None:
-    """The number of the system's error; ``None`` where there is none or it is no number."""
+    """The number of the system's error; ``None`` if there is none or it is no number."""
     number = attribute(exception, "errno")
     return int.__index__(number) if is_a(number, int) else None
 

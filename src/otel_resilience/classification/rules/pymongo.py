@@ -17,7 +17,7 @@ _GROUPS: Final = (
     (verdicts.SERIALIZATION, (112, 225, 251)),
     (verdicts.LOCKED, (24, 46)),
     (verdicts.READ_TIMEOUT, (50, 89, 202, 262)),
-    # steps down, shuts down, recovers, is no primary, has stale routes
+    # steps down, shuts down, recovers, is not a primary, has stale routes
     (
         verdicts.UNAVAILABLE,
         (6, 7, 63, 64, 91, 133, 150, 189, 234, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436),

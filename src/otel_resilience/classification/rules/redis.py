@@ -176,7 +176,7 @@ def _connection(exception: BaseException) -> Classification:
 
 
 def _replied_while_connecting(exception: BaseException) -> Classification | None:
-    """What the server said to the greeting, where that is the cause: redis-py's asyncio client wraps it so on a unix
+    """What the server said to the greeting, if that is the cause: redis-py's asyncio client wraps it so on a unix
     socket."""
     inner = cause_of(exception)
     verdict = None if inner is None else _by_name(inner)

@@ -1,4 +1,4 @@
-"""What an SQLSTATE says, and where there is none, the exception class of PEP 249. Pure.
+"""What an SQLSTATE says, and if there is none, the exception class of PEP 249. Pure.
 
 The codes are those of the SQL standard and of PostgreSQL (Appendix A of its manual), which CockroachDB and YugabyteDB
 use as well. A server that answers with an error is alive: only what says that it is unwell counts as a failure.
@@ -80,7 +80,7 @@ _BY_PEP_249: Final = {
 
 
 def judge_sqlstate(state: object) -> Classification | None:
-    """The verdict on a code of five characters; ``None`` where it is none, or ``HY000``, MySQL's word for "other". A
+    """The verdict on a code of five characters; ``None`` if it is none, or ``HY000``, MySQL's word for "other". A
     class that is not known is a bad request: the server answered."""
     if not is_a(state, str) or not _SQLSTATE.fullmatch(state) or state.startswith("HY"):
         return None

@@ -104,6 +104,6 @@ _by_name: Final = by_class_name(
 
 @decided_by_class(lambda kind: not issubclass(kind, (OSError, RuntimeError, OverflowError, BufferError)))
 def classify_stdlib(exception: BaseException) -> Classification | None:
-    """The verdict on what Python and its standard library raise; ``None`` where that says too little, as a
+    """The verdict on what Python and its standard library raise; ``None`` if that says too little, as a
     ``ValueError`` does."""
     return _by_name(exception)

@@ -65,7 +65,7 @@ NOT_ALLOWED: Final = permanent(error_types.PERMISSION_DENIED, Severity.CRITICAL)
 BAD_REQUEST: Final = permanent(error_types.INVALID_REQUEST, Severity.MEDIUM, BreakerEffect.SUCCESS)
 """The server answered properly that it cannot use the request."""
 BAD_PROGRAM: Final = BAD_REQUEST.replace(severity=Severity.HIGH)
-"""The same, where only a change of the program or of the server's schema helps."""
+"""The same, if only a change of the program or of the server's schema helps."""
 TOO_LARGE: Final = permanent(error_types.PAYLOAD_TOO_LARGE, Severity.MEDIUM, BreakerEffect.SUCCESS)
 NOT_FOUND: Final = permanent(error_types.NOT_FOUND, Severity.LOW, BreakerEffect.SUCCESS)
 EXISTS: Final = permanent(error_types.CONFLICT, Severity.LOW, BreakerEffect.SUCCESS)

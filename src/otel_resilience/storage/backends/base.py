@@ -37,5 +37,5 @@ class DocumentStorage(abc.ABC):
         """Applies ``change`` to the document of that kind and key, as one atomic step at the storage's time.
 
         ``change`` is pure, so that it may be called again on another state of the document. Raises
-        :class:`~otel_resilience.storage.StorageError` where nothing was written, or perhaps nothing.
+        :class:`~otel_resilience.storage.StorageError` if nothing was written, or perhaps nothing.
         """

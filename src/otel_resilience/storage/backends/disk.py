@@ -1,7 +1,7 @@
 """Shared state in a folder: breaker and budget survive the process, and processes of one machine share them.
 
 One small JSON file per dependency, replaced at one stroke under an advisory lock. Between two steps its clock advances
-by the monotonic clock where the machine has not been restarted since, else by the wall clock, and never backwards.
+by the monotonic clock if the machine has not been restarted since, else by the wall clock, and never backwards.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot_id() -> str:
-    """Identifies the time since the machine was started; empty where the system does not say."""
+    """Identifies the time since the machine was started; empty if the system does not say."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):

@@ -19,7 +19,7 @@ T = TypeVar("T")
 class MemoryStorage(DocumentStorage):
     """A :class:`~otel_resilience.storage.Storage` that lasts as long as the process. Safe for threads.
 
-    ``clock`` gives monotonic seconds. Raises ``TypeError`` where it is no function.
+    ``clock`` gives monotonic seconds. Raises ``TypeError`` if it is not a function.
 
     Examples:
         >>> from otel_resilience.storage import MemoryStorage, SharedState

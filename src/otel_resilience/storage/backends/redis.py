@@ -1,7 +1,7 @@
 """Shared state in Redis: many processes on many machines act as one client. Needs ``redis``, imported when first used.
 
 A step reads the document with the server's time, changes it here, and writes it if nobody else did meanwhile: one round
-trip, and one more where something changed.
+trip, and one more if something changed.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return {found, now[1], now[2]}
 """
 """KEYS: a document. ARGV: milliseconds for which it is kept, the document expected, the new one; without the last two
-it only reads. Answers nothing where it wrote, else the document found and the server's time. It holds no rule."""
+it only reads. Answers nothing if it wrote, else the document found and the server's time. It holds no rule."""
 
 
 LONGEST_TURN: Final = 0.5
-"""Seconds for which a turn is kept for a process; where it would have to wait longer it asks again."""
+"""Seconds for which a turn is kept for a process; if it would have to wait longer it asks again."""
 LONGEST_PAUSE: Final = 7 * 86_400.0
 """Seconds ahead; a pause that lasts longer was written by someone else, and would stop every process for good."""
 ALONE_AFTER: Final = 2.0
@@ -94,7 +94,7 @@ return {string.format('%.6f', turn - now), granted and 1 or 0, processes}
 """
 """KEYS: hash of the turns, sorted set of the processes. ARGV: seconds from turn to turn, window in s, cost, pause in s,
 the process, the longest time that a turn is kept, the time after which a process counts as gone, the longest pause.
-What is no number, no time that a pause can last until, or of another type counts as nothing. Answers how long to
+What is not a number, no time that a pause can last until, or of another type counts as nothing. Answers how long to
 wait, whether the turn then is kept for this process, and how many processes take turns.
 
 A process alone may send in bursts, as far as its own log lets it. Several take turns at even distances: a burst of one
