@@ -1,4 +1,4 @@
-"""Makes the parts of a policy, and checks that they fit each other."""
+"""Creates the parts of a policy, and checks that they fit together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROBE_LEASE_MARGIN = 1.0
 
 @runtime_checkable
 class SharedParts(Protocol):
-    """Makes shared breakers, budgets and rate limits, such as :class:`~otel_resilience.storage.SharedState`."""
+    """Creates shared breakers, budgets and rate limits, such as :class:`~otel_resilience.storage.SharedState`."""
 
     def circuit_breaker(
         self,
@@ -59,7 +59,7 @@ class SharedParts(Protocol):
 
 
 def check_shared(shared: object) -> None:
-    """Raises ``TypeError`` unless it is ``None`` or makes shared parts."""
+    """Raises ``TypeError`` unless it is ``None`` or can create shared parts."""
     if shared is not None and (isinstance(shared, type) or not isinstance(shared, SharedParts)):
         raise TypeError(f"shared must be a SharedState or None, not {check.shown(shared)}")
 
@@ -94,7 +94,7 @@ def make_breaker(
 def make_concurrency_limiter(
     policy: CallPlan, limit: int | ConcurrencyLimit | ConcurrencyLimiter | None
 ) -> ConcurrencyLimiter | None:
-    """The policy's limit on calls at a time. Raises ``TypeError`` or ``ValueError`` naming the parameter."""
+    """The policy's limit on concurrent calls. Raises ``TypeError`` or ``ValueError`` naming the parameter."""
     if limit is None:
         return None
     from otel_resilience.limits.concurrency import ConcurrencyLimiter  # here and below: few policies have one
@@ -128,7 +128,7 @@ def make_budget(
 ) -> RetryBudget | None:
     """The policy's budget: the given one or the bucket of its dependency; none if nothing is ever retried.
 
-    Raises ``ValueError`` if it could never pay for all retries of one call; one made by default is large enough.
+    Raises ``ValueError`` if it could never pay for all retries of one call; one created by default is large enough.
     """
     if isinstance(budget, (RetryBudget, RetryBudgetConfig)):
         _check_pays(policy, budget.config if isinstance(budget, RetryBudget) else budget)

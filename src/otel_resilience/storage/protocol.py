@@ -15,7 +15,7 @@ from otel_resilience.retries.bucket import RetryBudgetConfig
 
 
 class StorageError(Exception):
-    """The storage could not make a step. Its cause says why; the text holds no secret.
+    """The storage could not make a step. Its cause says why; the message contains no secret.
 
     Examples:
         >>> from otel_resilience.storage import RedisStorage, StorageError
@@ -29,7 +29,7 @@ class StorageError(Exception):
 
 
 class Action(StrEnum):
-    """What a step does besides merging what its sender knows.
+    """What a step does besides merging its sender's state.
 
     Examples:
         >>> from otel_resilience.storage import Action
@@ -38,17 +38,17 @@ class Action(StrEnum):
     """
 
     LOOK = "look"
-    """Nothing more."""
+    """Nothing else."""
     FAIL = "fail"
-    """A call failed: one of the closed state, or the probe of ``lease``."""
+    """A call failed: one of the closed state, or the probe with ``lease``."""
     SLOW = "slow"
     """A call of the closed state succeeded, but slowly."""
     PROBE = "probe"
-    """Requests ``lease``; ends an open time that is over."""
+    """Requests ``lease``; ends an open time that has passed."""
     SUCCEED = "succeed"
-    """The probe of ``lease`` succeeded."""
+    """The probe with ``lease`` succeeded."""
     RELEASE = "release"
-    """The probe of ``lease`` says nothing."""
+    """The probe with ``lease`` has no meaning for the circuit."""
     FORCE_OPEN = "force_open"
     """Like :meth:`CircuitBreaker.force_open`."""
     CLOSE = "close"
@@ -71,11 +71,11 @@ class Claim:
     generation: int
     state: BreakerState
     age: float
-    """Since its last change of state."""
+    """Seconds since its last change of state."""
     open_left: float
     openings: int
     opened_age: float
-    """Since it left the closed state."""
+    """Seconds since it left the closed state."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +97,9 @@ class BreakerStep:
     generation: int = 0
     """The generation in which the calls and probes reported here were admitted."""
     successes: int = 0
-    """Calls of the closed state that succeeded since the last step, all before what ``action`` reports."""
+    """Calls of the closed state that succeeded since the last step, all before the call that ``action`` reports."""
     success_age: float = 0.0
-    """Since the last of them was started: it says nothing about what others met after that."""
+    """Seconds since the last of them was started: it says nothing about later calls of others."""
     slow: bool = False
     lease: str = ""
     """Names a probe; never used twice."""

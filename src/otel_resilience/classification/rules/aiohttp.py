@@ -1,6 +1,6 @@
 """Rules for aiohttp's client. Nothing here imports it.
 
-Its total time limit ends in a plain ``TimeoutError``, which the standard library's rules know.
+Its total timeout raises a plain ``TimeoutError``, which the standard library's rules handle.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class MemoryStorage(DocumentStorage):
-    """A :class:`~otel_resilience.storage.Storage` that lasts as long as the process. Safe for threads.
+    """A :class:`~otel_resilience.storage.Storage` that lasts as long as the process. Thread-safe.
 
     ``clock`` gives monotonic seconds. Raises ``TypeError`` if it is not a function.
 
@@ -42,7 +42,7 @@ class MemoryStorage(DocumentStorage):
         renew_lock_after_fork(self)
 
     def ping(self) -> None:
-        """Always answers."""
+        """Always succeeds."""
 
     def close(self) -> None:
         """Nothing to close."""
