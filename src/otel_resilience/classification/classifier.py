@@ -145,7 +145,7 @@ class Classifier:
     ) -> Classification | None:
         """The verdict; ``None`` for a group that is being judged already, or nested too deeply."""
         if plan.is_group:
-            return self._judge_group(exception, groups, nesting)  # type: ignore[arg-type]  # it is one
+            return self._judge_group(exception, groups, nesting)  # type: ignore[arg-type]  # it is a group
         if plan.is_control_flow:
             return CANCELLED
         verdict = _first_answer(exception, plan)
@@ -175,7 +175,7 @@ class Classifier:
         for cause in causes:
             plan = self._plan_of(type(cause))
             if plan.is_group:
-                verdict = self._judge_group(cause, groups, nesting)  # type: ignore[arg-type]  # as above
+                verdict = self._judge_group(cause, groups, nesting)  # type: ignore[arg-type]  # it is a group
             else:
                 verdict = None if plan.is_control_flow else _first_answer(cause, plan)
             if verdict is not None and verdict.error_class is not ErrorClass.CANCELLED:

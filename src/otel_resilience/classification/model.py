@@ -229,7 +229,7 @@ def flagged(verdict: Classification, name: str, value: bool) -> Classification: 
     known = _changed.get(key)
     if known is not None:
         return known[1]
-    changed = dataclasses.replace(verdict, **{name: value})  # type: ignore[arg-type]  # as above
+    changed = dataclasses.replace(verdict, **{name: value})  # type: ignore[arg-type]  # mypy cannot see fields through **
     if verdict.retry_after is None:  # with one, there would be too many verdicts
         if len(_changed) >= _MAX_CHANGED:
             _changed.clear()

@@ -84,7 +84,7 @@ class Patches:
             setattr(*self._saved.pop())
 
 
-class LibraryInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # has no types, as above
+class LibraryInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base has no types
     """Base of the instrumentors."""
 
     _supported: ClassVar[str]

@@ -102,11 +102,11 @@ class BreakerStep:
     """Seconds since the last of them was started: it says nothing about later calls of others."""
     slow: bool = False
     lease: str = ""
-    """Names a probe; never used twice."""
+    """Identifies a probe; never reused."""
     fraction: float = 0.0
     """In ``[0, 1)``, for the jitter of an open time."""
     hint: float | None = None
-    """The server's wish in seconds."""
+    """The server's requested wait in seconds."""
     error_type: str = ""
     claim: Claim | None = None
 
@@ -124,15 +124,15 @@ class BreakerView:
     """
 
     generation: int
-    """Counts the changes of state; never goes back."""
+    """Incremented with each change of state; never decreases."""
     state: BreakerState
     age: float | None
-    """Since its last change; ``None`` if there was none."""
+    """Seconds since its last change of state; ``None`` if there was none."""
     open_left: float
     openings: int
     opened_age: float
     reason: TransitionReason
-    """Of the last change."""
+    """Reason of the last change."""
     error_type: str
     failures: int
     calls: int
@@ -144,22 +144,22 @@ class BreakerView:
     granted: bool = False
     """The requested lease was granted."""
     stale: bool = False
-    """The result that the step reported was of an earlier generation."""
+    """The reported result belonged to an earlier generation."""
     expired: int = 0
-    """Leases that this step found to have run out."""
+    """Leases that this step found to have expired."""
     busy_for: float = 0.0
-    """Until a slot for a probe becomes free at the latest; 0 if there is one."""
+    """Seconds until a slot for a probe becomes free at the latest; 0 if one is free."""
 
 
 class Merge(StrEnum):
-    """How the balance that a sender knows and the one in the storage become one."""
+    """How the sender's balance and the one in the storage are combined."""
 
     START = "start"
-    """Only if the storage knows none."""
+    """Use the sender's only if the storage has none."""
     LOWER = "lower"
-    """The lower one counts: the sender has spent tokens while it used local state."""
+    """The lower one wins: the sender has spent tokens while it used local state."""
     REPLACE = "replace"
-    """The sender's counts: the storage only keeps a copy."""
+    """The sender's wins: the storage only keeps a copy."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,15 +175,15 @@ class BudgetStep:
 
     config: RetryBudgetConfig
     cost: float = 0.0
-    """Taken if the bucket holds it; 0: only look."""
+    """Taken if the bucket has enough; 0: only read."""
     given: float = 0.0
-    """Paid in since the last step."""
+    """Added since the last step."""
     ran: float = 0.0
-    """Seconds that the sender has run since its last step: tokens accrue only while a process runs."""
+    """Seconds that the sender has been running since its last step: tokens accrue only while a process runs."""
     claim: float | None = None
     """Tokens as known to a sender that used local state, or comes from another storage."""
     merge: Merge = Merge.START
-    """What the claim is used for."""
+    """How the claim is used."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -215,18 +215,18 @@ class RateStep:
     limit: int
     """Permits within the window."""
     window: float
-    """Seconds."""
+    """Length of the window in seconds."""
     cost: int = 0
-    """Permits that are requested, at most the limit; 0: none."""
+    """Requested permits, at most the limit; 0: none."""
     pause: float = 0.0
-    """Seconds from now for which no permit is given."""
+    """Seconds from now in which no permit is given."""
     sender: str = ""
-    """Names the process that asks."""
+    """Identifies the process that asks."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RateView:
-    """What a shared rate limit answers.
+    """The answer of a shared rate limit.
 
     Examples:
         >>> from otel_resilience.storage import MemoryStorage, RateStep
@@ -236,16 +236,16 @@ class RateView:
     """
 
     wait: float
-    """Seconds until the permits may be used, or, if they were not granted, after which to ask again."""
+    """Seconds until the permits may be used, or, if they were not granted, until the next request."""
     granted: bool
     senders: int = 1
-    """Processes that have asked lately."""
+    """Processes that have asked recently."""
 
 
 class Storage(Protocol):
-    """Where all callers of one dependency keep what they know about it. Every method is one atomic step.
+    """Where all callers of one dependency keep their common state. Every method is one atomic step.
 
-    ``key`` names the dependency. Raises :class:`StorageError` if the step was not made, or may not have been.
+    ``key`` identifies the dependency. Raises :class:`StorageError` if the step was not made, or may not have been.
 
     Examples:
         >>> from otel_resilience.storage import MemoryStorage, Storage
@@ -260,22 +260,23 @@ class Storage(Protocol):
 
     @property
     def remote(self) -> bool:
-        """Whether a step may take long, so that no caller may wait for it without a limit."""
+        """Whether a step may take long, so that callers must wait for it only for a limited time."""
 
     def breaker(self, key: str, step: BreakerStep) -> BreakerView:
-        """A step of a circuit breaker."""
+        """One step of a circuit breaker."""
 
     def budget(self, key: str, step: BudgetStep) -> BudgetView:
-        """A step of a retry budget."""
+        """One step of a retry budget."""
 
     def rate(self, key: str, step: RateStep) -> RateView:
-        """A step of a rate limit."""
+        """One step of a rate limit."""
 
     def pause(self, key: str, seconds: float) -> float:
-        """Nothing is to start for ``seconds``; a longer pause stays. Returns what is left of it. 0 only reads."""
+        """Records that nothing should start for ``seconds``; a longer pause stays. Returns the remaining seconds. 0
+        only reads."""
 
     def ping(self) -> None:
-        """The shortest possible step."""
+        """The cheapest possible step."""
 
     def close(self) -> None:
         """Closes connections and files."""

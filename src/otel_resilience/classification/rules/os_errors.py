@@ -97,7 +97,7 @@ def judge(exception: BaseException) -> Classification | None:
         number = exception.errno  # type: ignore[attr-defined]  # an OSError
         if type(number) is not int:
             number = errno_of(exception)
-        return _BY_ERRNO.get(number) or _by_type(exception)  # type: ignore[arg-type]  # as above
+        return _BY_ERRNO.get(number) or _by_type(exception)  # type: ignore[arg-type]  # classes are hashable
     if is_a(exception, socket.gaierror):
         return _BY_EAI.get(errno_of(exception) or 0, RESOLVER_FAILED)
     if is_a(exception, socket.herror):  # its errno is the resolver's own
@@ -106,7 +106,7 @@ def judge(exception: BaseException) -> Classification | None:
         return _tls(exception)
     number = errno_of(exception)
     verdict = None if number is None else _BY_ERRNO.get(number)
-    return verdict or _by_type(exception)  # type: ignore[arg-type]  # as above
+    return verdict or _by_type(exception)  # type: ignore[arg-type]  # classes are hashable
 
 
 def connecting(exception: BaseException) -> Classification:
