@@ -35,7 +35,7 @@ def search(query: Query, output: CommandOutput, signals: StopSignals) -> int:
 
 
 async def _search(reader: CatalogReader, query: Query) -> tuple[SearchResult, str | None]:
-    """What was found, and if that is nothing: whether there can be such a group or country at all."""
+    """What was found; if nothing, whether such a group or country can exist at all."""
     found = await reader.search(query)
     if found.total:
         return found, None
