@@ -210,7 +210,7 @@ def _observe_clock(_: CallbackOptions) -> Iterable[Observation]:
 
 
 def set_queue(queue: Callable[[], QueueState | None] | None) -> None:
-    """Sets where the gauges of the queue and the workers get their values; they have none where it says ``None``.
+    """Sets the function that returns the values of the queue and worker gauges; ``None``: they have none.
 
     The function runs in the thread of the metric reader; it must be quick and must not block.
     """
@@ -229,7 +229,7 @@ def _observe_queue(value: Callable[[QueueState], float]) -> Callable[[CallbackOp
 
 @never_raise
 def emit_sync_finished(report: SyncReport) -> None:
-    """Emits ``catalog.sync.finished`` and writes the result on the current ``catalog.sync`` span."""
+    """Emits ``catalog.sync.finished`` and writes the result to the current ``catalog.sync`` span."""
     attributes = _result(report)
     span = trace_api.get_current_span()
     if span.is_recording():

@@ -1,8 +1,8 @@
-"""A redis-server of our own on a unix socket, for a machine if none is configured.
+"""Our own redis-server on a unix socket, for a machine without a configured one.
 
 Several processes share it. Each holds a shared lock on a file; the one that finds no server starts it, the last one to
-leave shuts it down. A process that is killed drops its lock with its life, so its server is found, used and in the end
-shut down by the next. Everything here blocks.
+leave shuts it down. A killed process releases its lock, so the next process finds its server, uses it and finally shuts
+it down. Everything here blocks.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from catalog_sync.store.errors import PrivateRedisError
 log = logging.getLogger(__name__)
 
 START_TIMEOUT = 10.0
-"""Seconds until a started server must answer at all."""
+"""Maximum seconds until a started server must answer at all."""
 LOAD_TIMEOUT = 120.0
-"""Seconds that a server which says it is loading may take."""
+"""Maximum seconds for a server that reports that it is loading."""
 STOP_TIMEOUT = 5.0
 MAX_SOCKET_PATH = 100
 """Bytes; the limit of unix socket addresses is 104 on macOS, 108 on Linux."""
@@ -38,7 +38,7 @@ _POLL = 0.002
 
 @dataclasses.dataclass(eq=False)
 class PrivateRedis:
-    """One process's share in the private server that lives in ``directory``."""
+    """One process's share in the private server in ``directory``."""
 
     directory: Path
     program: str
