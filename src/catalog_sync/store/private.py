@@ -47,7 +47,7 @@ class PrivateRedis:
     wall_clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     socket_path: str = dataclasses.field(default="", init=False)
-    """Where the server listens, once started."""
+    """The server's socket, once started."""
     _users: IO[bytes] | None = None
 
     def start(self) -> None:
@@ -69,7 +69,7 @@ class PrivateRedis:
             self._users = users
 
     def stop(self) -> None:
-        """Leaves the server; the last one to leave shuts it down and waits until it is gone."""
+        """Releases the server; the last process to leave shuts it down and waits until it has ended."""
         users, self._users = self._users, None
         if users is None:
             return
@@ -157,7 +157,7 @@ class PrivateRedis:
             process.kill()
             process.wait()
             raise
-        # The server may outlive this process; while this process lives, its exit status has to be collected.
+        # The server may outlive this process; while this process lives, the exit status must be collected.
         threading.Thread(target=process.wait, name="private-redis-exit", daemon=True).start()
 
     def _await_answer(self, process: subprocess.Popen[bytes] | None) -> None:
@@ -174,7 +174,7 @@ class PrivateRedis:
 
 
 def _ask(path: str, command: bytes, timeout: float = 2.0) -> bytes | None:
-    """The first bytes of the server's answer; ``None`` if there is no answer."""
+    """The first bytes of the server's reply; ``None`` without one."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
         try:
@@ -186,7 +186,7 @@ def _ask(path: str, command: bytes, timeout: float = 2.0) -> bytes | None:
 
 
 def _shut_down(path: str) -> bool:
-    """Whether the server is gone. It closes our connection when it exits, after its file is safe."""
+    """Whether the server has ended. It closes our connection when it exits, after its file was saved."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(STOP_TIMEOUT)
         try:

@@ -73,8 +73,7 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # asyncio's own
         """Waits for the threads however long they take: ``timeout``, in seconds of fake time, would be over before they
-        can end.
-        """
+        can end."""
         del timeout
         await super().shutdown_default_executor()
 
