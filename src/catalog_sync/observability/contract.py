@@ -131,7 +131,7 @@ METRICS: Final = (
 )
 
 SYNC_SPAN: Final = "catalog.sync"
-"""One sync. ERROR only if it failed."""
+"""One sync. ERROR only where it failed."""
 GROUP_SPAN: Final = "catalog.sync.group"
 """The bundles of one group."""
 PUBLISH_SPAN: Final = "catalog.publish"

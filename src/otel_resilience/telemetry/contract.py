@@ -20,7 +20,7 @@ DEPENDENCY: Final = "resilience.dependency"
 OPERATION: Final = "resilience.operation"
 """What is asked of the dependency."""
 ATTEMPTS: Final = "resilience.attempts"
-"""Attempts that the call sent; 0 if it was rejected before the first."""
+"""Attempts that the call sent; 0 where it was rejected before the first."""
 OUTCOME: Final = "resilience.outcome"
 """How a protected call, or the delivery of a notification, ended."""
 OUTCOMES: Final = ("ok", "ok_after_retry", "fallback", "failed", "rejected", "deadline", "cancelled")
