@@ -55,7 +55,7 @@ _NOT_MODIFIED: Final = "The client has the current version."
 IF_NONE_MATCH: Final = {
     "name": "If-None-Match",
     "in": "header",
-    "description": "The ETag of an earlier response; where it is still valid the response is 304.",
+    "description": "The ETag of an earlier response; if it is still valid the response is 304.",
     "schema": {"type": "string"},
 }
 OPEN: Final[dict[str, Any]] = {"security": [{}]}

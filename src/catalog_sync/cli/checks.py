@@ -118,7 +118,7 @@ def state_dir(path: Path) -> Check:
         if classify(error).error_type == error_types.DISK_FULL:
             advice = "make room there, or set CATALOG_STATE_DIR to a folder on another disk"
         else:
-            advice = "set CATALOG_STATE_DIR to a folder of yours"
+            advice = "set CATALOG_STATE_DIR to a folder of your own"
         return fail("state folder", f"{path} cannot be written: {reason}", advice)
     return ok("state folder", f"{path} can be written")
 

@@ -99,7 +99,7 @@ def _unknown(wanted: str | None, found: Found, output: CommandOutput) -> int:
         known = (
             f"{'1 sync is' if number == 1 else f'{number} syncs are'} kept, the oldest of {found.syncs[-1].started_at}"
         )
-    message = "no sync of which anything failed" if wanted is None else f"nothing is known of {printable(wanted)!r}"
+    message = "no sync with a failure" if wanted is None else f"nothing is known of {printable(wanted)!r}"
     message = f"{message}; {known}; {pasteable('catalog-sync syncs')} lists them"
     if not found.complete:
         message += "; not everything could be read"

@@ -30,7 +30,7 @@ class JsonForm:
         try:
             text = json.dumps(data).encode()
         except (TypeError, RecursionError) as error:
-            raise ValueError(f"no {cls.__name__}: it is no JSON") from error
+            raise ValueError(f"no {cls.__name__}: it is not JSON") from error
         return cls.from_json_text(text)
 
     @classmethod

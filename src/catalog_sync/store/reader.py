@@ -271,7 +271,7 @@ class CatalogReader:
         )
         if max_age is not None and judged.older_than(max_age):
             raise CatalogTooOldError(
-                judged.problem or f"the catalogue is {judged.age:.0f} s old, at most {max_age:.0f} s were asked for",
+                judged.problem or f"the catalogue is {judged.age:.0f} s old, at most {max_age:.0f} s are accepted",
                 context={"as_of": judged.as_of, "version": found.meta.version},
             )
         return judged

@@ -139,6 +139,6 @@ def _check_filtered(run: Run) -> None:
     bundles = sum(1 for _ in builder.membership.names(fetched[0]))
     if run.previous is None or {each.bundles for each in run.previous.meta.groups.values()} == {bundles}:
         # It may be true: nothing published so far contradicts it.
-        _log.warning("the supplier sends the same %d bundles whichever group is asked for", bundles)
+        _log.warning("the supplier sends the same %d bundles for every group", bundles)
         return
     guards.check_filtered(fetched, bundles)

@@ -51,7 +51,7 @@ def check_filtered(asked: Sequence[str], bundles: int) -> None:
     if bundles >= MAY_COINCIDE:
         what = "each group" if len(asked) > 1 else _listed(asked)
         raise PublishRefusedError(
-            f"the supplier sends the same {bundles} bundles whichever group is asked for, so {what} would have them "
+            f"the supplier sends the same {bundles} bundles for every group, so {what} would have them "
             "all; --force publishes it",
             context={"guard": "group_ignored", "groups": ", ".join(asked[:10]), "bundles": bundles},
         )

@@ -266,7 +266,7 @@ class SyncService:
             if await self.store.outlives_process():
                 failure = f"the snapshot of version {meta.version} was not written to {self.snapshot.path}: {reason}"
                 _log.error("%s", failure)
-                result.warnings.append(f"{failure}; where Redis does not answer, readers have no copy of it")
+                result.warnings.append(f"{failure}; if Redis does not answer, readers have no copy of it")
                 return
             lost = NotDurableError(
                 f"the catalogue ends with this process: {self.snapshot.path.parent} cannot be written ({reason}) and "

@@ -55,7 +55,7 @@ class DeadLetters:
         try:
             self._redis.eval(scripts.ADD_DEAD_LETTER, 2, *self._keys, json.dumps(letter), KEPT_LETTERS)
         except (redis.RedisError, OSError) as failure:
-            _log.error("a dead letter could not be put aside: %s", type(failure).__name__)
+            _log.error("a dead letter could not be stored: %s", type(failure).__name__)
 
 
 def watch(settings: Settings) -> DeadLetters:

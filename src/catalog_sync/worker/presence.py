@@ -135,7 +135,7 @@ class Presence:
         try:
             app.tasks[SWEEP_TASK].apply_async(headers=UNSAMPLED, expires=PRESENT_FOR, retry=False)
         except Exception as error:  # noqa: BLE001  whatever the broker raises: the next heartbeat tries again
-            _log.warning("a sweep could not be asked for: %s", type(error).__name__)
+            _log.warning("a sweep could not be requested: %s", type(error).__name__)
 
 
 def announce(settings: Settings, name: str) -> Presence:

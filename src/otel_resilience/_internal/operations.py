@@ -161,8 +161,8 @@ def check_result(result: object) -> None:
         return
     kind = type(result).__name__.strip("_")
     raise TypeError(
-        f"the operation returned a {kind} of which nothing has run, so that nothing was protected: "
-        "use it within the operation, or protect the calls inside it by blocks, "
+        f"the operation returned a {kind} that has not started, so nothing was protected: "
+        "use it within the operation, or protect the calls inside it with blocks, "
         "'for attempt in policy.attempts(): with attempt: ...'"
     )
 

@@ -43,7 +43,9 @@ def judges_errors(name: str, function: Any, *, judged: str = "exception") -> Non
     """Raises ``TypeError`` unless ``function`` takes one exception (or whatever is ``judged``) and returns its answer
     directly, as far as can be seen."""
     if _answers_later(function):
-        raise TypeError(f"{name} must answer at once, not be an async or a generator function: {function!r}")
+        raise TypeError(
+            f"{name} must return its answer directly, not be an async or a generator function: {function!r}"
+        )
     takes_one(name, function, judged)
 
 

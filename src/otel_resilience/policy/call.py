@@ -600,7 +600,7 @@ class Call(CallTelemetry):
             self.policy.warn_once(
                 "idempotent",
                 f"{self.operation}: a time limit cut the attempt, and nothing shows whether it may be repeated, so it "
-                "was not; declare it with Policy(idempotent=True) or execute(..., idempotent=True) where it may",
+                "was not; declare it with Policy(idempotent=True) or execute(..., idempotent=True) if it may",
             )
             return "idempotency_unknown"
         return ""

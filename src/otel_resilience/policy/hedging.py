@@ -57,8 +57,8 @@ async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay:
     if call.idempotent is not True:
         call.policy.warn_once(
             "hedge_after",
-            f"{call.operation}: hedge_after has no effect where nothing declares the operation idempotent; declare it "
-            "with Policy(idempotent=True) or execute(..., idempotent=True) where it is",
+            f"{call.operation}: hedge_after has no effect on an operation that is not declared idempotent; declare it "
+            "with Policy(idempotent=True) or execute(..., idempotent=True) if it is",
         )
         return await operation()
     runners: list[_Runner] = [_start(operation, call, contextvars.copy_context(), call.paid_at)]

@@ -139,7 +139,7 @@ def inject(
     if times is not None:
         check.count("times", times)
     if error is None and not latency:
-        raise ValueError("error or latency must be given: else there is no fault")
+        raise ValueError("error or latency must be given: otherwise there is no fault")
     injection = Injection(dependency, operation, error, rate, latency, times, seed)
     _log.warning(
         "faults are injected into %s of %s (rate %g)", operation or "calls", dependency or "every policy", rate

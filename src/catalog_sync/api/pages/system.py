@@ -31,7 +31,7 @@ Entry = Mapping[str, Any]
 def workers(seen: Known[Entry] | None) -> Html:
     """Workers, the queue, and what they gave up. ``None``: this process runs the syncs itself."""
     if seen is None:
-        none = h("p", "There are none: this process does the syncs that it is asked for.")
+        none = h("p", "There are none: this process runs the requested syncs itself.")
         return section("workers", "Workers", none)
     return section_of("workers", "Workers", seen, _workers)
 

@@ -276,7 +276,7 @@ class _Connection(_Attempt):
         if self._handshakes == 0 and event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             info["return_value"].close()
             self.reached = True
-            raise ConnectionAbortedError("the connection stands, and nothing must be sent")
+            raise ConnectionAbortedError("the connection is established, and nothing must be sent")
 
 
 def _beginning(response: httpx.Response, ends: float) -> bytes:

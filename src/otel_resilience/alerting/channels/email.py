@@ -34,8 +34,8 @@ MAX_LEFT: Final = 100
 _log = logging.getLogger("otel_resilience.alerting")
 
 _FORM: Final = (
-    "smtp:// (with STARTTLS) or smtps://, user:password@ in ASCII where the server asks for it, a host, and"
-    " /?from=ADDRESS&to=ADDRESS,ADDRESS; to= may stand more than once, tls=none sends without TLS and password"
+    "smtp:// (with STARTTLS) or smtps://, user:password@ in ASCII if the server needs it, a host, and"
+    " /?from=ADDRESS&to=ADDRESS,ADDRESS; to= may be repeated, tls=none sends without TLS and password"
 )
 _LATER: Final = Classification(ErrorClass.TRANSIENT, Severity.HIGH, "503")
 _NO_ADDRESS: Final = frozenset(' \t\r\n<>,;:"\\')
