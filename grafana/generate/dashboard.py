@@ -14,7 +14,7 @@ SCHEMA_VERSION: Final = 41
 """The newest classic schema that Grafana 13 loads from files; it migrates it by itself."""
 _COLUMNS: Final = 24
 _HEIGHT: Final = 8
-"""Of most panels; lower ones of the same width stand on each other up to it."""
+"""Height of most panels; lower ones of the same width are stacked up to it."""
 _SOURCES: Final = (("prometheus", "Prometheus"), ("loki", "Loki"), ("tempo", "Tempo"))
 
 

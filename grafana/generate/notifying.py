@@ -117,7 +117,7 @@ def policies() -> dict[str, Any]:
 
 
 def mute_timings() -> dict[str, Any]:
-    """Warnings wait while the weekly maintenance goes on; pages never do."""
+    """Warnings wait during the weekly maintenance; pages never do."""
     return {"apiVersion": 1, "muteTimes": [{"orgId": 1, **_MAINTENANCE}]}
 
 

@@ -72,7 +72,7 @@ def quantile(share: float, buckets: str, window: str, *by: str) -> str:
 
 
 def ratio(part: str, whole: str) -> str:
-    """A share: 0 where the whole has no such part, nothing where nothing happened."""
+    """A share: 0 if the whole has no such part, nothing if nothing happened."""
     return f"({part} or 0 * {whole}) / ({whole} > 0)"
 
 

@@ -20,7 +20,7 @@ class Seen:
     under_way: int
     """Requests under way when it came, itself included."""
     sent_at: float
-    """On the same clock, where the sender says so in ``X-Sent-At``; else as ``at``."""
+    """On the same clock, if the sender says so in ``X-Sent-At``; else as ``at``."""
 
 
 class CountingServer:

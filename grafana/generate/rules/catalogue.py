@@ -199,7 +199,7 @@ def _unseen(settings: Settings) -> Rule:
 
 
 def _not_taken(settings: Settings) -> Rule:
-    """By the wait, not by the length of the queue: that is long whenever a sync of many groups begins."""
+    """By the wait, not by the length of the queue: that is long whenever a sync of many groups starts."""
     return Rule(
         name="QueueStuck",
         expr=f"max({IN_RULE.of(contract.QUEUE_WAIT)})",

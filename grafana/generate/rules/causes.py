@@ -1,6 +1,6 @@
 """Why syncs fail, as conditions of their own.
 
-A failed sync has a cause that another critical rule names, or none that we know. Only one of the two pages: where a
+A failed sync has a cause that another critical rule names, or none that we know. Only one of the two pages: if a
 cause is known, *SyncFailed* is silent, and the alert of the cause lasts until a sync works. So an incident is one
 alert, and no alert has to wait for another one in the same group of messages.
 """
@@ -42,7 +42,7 @@ EXPLAINED_FROM: Final = "catalog_kind:catalog_failure_explained_from:timestamp_s
 
 
 def conditions(settings: Settings) -> dict[str, str]:
-    """The condition of each cause by the name of its rule; true where positive."""
+    """The condition of each cause by the name of its rule; true if positive."""
     return {
         CIRCUIT_OPEN: _circuit_open(settings),
         AUTHENTICATION: _errors(settings.recent, match(contract.ERROR_TYPE, CREDENTIAL_ERRORS, "=~")),
@@ -59,7 +59,7 @@ def until_a_sync_works(name: str, settings: Settings, *by: str) -> str:
 
 
 def unless_explained(settings: Settings) -> str:
-    """Leaves out the kinds of sync of which a cause explains the failure.
+    """Leaves out the kinds of sync whose failure is explained by a cause.
 
     A refused publication is counted by the Collector, seconds after the sync; no recording rule may delay it further.
     """
@@ -83,9 +83,9 @@ def _errors(window: int, *matchers: str) -> str:
 
 
 def _circuit_open(settings: Settings) -> str:
-    """Where Redis itself is the trouble, StoreFailing names it: both would be two pages for one outage.
+    """If Redis itself is the trouble, StoreFailing names it: both would be two pages for one outage.
 
-    A process that ended in an open circuit does not go on rejecting calls: its last word counts for a while only.
+    A process that ended with an open circuit does not continue to reject calls: its last value counts for a while only.
     """
     status = IN_RULE.of(contract.BREAKER_STATUS, match(contract.BREAKER_STATE, "open|forced_open", "=~"))
     is_open = f"last_over_time({status}[{duration(LAST_WORD)}])"

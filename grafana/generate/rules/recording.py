@@ -60,7 +60,7 @@ def syncs(outcomes: str = "") -> str:
 
 
 def last_sync_failed(settings: Settings) -> str:
-    """The kinds of sync of which the last one failed; of a failure and a success just now, it is the failure."""
+    """The kinds of sync whose last run failed; of a failure and a success just now, the failure counts."""
     just_now = total(syncs(FAILED_OUTCOMES), duration(JUST_NOW), contract.KIND)
     not_cured = f"{SYNC_FAILED_AT} > {_worked_at()}"
     return f"({just_now} > 0 or ({not_cured}) > time() - {settings.watched})"
@@ -118,7 +118,7 @@ def _budget() -> list[dict[str, str]]:
 
 
 def rule_file(settings: Settings) -> dict[str, Any]:
-    """As Prometheus loads it."""
+    """In Prometheus' format."""
     watched = duration(settings.watched)
 
     def remembered(name: str, expr: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""``catalog-sync alerts``: what is open, waiting and undeliverable; and a test through the real path."""
+"""``catalog-sync alerts``: open incidents, the outbox and dead letters; and a test through the real path."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def show_alerts(output: CommandOutput) -> int:
 
 
 def send_test(severity: str, channels: Sequence[str] | None, output: CommandOutput) -> int:
-    """Send a test to the channels, by default to all. Returns 0; 1 where one did not confirm it."""
+    """Sends a test to the channels, by default to all. Returns 0; 1 if one did not confirm it."""
     settings = app.read_settings()
     confirmations = _Confirmations()
     with (
@@ -71,10 +71,10 @@ def send_test(severity: str, channels: Sequence[str] | None, output: CommandOutp
 
 
 def act_on_incident(decision: str, identifier: str, seconds: float, reason: str | None, output: CommandOutput) -> int:
-    """Carry out what a person decided about one incident, and wait for the messages that it sends.
+    """Carries out what a person decided about one incident, and waits for the messages that it sends.
 
-    Returns 0; 1 where no channel confirmed a message. Raises ``IncidentNotFoundError``, or ``CacheConnectionError``
-    where it may be known to Redis alone, which does not answer.
+    Returns 0; 1 if no channel confirmed a message. Raises ``IncidentNotFoundError``, or ``CacheConnectionError`` if
+    only Redis may know it, and does not answer.
     """
     settings = app.read_settings()
     confirmations = _Confirmations()
@@ -97,7 +97,7 @@ def act_on_incident(decision: str, identifier: str, seconds: float, reason: str 
 
 
 def _user() -> str | None:
-    """Who asks; ``None`` where the system has no name for that, as in a container."""
+    """The user's name; ``None`` if the system does not know it, as in a container."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -117,7 +117,7 @@ class _Confirmations:
             self._changed.notify_all()
 
     def wait(self, concerns: Callable[[Notification], bool], channels: list[str]) -> dict[str, Receipt]:
-        """What became of these messages, by channel: once it is known of all, or within :data:`TEST_WITHIN`."""
+        """The outcome of these messages, by channel: once it is known for all, or after :data:`TEST_WITHIN`."""
         until = time.monotonic() + TEST_WITHIN
         with self._changed:
             while True:

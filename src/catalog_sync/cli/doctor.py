@@ -1,4 +1,4 @@
-"""``catalog-sync doctor``: every connection is tried, and each finding comes with advice."""
+"""``catalog-sync doctor``: every connection is tested, and each finding comes with advice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(output: CommandOutput, signals: StopSignals) -> int:
-    """Run every check. Returns 0 where none failed, else 1; 2 where a setting cannot be used, with that one finding."""
+    """Runs every check. Returns 0 if none failed, else 1; 2 if a setting is not usable, as the only finding."""
     unusable = False
     try:
         settings = app.read_settings(strict=True)
@@ -44,7 +44,7 @@ def doctor(output: CommandOutput, signals: StopSignals) -> int:
 
 async def _examine(settings: Settings) -> list[Check]:
     found = await checks.store(settings)
-    # The others at once: one whose target does not answer takes seconds.
+    # The others concurrently: one whose target does not answer takes seconds.
     async with asyncio.TaskGroup() as tasks:
         supplier = tasks.create_task(checks.supplier(settings))
         alerts = tasks.create_task(asyncio.to_thread(checks.alerts, settings))

@@ -1,4 +1,4 @@
-"""``run --if-due``: whether there is anything to do, and what a run means for the next one."""
+"""``run --if-due``: whether a sync is due, and what a run means for the next one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _REASONS: Mapping[Reason, str] = {
 
 
 def unless_due(settings: Settings, policies: app.Policies, output: CommandOutput, signals: StopSignals) -> int | None:
-    """``None`` where a sync is due. Else prints why it is not and returns 0, or 1 where that is unknown."""
+    """``None`` if a sync is due. Otherwise prints why not and returns 0, or 1 if that is unknown."""
     found, error = signals.run(functools.partial(_look, settings, policies))
     if found.due:
         return None
@@ -47,7 +47,7 @@ def unless_due(settings: Settings, policies: app.Policies, output: CommandOutput
 
 
 def remember_pause(policies: app.Policies, report: SyncReport) -> None:
-    """A supplier that asked for more time than the run had sets the earliest start of the next one."""
+    """If the supplier asked for more time than the run had, that sets the earliest start of the next one."""
     seconds = schedule.pause_after(report)
     if seconds > 0:
         policies.shared.pause(DEPENDENCY, seconds)
@@ -72,7 +72,7 @@ async def _look(settings: Settings, policies: app.Policies) -> tuple[Due, ErrorI
 
 
 async def _published(settings: Settings, policies: app.Policies) -> tuple[CatalogueMeta | None, bool]:
-    """What is published, in the store, or where that lives in this process alone, in the snapshot; and whether it is
+    """What is published: in the store, or, if the store is private to this process, in the snapshot; and whether it is
     damaged."""
     async with app.open_catalogue(settings, policies.store) as (store, snapshot):
         meta, damaged = await store.current_or_damaged()

@@ -1,4 +1,4 @@
-"""Breakers and budgets as ``status`` shows them: the last run's counts, and the state that is shared now."""
+"""Breakers and budgets as ``status`` shows them: the last run's counts, and the current shared state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OF_ONE_PROCESS = ("rejected", "opened", "granted", "denied")
 
 
 def with_shared_state(settings: Settings, last: Mapping[str, Any]) -> dict[str, Any]:
-    """``breakers`` and ``budgets`` of the last run; those of the supplier as they are shared at this moment."""
+    """``breakers`` and ``budgets`` of the last run; the supplier's with their current shared state."""
     policies = app.Policies.of(settings)
     try:
         now = rfc3339(utc_now())
@@ -38,7 +38,7 @@ def with_shared_state(settings: Settings, last: Mapping[str, Any]) -> dict[str, 
 
 
 def _merged(entries: list[dict[str, Any]], live: dict[str, Any]) -> list[dict[str, Any]]:
-    """The entries with ``live`` in the place of the one of the same dependency, or in front of all."""
+    """The entries, with ``live`` replacing the one of the same dependency, or first if there is none."""
     before = next((entry for entry in entries if entry.get("dependency") == live["dependency"]), None)
     if before is None:
         return [live, *entries]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def status(output: CommandOutput, signals: StopSignals) -> int:
-    """Show what is known. What cannot be read is shown as unknown and does not make this command fail."""
+    """Shows what is known. What cannot be read is shown as unknown and does not make this command fail."""
     settings = app.read_settings()
     with app.observed(quiet=True):
         data = signals.run(lambda: _collect(settings))
@@ -42,7 +42,7 @@ def status(output: CommandOutput, signals: StopSignals) -> int:
 
 async def _collect(settings: Settings) -> dict[str, Any]:
     last = read_last_run(settings.state_dir) or {}
-    # At once: where Redis does not answer, each of them waits for it.
+    # Concurrently: if Redis does not answer, each of them waits for it.
     seen, protection, alerts = await asyncio.gather(
         _store(settings),
         asyncio.to_thread(with_shared_state, settings, last),
@@ -75,7 +75,7 @@ async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> 
     try:
         try:
             meta = await store.current()
-        except InvalidDataError as damage:  # Redis answers; what it holds is not whole
+        except InvalidDataError as damage:  # Redis answers, but its content is damaged
             meta, reachable["error"] = None, error_info(damage).to_json()
         if meta is not None:
             catalogue = _catalogue(meta, settings, "fresh")

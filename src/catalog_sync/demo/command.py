@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 def demo(output: CommandOutput, signals: StopSignals, *, fast: bool) -> int:
-    """Play the four acts. Returns 0 where all went as they should, else 1.
+    """Runs the four acts. Returns 0 if all went as expected, else 1.
 
-    Raises ``ConfigurationError`` where a variable of the environment cannot be used.
+    Raises ``ConfigurationError`` if an environment variable is not usable.
     """
-    app.read_settings()  # the demo replaces them, but a variable that is not allowed is an error here too
+    app.read_settings()  # the demo replaces them, but an invalid variable is an error here too
     scale = Scale.of(fast=fast)
     out = None if output.as_json else console(sys.stdout)
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Reports as they are stored, and those of syncs that no sync service could report on."""
+"""Reports as they are stored, and reports of syncs that no sync service could report on."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _ERROR_FIELDS: Final = ("type", "class", "severity", "message", "correlation_id"
 
 
 def is_report(data: Any, *, partial: bool = False) -> bool:
-    """Whether a stored object has the form of ``run --json``, as far as anything here reads it. ``partial``: what it
-    lacks is no matter."""
+    """Whether a stored object has the structure of ``run --json``, as far as anything here reads it. ``partial``:
+    missing fields are allowed."""
     if partial and isinstance(data, dict):
         data = {**_EMPTY, **data}
     return (

@@ -1,4 +1,4 @@
-"""Where the supplier's breaker, retry budget and earliest next start are kept, so that they outlive a process."""
+"""Where the supplier's breaker, retry budget and earliest next start are stored, so that they outlive a process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from otel_resilience.storage import Storage
 
 FOLDER: Final = "protection"
-"""Below the state directory."""
+"""Folder inside the state folder."""
 
 
 def open_shared_state(settings: Settings) -> SharedState:
-    """Redis where ``REDIS_URL`` is set, and the disk behind it; else the disk alone. Close it at the end.
+    """Uses Redis if ``REDIS_URL`` is set, with the disk behind it; else only the disk. Close it at the end.
 
-    Nothing is waited for. Raises ``ConfigurationError`` on an unusable ``REDIS_URL``.
+    Does not wait for a connection. Raises ``ConfigurationError`` if ``REDIS_URL`` is not usable.
     """
     storages: list[Storage] = [DiskStorage(settings.state_dir / FOLDER)]
     if settings.redis_url:

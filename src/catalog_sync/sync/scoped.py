@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 async def build_group(run: Run, asked: str) -> Candidate:
-    """Renew one group; its bundles that did not come again leave it. Raises ``CatalogSyncError``."""
+    """Renews one group; bundles that did not come again are removed from it. Raises ``CatalogSyncError``."""
     groups, failure = await discover(run, run.previous)
     run.builder.names = GroupNames(groups)
     group = run.builder.names.listed(asked)
     if group is None and isinstance(failure, UnusableGroupsError):
-        raise failure  # it may be one of those
+        raise failure  # the group may be one of those
     if group is None:
         raise unknown_group(asked, groups)
     await _start_from_previous(run)
@@ -46,7 +46,7 @@ async def build_group(run: Run, asked: str) -> Candidate:
 
 
 async def build_country(run: Run, asked: str) -> Candidate:
-    """Renew the bundles of one country; those that did not come again are withdrawn. Raises ``CatalogSyncError``."""
+    """Renews the bundles of one country; those that did not come again are withdrawn. Raises ``CatalogSyncError``."""
     country = country_code(asked)
     await _start_from_previous(run)
     before = set(run.builder.index.match(Filter(country=country)))
@@ -69,7 +69,7 @@ async def build_country(run: Run, asked: str) -> Candidate:
 
 
 async def build_bundle(run: Run, name: str) -> Candidate:
-    """Renew one bundle, or remove it where the supplier does not have it any more. Raises ``CatalogSyncError``."""
+    """Renews one bundle, or removes it if the supplier does not have it any more. Raises ``CatalogSyncError``."""
     await _start_from_previous(run)
     try:
         bundle = await run.supplier.get_bundle(name, deadline=run.deadline)
@@ -83,7 +83,7 @@ async def build_bundle(run: Run, name: str) -> Candidate:
 
 
 async def _start_from_previous(run: Run) -> None:
-    """Make the staged version equal to the previous one, or raise: what is left out here would vanish."""
+    """Makes the staged version equal to the previous one, or raises: anything left out here would disappear."""
     if run.damage is not None or run.previous is None:
         reason = run.damage or "no catalogue is published"
         raise CatalogueDamagedError(f"{reason}: a part of it cannot be renewed; run a full sync")
@@ -109,7 +109,7 @@ def _check(run: Run, before: int, after: int) -> None:
 
 
 def _check_filtered(run: Run, group: str, before: int, after: int) -> None:
-    """A supplier that ignores which group is asked for would put every bundle into this one."""
+    """A supplier that ignores the requested group would put every bundle into this one."""
     known = None if run.previous is None else run.previous.meta
     if run.request.force or known is None or group not in run.builder.unconfirmed:
         return

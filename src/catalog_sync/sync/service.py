@@ -45,29 +45,29 @@ if TYPE_CHECKING:
     from catalog_sync.supplier.port import Supplier
 
 OnReport = Callable[[SyncReport, float | None], None]
-"""Called for every sync, inside its span: the report, and the age in seconds of what readers get, where it is known."""
+"""Called for every sync, inside its span, with the report and the age in seconds of what readers get, if known."""
 
 COMMIT_LIMIT: Final = 2.0
-"""Seconds that a commit under way may still take after the run was stopped."""
+"""Seconds that a running commit may still take after the run was stopped."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(slots=True)
 class _Result:
-    """What becomes known of a run on its way."""
+    """What becomes known during a run."""
 
     outcome: Outcome = Outcome.FAILED
     run: Run | None = None
     holder: LockHolder | None = None
     error: ErrorInfo | None = None
     meta: CatalogueMeta | None = None
-    """What readers see."""
+    """The metadata of what readers see."""
     published: bool = False
     warnings: list[str] = dataclasses.field(default_factory=list)
 
     def publish(self, candidate: Candidate, meta: CatalogueMeta) -> None:
-        """The commit went through: whatever happens now, ``meta`` is live."""
+        """The commit succeeded: whatever happens now, ``meta`` is live."""
         self.published = True
         self.meta = meta
         self.outcome, self.error = candidate.outcome, candidate.error
@@ -89,11 +89,11 @@ class SyncService:
     now: Callable[[], datetime.datetime] = utc_now
 
     async def run(self, request: SyncRequest | None = None) -> SyncReport:
-        """Sync once. Returns a report whatever happens, except that ``CancelledError`` passes once the lock is free.
+        """Syncs once. Always returns a report, except that ``CancelledError`` is raised once the lock is released.
 
         With ``distributed`` this is the last step of a sync that several processes share: the report covers all of
-        them, the lock is not given back, and where the store went away before anything was published,
-        ``CacheConnectionError`` or ``LockLostError`` is raised, for the step can be repeated.
+        them, the lock is not released, and if the store became unavailable before anything was published,
+        ``CacheConnectionError`` or ``LockLostError`` is raised, since the step can be repeated.
         """
         request = request or SyncRequest()
         distributed = self.distributed
@@ -129,11 +129,11 @@ class SyncService:
         return report
 
     async def _under_lock(self, request: SyncRequest, result: _Result) -> None:
-        """Lock busy, lock broken and work done are three different outcomes."""
+        """A busy lock, a lost lock and success are three different outcomes."""
         try:
             lock = await self._acquire()
         except SyncEndedError:
-            raise  # a late step of a job that is over has nothing to report
+            raise  # a late step of an ended job has nothing to report
         except LockLostError as error:
             result.error = _reported(error)
             return
@@ -144,7 +144,7 @@ class SyncService:
             return
         if isinstance(lock, LockHolder):
             result.outcome, result.holder = Outcome.SKIPPED_LOCKED, lock
-            with contextlib.suppress(CatalogSyncError):  # the version is only shown; the outcome stands
+            with contextlib.suppress(CatalogSyncError):  # the version is only shown; the outcome is not affected
                 result.meta = await self.store.current()
             return
         try:
@@ -157,7 +157,7 @@ class SyncService:
                 raise leaf from None
             failure = _reported(leaf)
             if result.published:
-                # The fence accepted the version: it stands, whatever happened to the lock afterwards.
+                # The fence accepted the version: it is valid, whatever happened to the lock afterwards.
                 _log.warning("after the publication: %s", failure.message)
             else:
                 result.outcome, result.error = Outcome.FAILED, failure
@@ -174,7 +174,7 @@ class SyncService:
         previous = published.previous
         result.meta = previous.meta if previous else None
         asked = request
-        if self.distributed is None:  # the parts of a shared sync are fetched already: its first step has widened it
+        if self.distributed is None:  # the parts of a shared sync were fetched before: its first step has widened it
             request = request.widened(published.obstacle)
         began = self.now()
         distributed = self.distributed
@@ -208,7 +208,7 @@ class SyncService:
                     meta = await self._published_before(meta, earlier.version)
                     result.publish(candidate, meta)
         finally:
-            # Once the commit was sent the version may be live: then it is left alone.
+            # Once the commit was sent the version may be live: then it must not be deleted.
             if not committing:
                 await staging.discard()
         await self._save(meta, result)
@@ -237,7 +237,7 @@ class SyncService:
     async def _commit(
         self, staging: Staging, meta: CatalogueMeta, lease: LockLease, candidate: Candidate, result: _Result
     ) -> None:
-        """Commit; a cancellation waits, for a bounded time, until it is known whether the version is live."""
+        """Commits; a cancellation waits, for a limited time, until it is known whether the version is live."""
         receipt = self.distributed.job if self.distributed else None
         commit = asyncio.ensure_future(self.store.commit(staging, meta, lease, receipt=receipt))
         try:
@@ -251,14 +251,14 @@ class SyncService:
         result.publish(candidate, meta)
 
     async def _published_before(self, meta: CatalogueMeta, version: str) -> CatalogueMeta:
-        """What an earlier attempt of this sync has published; a sync after it may have replaced that by now."""
+        """What an earlier attempt of this sync has published; a later sync may have replaced that by now."""
         try:
             return await self.store.meta(version)
         except VersionGoneError:
             return dataclasses.replace(meta, version=version)
 
     async def _save(self, meta: CatalogueMeta, result: _Result) -> None:
-        """Write the last-good snapshot. Where it cannot be written, the publication stands if a server keeps it."""
+        """Writes the last-good snapshot. If that fails, the publication is valid if a server keeps it."""
         try:
             await self.snapshot.write_version(meta, self.store.iter_lines(meta.version))
         except (CatalogSyncError, OSError, ValueError) as error:
@@ -266,7 +266,7 @@ class SyncService:
             if await self.store.outlives_process():
                 failure = f"the snapshot of version {meta.version} was not written to {self.snapshot.path}: {reason}"
                 _log.error("%s", failure)
-                result.warnings.append(f"{failure}; where Redis does not answer, readers have no copy of it")
+                result.warnings.append(f"{failure}; if Redis does not answer, readers have no copy of it")
                 return
             lost = NotDurableError(
                 f"the catalogue ends with this process: {self.snapshot.path.parent} cannot be written ({reason}) and "
@@ -291,7 +291,7 @@ class SyncService:
                 key = (scope if scope in counts else "_OTHER", row.reason.value)
                 quarantined[key] = quarantined.get(key, 0) + 1
         if not report.unknown_scope:
-            # A typo is no failed sync: it is not counted as one.
+            # A typo is not a failed sync, and not counted as one.
             instruments.record_sync(report.kind, report.outcome, report.duration_s, counts, quarantined)
         instruments.emit_sync_finished(report)
         if self.on_report is not None:
@@ -299,7 +299,7 @@ class SyncService:
 
 
 def _reported(error: BaseException) -> ErrorInfo:
-    """The error for the report; one that is not of this package is a defect, and its traceback is logged."""
+    """The error for the report; an error from outside this package is a defect, and its traceback is logged."""
     info = error_info(error)
     if not isinstance(error, CatalogSyncError):
         _log.error("unexpected error during sync: %s", info.message, exc_info=error)

@@ -1,6 +1,6 @@
 """When a sync that did not complete may be tried again.
 
-Whether one is due at all: :mod:`catalog_sync.domain.schedule`.
+For whether one is due at all, see :mod:`catalog_sync.domain.schedule`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from catalog_sync.jobs import Job
 
 AGAIN_AFTER: Final = 1 / 24
-"""Share of the interval that passes after the end of a full sync before the next one, and at least:"""
+"""Share of the interval that must pass after the end of a full sync before the next one; at least
+:data:`LEAST_AGAIN_AFTER`."""
 LEAST_AGAIN_AFTER: Final = 300.0
 """Seconds."""
 
 
 def just_tried(jobs: Sequence[Job], every: float, now: datetime.datetime) -> bool:
-    """Whether a full sync ended not long ago, however it did. ``jobs``: the last ones, newest first.
+    """Whether a full sync ended recently, whatever its outcome. ``jobs``: the last ones, newest first.
 
-    One that ended at a time still to come, by a clock that was wrong, says nothing.
+    A sync that ended in the future, because a clock was wrong, is ignored.
     """
     last = next((job.finished_at for job in jobs if job.kind is SyncKind.FULL and job.finished_at is not None), None)
     if last is None:

@@ -1,4 +1,4 @@
-"""The steps of a sync: plan, fetch, publish. Each may be started more than once, by several workers at a time."""
+"""The steps of a sync: plan, fetch, publish. Each may be started more than once, by several workers concurrently."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ if TYPE_CHECKING:
 PART_MARGIN: Final = 900
 """Seconds for which a staged part outlives the deadline of its sync."""
 LEAST_TO_PUBLISH: Final = 30.0
-"""Seconds that merging gets although the deadline is near: everything was fetched in time."""
+"""Seconds that merging is given even if the deadline is near: everything was fetched in time."""
 
 LOOK_EVERY: Final = 10.0
-"""Seconds between two looks of an idle worker at the supplier's shared breaker and budget."""
+"""Interval in seconds at which an idle worker reads the supplier's shared breaker and budget."""
 
 _log = logging.getLogger(__name__)
 _STARTS_AGAIN_AFTER: Final = (CacheConnectionError, LockLostError)
@@ -76,7 +76,7 @@ _STARTS_AGAIN_AFTER: Final = (CacheConnectionError, LockLostError)
 
 @dataclasses.dataclass(eq=False)
 class Worker:
-    """Runs the steps that messages ask for."""
+    """Runs the steps that messages request."""
 
     settings: Settings
     supplier: EsimGoClient
@@ -91,9 +91,9 @@ class Worker:
     now: Callable[[], datetime.datetime] = utc_now
     _jobs: RedisJobs = dataclasses.field(init=False)
     _ended_here: str = ""
-    """The last job whose last step was done here: its record may be deleted."""
+    """The last job whose last step was run here: its record may be deleted."""
     _interrupted: Record | None = None
-    """The job of the last step that Redis interrupted: where its record is lost, only its workers know of it."""
+    """The job of the last step interrupted by a Redis failure: if its record is lost, only its workers know of it."""
 
     def __post_init__(self) -> None:
         self._jobs = RedisJobs(
@@ -105,7 +105,7 @@ class Worker:
         )
 
     async def do(self, job_id: str, step: str) -> None:
-        """Do a step, knowing what other workers know of the supplier; between two steps that is looked at less."""
+        """Runs a step with the current shared state of the supplier; between two steps that is refreshed less often."""
         self.shared.wake()
         try:
             await self._claim_and_do(job_id, step)
@@ -126,7 +126,8 @@ class Worker:
         await self._report_loss()
 
     async def ask_if_due(self) -> None:
-        """Ask for a full sync where one is due: also where a part of the catalogue is lost, not where Redis is away."""
+        """Requests a full sync if one is due: also if a part of the catalogue is lost, but not if Redis is
+        unreachable."""
         every = self.settings.sync_every
         if not every:
             return
@@ -151,7 +152,7 @@ class Worker:
             _log.info("a sync is due: job %s", job.id)
 
     async def _claim_and_do(self, job_id: str, step: str) -> None:
-        """Claim a step and do it; what comes too late, too early or twice is dropped."""
+        """Claims a step and runs it; a message that comes too late, too early or twice is dropped."""
         claim = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
         started = await self.ledger.start(
             job_id,
@@ -190,9 +191,9 @@ class Worker:
                 raise
 
     async def _report_loss(self) -> None:
-        """Report the job of an interrupted step where Redis has come back without it.
+        """Reports the job of an interrupted step if Redis has come back without it.
 
-        The record of a job that has ended is deleted one day, too; it outlives the longest sync by far.
+        The record of an ended job is eventually deleted, too, but it outlives the longest sync by far.
         """
         record = self._interrupted
         if record is None:
@@ -209,7 +210,7 @@ class Worker:
             return False
 
     async def _is_lost(self, record: Record) -> bool:
-        """Whether Redis has lost the job, which is reported then. What cannot be seen is not lost."""
+        """Whether Redis has lost the job, which is then reported. If that cannot be determined, it is not lost."""
         if record.job.id == self._ended_here:
             return False
         try:
@@ -269,9 +270,9 @@ class Worker:
     async def _scopes(
         self, asked: SyncRequest, request: SyncRequest, previous: Previous | None, started: Started
     ) -> tuple[Part, list[str]]:
-        """What is to be fetched for ``request``, which is done for what was ``asked``.
+        """What to fetch for ``request``; ``asked`` is the original request.
 
-        An error is part of the plan: the last step meets it where one process would.
+        An error is part of the plan: the last step raises it at the same point as a sync in one process would.
         """
         if request.kind is SyncKind.COUNTRY and request.scope is not None:
             return Part(), [country_code(request.scope)]
@@ -310,7 +311,7 @@ class Worker:
             info = None if part.error is None else error_info(part.error).to_json()
             progress = GroupProgress(scope, "ok" if part.error is None else "failed", bundles, info)
             heartbeat.conclude()
-            kept = True  # while the answer is out: where it is lost, the result may stand
+            kept = True  # while the answer is pending: if it is lost, the result may have been stored
             first, ready = await self.ledger.finish(job_id, number, part, progress)
             kept = first and part.error is None
             if not first:
@@ -324,7 +325,7 @@ class Worker:
     async def _fetched(
         self, record: Record, number: int, started: Started, heartbeat: StepHeartbeat, staging: Staging
     ) -> Part:
-        """The part, or its error: only what ends the attempt is raised."""
+        """The part, possibly with its error: only errors that end the attempt are raised."""
         scope = record.scopes[number]
 
         def on_progress(progress: Progress) -> None:
@@ -342,7 +343,7 @@ class Worker:
         except CatalogSyncError as error:
             _log.warning("%s failed: %s", scope, error)
             return Part(error=error)
-        except Exception as raised:  # noqa: BLE001  a defect ends the sync, classified, as it does in one process
+        except Exception as raised:  # noqa: BLE001  a defect ends the sync, classified, like in one process
             defect = first_leaf(raised)
             _log.error("unexpected error while fetching %s", scope, exc_info=defect)
             await self.ledger.fail(record.job.id, error_to_json(defect))
@@ -398,7 +399,7 @@ class Worker:
         )
 
     async def _tidy_up(self, record: Record) -> None:
-        """Delete the parts; what is left expires by itself."""
+        """Deletes the parts; the rest expires by itself."""
         try:
             for part in (await self.ledger.parts(record.job.id)).values():
                 if part.version is not None:
@@ -407,7 +408,7 @@ class Worker:
             _log.warning("after sync %s: %s", record.job.id, error)
 
     async def _bury(self, job_id: str, step: str) -> None:
-        """A step that never comes to an end is put aside, and its job goes on without it or ends."""
+        """Sets aside a step that never finishes; its job continues without it or ends."""
         record = await self.ledger.read(job_id)
         with correlation_scope(record.job.correlation_id):
             error = PoisonedStepError(f"{step} was started {MAX_STARTS} times without finishing")
@@ -440,7 +441,7 @@ class Worker:
         )
 
     async def _note_pause(self, part: Part, started: Started) -> None:
-        """A supplier that asked to wait longer than this sync may last is left alone until then."""
+        """If the supplier asked for a longer wait than this sync may last, no scheduled sync runs until then."""
         wait = part.error.retry_after if part.error is not None else None
         if wait is not None and wait > started.left:
             _log.warning("no scheduled sync for %.0f s: the supplier requested a pause", wait)

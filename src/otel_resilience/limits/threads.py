@@ -1,4 +1,4 @@
-"""Threads for ``def`` attempts that a time limit is to cut: reused, bounded, and counted while they are left behind."""
+"""Threads for ``def`` attempts with a time limit: reused, bounded, and counted while they are abandoned."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from otel_resilience.telemetry import contract
 from otel_resilience.telemetry.gauges import by_dependency
 
 IDLE: Final = 10.0
-"""Seconds after which a thread without work ends."""
+"""Seconds after which an idle thread ends."""
 
 _pools: Final[InUse[AttemptThreads]] = InUse()
 
 
 class Worker:
-    """One thread, and the work that it has now."""
+    """One thread, and its current work."""
 
     __slots__ = ("_abandoned", "_done", "_error", "_finished", "_lock", "_operation", "_result", "_threads", "_wake",
                  "thread")  # fmt: skip
@@ -48,15 +48,15 @@ class Worker:
     def run(self, operation: Callable[[], Any], limit: float, on_timeout: Callable[[int | None], BaseException]) -> Any:
         """What ``operation`` returns or raises in this thread, in a copy of the current context.
 
-        After ``limit`` seconds the thread is left behind, and what ``on_timeout`` makes of its ``ident`` is raised. An
-        operation that has not begun then never does.
+        After ``limit`` seconds the thread is abandoned, and the result of ``on_timeout``, called with its ``ident``, is
+        raised. If the operation has not started by then, it never does.
         """
         self._operation = functools.partial(contextvars.copy_context().run, operation)
         self._finished = self._abandoned = False
         self._wake.release()
         try:
             in_time = self._done.acquire(timeout=min(limit, threading.TIMEOUT_MAX))
-        except BaseException:  # an interruption of the wait: the result is no longer wanted
+        except BaseException:  # the wait was interrupted: the result is no longer wanted
             self._leave_behind()
             raise
         if not in_time:
@@ -114,7 +114,7 @@ class Worker:
 
 
 class AttemptThreads:
-    """The threads of one policy: at most ``limit``, those left behind included. Made when first needed."""
+    """The threads of one policy: at most ``limit``, abandoned ones included. Created when first needed."""
 
     def __init__(self, dependency: str, limit: int = DEFAULT_MAX_THREADS) -> None:
         self.dependency = dependency
@@ -124,7 +124,7 @@ class AttemptThreads:
         _pools.add(self)
 
     def renew_after_fork(self) -> None:
-        """Starts over: threads do not survive a fork, and the one that forked is none of these any more."""
+        """Starts over: threads do not survive a fork, and the thread that forked is not one of these any more."""
         self._changed = threading.Condition(threading.Lock())
         self._idle: list[Worker] = []
         self._all: set[Worker] = set()
@@ -134,7 +134,7 @@ class AttemptThreads:
     def reserve(self, wait: float) -> Worker:
         """A worker for one attempt, after at most ``wait`` seconds.
 
-        Raises :class:`AttemptThreadsExhaustedError`, at once where every thread was left behind or the system has no
+        Raises :class:`AttemptThreadsExhaustedError`, immediately if every thread is abandoned or the system has no
         more.
         """
         until: float | None = None
@@ -168,7 +168,7 @@ class AttemptThreads:
                 self._changed.notify()
 
     def retire(self, worker: Worker) -> bool:
-        """An idle worker ends. ``False`` where it was reserved meanwhile."""
+        """An idle worker ends. ``False`` if it was reserved meanwhile."""
         with self._changed:
             if worker in self._all and worker not in self._idle:
                 return False
@@ -182,10 +182,10 @@ class AttemptThreads:
         with self._changed:
             if worker in self._all:
                 self.abandoned += 1
-                self._changed.notify_all()  # those who wait for a thread may have to be refused
+                self._changed.notify_all()  # waiters may now have to be refused
 
     def come_back(self, worker: Worker) -> None:
-        """A worker that was left behind is free again."""
+        """An abandoned worker is free again."""
         with self._changed:
             if worker in self._all:
                 self.abandoned -= 1

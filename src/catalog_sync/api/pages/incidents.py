@@ -1,4 +1,4 @@
-"""Open incidents, and the course of one."""
+"""Open incidents, and the history of one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INCOMPLETE: Final = "Redis does not answer: incidents of other machines are unkn
 
 
 def incident_list(alerts: Mapping[str, Any]) -> Html:
-    """The open ones."""
+    """The open incidents."""
     if not alerts["set_up"]:
         return h("p", "Alerting is not set up.", class_="quiet")
     complete = alerts.get("complete", True)
@@ -42,7 +42,7 @@ def _entry(each: Incident) -> Child:
 
 
 def state(each: Incident) -> Html:
-    """What is known of it, with links to read on."""
+    """What is known about an incident, with links to the evidence."""
     links, trace_id = each["links"], each["correlation_id"]
     own = (
         h("a", "the sync", href=path("syncs", trace_id)) if trace_id else None,
@@ -106,7 +106,7 @@ def _escalated(step: Mapping[str, Any]) -> Child:
 
 
 def _unlisted(each: Incident) -> str | None:
-    """What the record does not hold any more, or never held."""
+    """What the record no longer holds, or never held."""
     first = min((sent["message"] for sent in each["deliveries"]), default=0)
     steps = each["escalation"] - len(each["escalations"])
     parts = (

@@ -1,4 +1,4 @@
-"""Errors on their way from one process to another: what the report needs of them, and no more."""
+"""Errors passed from one process to another: what the report needs of them, and no more."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import catalog_sync.store.errors  # noqa: F401  # so that its errors are found among the subclasses
+import catalog_sync.store.errors  # noqa: F401  # registers its errors as subclasses
 from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.sync.reporting import error_info
 from otel_resilience import BreakerEffect, Classification, ErrorClass, Severity, classify
@@ -27,7 +27,7 @@ def error_to_json(error: BaseException) -> dict[str, Any]:
 
 
 def error_from_json(data: Mapping[str, Any]) -> CatalogSyncError:
-    """The inverse of :func:`error_to_json`: an error of the same class where it is one of this package.
+    """The inverse of :func:`error_to_json`: an error of the same class if it is one of this package.
 
     Raises ``KeyError``, ``TypeError`` or ``ValueError`` on anything else.
     """
@@ -42,7 +42,7 @@ def error_from_json(data: Mapping[str, Any]) -> CatalogSyncError:
     )
     kind = next((kind for kind in _subclasses(CatalogSyncError) if kind.__name__ == data["kind"]), CatalogSyncError)
     error = kind.__new__(kind)
-    # Some subclasses make their message of other arguments; here it is made already.
+    # Some subclasses build their message from other arguments; here it is complete already.
     CatalogSyncError.__init__(error, data["message"], classification=verdict)
     error.correlation_id = data["correlation_id"]
     return error

@@ -1,7 +1,7 @@
 """Rules for requests. Nothing here imports it.
 
-What urllib3 says behind an exception is more exact: a ``ConnectionError`` is a refused port as well as an unknown host
-or a body that stays away.
+The urllib3 exception behind it is more exact: a ``ConnectionError`` may be a refused port as well as an unknown host or
+a body that does not arrive.
 """
 
 from __future__ import annotations

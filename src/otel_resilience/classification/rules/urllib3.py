@@ -21,7 +21,8 @@ def _proxy(exception: BaseException) -> Classification:
 
 
 def _other(exception: BaseException) -> Classification:
-    """What urllib3 says once its own retries have ended by answers, of which it keeps only the status; else misuse."""
+    """What urllib3 raises when its own retries end with error responses, of which it keeps only the status; else
+    misuse."""
     found = _TOO_MANY.match(message_of(exception))
     if found is None:
         return verdicts.MISUSE
@@ -53,7 +54,7 @@ _judge_reason: Final = by_class_name({"urllib3.exceptions": _CLASSES})
 
 
 def _gave_up(exception: BaseException) -> Classification:
-    """Its own retries have ended: by the last reason, which is none of these itself."""
+    """Its own retries have ended: judged by the last reason, which is never another MaxRetryError."""
     reason = attribute(exception, "reason")
     if is_a(reason, BaseException):
         return _judge_reason(reason) or classify_stdlib(reason) or verdicts.MISUSE
