@@ -7,11 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from catalog_sync.domain.models import SyncKind, SyncReport, SyncRequest
+from catalog_sync.domain.models import Outcome, SyncKind, SyncReport, SyncRequest
 from catalog_sync.jobs import Job, JobStatus
-from catalog_sync.jobs.keys import JobKeys
+from catalog_sync.jobs.keys import INDEX, JobKeys
+from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.worker.due import LEAST_AGAIN_AFTER, just_tried
 from catalog_sync.worker.process import open_worker
+from catalog_sync.worker.steps import Worker
 from support.worker_world import WorkerWorld
 
 BEGIN = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -82,3 +84,36 @@ async def test_a_redis_that_takes_no_writes_is_asked_again_later(
         assert [job.trigger for job in await world.jobs.latest()] == ["schedule"]
     [line] = [record for record in caplog.records if "cannot be requested" in record.message]
     assert "Redis takes no writes" in line.message
+
+
+async def do_all(worker: Worker, job_id: str) -> Job:
+    """Every step of the job, here."""
+    await worker.do(job_id, PLAN)
+    for number in range(len((await worker.ledger.read(job_id)).scopes)):
+        await worker.do(job_id, step_of(number))
+    await worker.do(job_id, PUBLISH)
+    return (await worker.ledger.read(job_id)).job
+
+
+@pytest.mark.parametrize("endpoint", ["groups", "catalogue"])
+async def test_a_supplier_that_asks_for_time_is_left_alone_until_it_has_served_a_whole_catalogue(
+    make_world: Callable[..., WorkerWorld], endpoint: str
+) -> None:
+    world = make_world(CATALOG_SYNC_EVERY_S="0.001")
+    asks = {"fault": "status", "status": 429, "retry_after": 700, "when": {"endpoint": endpoint}}
+    async with world.opened(), open_worker(world.settings) as (worker, _):
+
+        async def asked_by_the_schedule() -> bool:
+            world.redis.command("DEL", INDEX)  # when the last job ended says nothing here
+            await worker.ask_if_due()
+            return bool(await world.jobs.latest())
+
+        world.supplier.play({"name": "asks for time", "rules": [asks]})
+        failed = await do_all(worker, (await world.jobs.submit(SyncRequest())).id)
+        assert failed.outcome is Outcome.FAILED
+        world.supplier.reset()
+        assert not await asked_by_the_schedule()
+
+        served = await do_all(worker, (await world.jobs.submit(SyncRequest())).id)
+        assert served.outcome is Outcome.COMPLETE
+        assert await asked_by_the_schedule()
