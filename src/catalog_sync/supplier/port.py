@@ -90,8 +90,8 @@ class Deadline:
         self._clock = clock
         self._at = clock() + seconds
         self.paused_until: float | None = None
-        """Seconds since the epoch: the supplier asked for a pause that goes on after the deadline, so nothing is sent
-        any more. Whoever asks with a deadline of their own may try."""
+        """Seconds since the epoch: the supplier asked for a pause that is too long to be waited for, so nothing is
+        sent any more. Whoever asks with a deadline of their own may try."""
 
     def remaining(self) -> float:
         """Seconds left, never negative."""
