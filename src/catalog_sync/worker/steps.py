@@ -131,15 +131,14 @@ class Worker:
         if not every:
             return
         try:
-            jobs = await self._jobs.latest(limit=20)
+            tried = just_tried(await self._jobs.latest(limit=20), every, await self.ledger.now_ms())
             meta, damaged = await self.store.current_or_damaged()
         except CatalogSyncError as error:
             _log.warning("cannot tell whether a sync is due: %s", error)
             return
         pause = await asyncio.to_thread(read_pause, self.shared)
-        now = self.now()
-        found = schedule.decide(meta, now, every=every, damaged=damaged, pause=pause)
-        if just_tried(jobs, every, now) or not found.due:
+        found = schedule.decide(meta, self.now(), every=every, damaged=damaged, pause=pause)
+        if tried or not found.due:
             return
         try:
             job = await self._jobs.submit(SyncRequest(trigger="schedule"))
