@@ -159,8 +159,8 @@ class Policies:
     def of(cls, settings: Settings, shared: SharedState | None = None) -> Policies:
         """The supplier's circuit and budget as left by earlier runs and other processes; new ones for the store.
 
-        Without ``shared`` it opens that state itself, waits a little for a Redis that shares it, and closes it at the
-        end. Raises ``ConfigurationError``.
+        Without ``shared`` it opens that state itself, waits a little for a Redis that shares it, unless that was silent
+        when :func:`check_redis` asked, and closes it at the end. Raises ``ConfigurationError``.
         """
         from catalog_sync.store.backend import redis_policy
         from catalog_sync.supplier.esim_go.policy import supplier_policy
@@ -168,7 +168,8 @@ class Policies:
 
         state = open_shared_state(settings) if shared is None else shared
         policies = cls(supplier_policy(settings, state), redis_policy(settings), state, owned=shared is None)
-        if shared is None:
+        # One that was silent at the start is waited for where the store is asked: what answers there answers here too.
+        if shared is None and not _silent:
             state.ready(FIRST_CONTACT)
         return policies
 

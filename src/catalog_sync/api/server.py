@@ -24,6 +24,7 @@ from catalog_sync.jobs.local import LocalJobs
 from catalog_sync.last_run import write_last_run
 from catalog_sync.observability.traces import MergedTraces
 from catalog_sync.store.traces import SharedTraces
+from catalog_sync.supplier.protection import note_pause, open_shared_state
 from catalog_sync.sync.service import SyncService
 
 if TYPE_CHECKING:
@@ -106,8 +107,6 @@ def _shared_state(settings: Settings, stack: contextlib.AsyncExitStack) -> Share
     """The breaker and budget that workers share, for display."""
     if settings.jobs != "workers":
         return None
-    from catalog_sync.supplier.protection import open_shared_state
-
     shared = open_shared_state(settings)
     shared.rest(SHOWN_EVERY)
     stack.push_async_callback(asyncio.to_thread, shared.close)
@@ -172,6 +171,7 @@ def _local_jobs(
         return None if store is None else await store.current()
 
     def remember(report: SyncReport) -> None:
+        note_pause(policies.shared, report)
         write_last_run(settings.state_dir, report, (policies.supplier, policies.store))
         history.sync_ended(report)
         if report.outcome in FAILED_OUTCOMES:

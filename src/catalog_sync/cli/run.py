@@ -26,6 +26,7 @@ from catalog_sync.history import History
 from catalog_sync.last_run import write_last_run
 from catalog_sync.observability.contract import SERVICE_SYNC
 from catalog_sync.observability.traces.deferred import DeferredSpans
+from catalog_sync.supplier.protection import note_pause
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import check_scope, check_shape, known_scopes
 from catalog_sync.terminal.output import console, error_line, pasteable
@@ -78,7 +79,7 @@ def run(request: SyncRequest, output: CommandOutput, signals: StopSignals, *, if
         signals.on_forced_exit = functools.partial(_forced_exit, output, one)
         with progress_bar("sync") as on_progress:
             report = signals.run(functools.partial(one.run, on_progress))
-        due.remember_pause(policies, report)
+        note_pause(policies.shared, report)
         for notice in one.notices:
             output.notice(notice)
         if one.in_process and report.outcome != Outcome.FAILED:

@@ -14,7 +14,7 @@ from catalog_sync.cli.protection import with_shared_state
 from catalog_sync.cli.tables import print_sections
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError, InvalidDataError
 from catalog_sync.domain.freshness import Freshness
-from catalog_sync.domain.times import roughly
+from catalog_sync.domain.times import roughly, utc_now
 from catalog_sync.jobs.overview import overview as jobs_overview
 from catalog_sync.last_run import read_last_run
 from catalog_sync.store import redis_policy
@@ -43,11 +43,13 @@ def status(output: CommandOutput, signals: StopSignals) -> int:
 async def _collect(settings: Settings) -> dict[str, Any]:
     last = read_last_run(settings.state_dir) or {}
     # Concurrently: if Redis does not answer, each of them waits for it.
-    seen, protection, alerts = await asyncio.gather(
+    seen, (protection, pause), alerts = await asyncio.gather(
         _store(settings),
         asyncio.to_thread(with_shared_state, settings, last),
         asyncio.to_thread(alerts_overview, settings),
     )
+    paused_for = pause.left_after((seen["catalogue"] or {}).get("last_full_sync"), utc_now())
+    protection["paused_for_s"] = round(paused_for, 3)
     return {**seen, "last_sync": last.get("report"), **protection, "alerts": alerts}
 
 

@@ -8,7 +8,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from catalog_sync.domain.freshness import from_future
-from catalog_sync.domain.times import parse_rfc3339, rfc3339
+from catalog_sync.domain.times import epoch, parse_rfc3339, rfc3339
 from otel_resilience.classification import error_types
 
 if TYPE_CHECKING:
@@ -52,22 +52,46 @@ class Due:
 UNREADABLE: Final = Due(due=False, reason="unreadable")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause that the supplier requested, in seconds."""
+
+    left: float = 0.0
+    """What is left of the longest one that was requested."""
+    asked_ago: float = 0.0
+    """Since one was last requested."""
+
+    def left_after(self, last_full_sync: str | None, now: datetime.datetime) -> float:
+        """What is left of it at ``now`` where the last complete full sync ended then (RFC 3339; ``None``: never).
+
+        A supplier that has served the whole catalogue since it asked for time has had enough of it. Only what was
+        published counts, which the lock keeps in order: no late result of an old sync ends a newer pause.
+        """
+        moment = now.timestamp()
+        if last_full_sync is None or from_future(last_full_sync, moment):
+            return self.left
+        return 0.0 if epoch(last_full_sync) > moment - self.asked_ago else self.left
+
+
+NO_PAUSE: Final = Pause()
+
+
 def decide(
     meta: CatalogueMeta | None,
     now: datetime.datetime,
     *,
     every: float,
     damaged: bool = False,
-    paused_for: float = 0.0,
+    pause: Pause = NO_PAUSE,
     place: str = "",
 ) -> Due:
     """Whether a full sync is due at ``now`` (with a time zone).
 
     ``meta``: what is published; ``None`` for nothing and if it is ``damaged``: then a sync is due immediately.
     ``every``: the age in seconds from which on it is due, less a jitter of at most :data:`JITTER` that stays the same
-    until the next publication. ``paused_for``: seconds of the pause that the supplier asked for. ``place``
-    distinguishes installations.
+    until the next publication. ``pause``: the one that the supplier requested. ``place`` distinguishes installations.
     """
+    paused_for = pause.left_after(None if meta is None else meta.last_full_sync, now)
     pause_ends = now + datetime.timedelta(seconds=paused_for)
     if meta is None:
         due_at = now

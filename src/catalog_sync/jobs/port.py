@@ -49,6 +49,9 @@ class Job:
     cancel_requested: bool = False
     trigger: str | None = None
     """Who asked, as in ``SyncRequest``; ``None`` if unknown."""
+    ended_ms: int | None = None
+    """When it ended by the clock of Redis, in milliseconds since the epoch (the times above are by the clocks of several
+    machines); ``None`` if unknown."""
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``GET /syncs/{id}``, without links."""

@@ -204,6 +204,7 @@ def _read(job_id: str, fields: Mapping[str, str]) -> Record:
         report=report,
         cancel_requested="cancel" in fields,
         trigger=request.trigger,
+        ended_ms=int(fields["ended_ms"]) if "ended_ms" in fields else None,
     )
     return Record(
         job=job,

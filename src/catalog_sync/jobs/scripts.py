@@ -185,7 +185,7 @@ local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'gone' end
 if status ~= 'queued' and status ~= 'running' then return status end
 if ARGV[4] == 'queued' and status ~= 'queued' then return status end
-redis.call('HSET', KEYS[1], 'status', ARGV[2], unpack(ARGV, 5))
+redis.call('HSET', KEYS[1], 'status', ARGV[2], 'ended_ms', now, unpack(ARGV, 5))
 if redis.call('GET', KEYS[4]) == ARGV[1] then redis.call('DEL', KEYS[4]) end
 local lock = redis.call('GET', KEYS[5])
 if lock and string.find(lock, '"job:' .. ARGV[1] .. '"', 1, true) then redis.call('DEL', KEYS[5]) end
@@ -205,7 +205,7 @@ END_LOST = (
     + """
 if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 only(KEYS[1], 'zset')
-redis.call('HSET', KEYS[2], 'created_ms', now, unpack(ARGV, 3))
+redis.call('HSET', KEYS[2], 'created_ms', now, 'ended_ms', now, unpack(ARGV, 3))
 redis.call('EXPIRE', KEYS[2], ARGV[2])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 announce(ARGV[1])

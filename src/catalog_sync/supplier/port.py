@@ -90,8 +90,8 @@ class Deadline:
         self._clock = clock
         self._at = clock() + seconds
         self.paused_until: float | None = None
-        """Seconds since the epoch: the supplier asked for a pause beyond the deadline, so nothing more is sent. Callers
-        with another deadline may try."""
+        """Seconds since the epoch: the supplier requested a pause that is too long to wait for, so nothing more is
+        sent. Callers with another deadline may try."""
 
     def remaining(self) -> float:
         """Seconds left, never negative."""

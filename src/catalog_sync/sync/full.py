@@ -33,6 +33,8 @@ async def build_full(run: Run) -> Candidate:
     failures = _behind_unusable_names(run, listed, discovery_failure)
     groups = [*listed, *failures]
     run.builder.names = GroupNames(groups)
+    if run.previous is not None:
+        run.previous.respell(run.builder.names.spelled)
     run.progress.begin(groups)
     async with asyncio.TaskGroup() as tasks:
         for group in listed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from catalog_sync.domain.errors import InvalidDataError
@@ -96,6 +96,24 @@ class Previous:
         self._store = store
         self._snapshot = snapshot
         self._index: CatalogueIndex | None = None
+        self._respelled: dict[str, str] = {}
+        """Its own spelling of groups that have another one now."""
+
+    def respell(self, spelled: Callable[[str], str]) -> None:
+        """From now on its groups have the spelling that counts now, where that is no other group of it."""
+        groups: dict[str, GroupMeta] = {}
+        for name, group in self.meta.groups.items():
+            now = spelled(name)
+            if now != name and now not in self.meta.groups and now not in groups:
+                self._respelled[now] = name
+                groups[now] = group
+            else:
+                groups[name] = group
+        self.meta = dataclasses.replace(self.meta, groups=groups)
+
+    def spelling(self, group: str) -> str:
+        """How its bundles and its index spell a group."""
+        return self._respelled.get(group, group)
 
     async def index(self) -> CatalogueIndex:
         """Its index. Only for a version in the store."""
@@ -119,11 +137,13 @@ class Previous:
 
     def kept(self, group: str) -> GroupMeta | None:
         """The metadata of the bundles that :meth:`in_group` yields for ``group``; ``None`` if there are none."""
-        source = self._snapshot.meta if self._snapshot is not None else self.meta if self.in_store else None
-        return None if source is None else source.groups.get(group)
+        if self._snapshot is not None:
+            return self._snapshot.meta.groups.get(self.spelling(group))
+        return self.meta.groups.get(group) if self.in_store else None
 
     async def in_group(self, group: str) -> AsyncIterator[Bundle]:
         """Its bundles in ``group``."""
+        group = self.spelling(group)
         index = None
         if self._store is not None:
             try:

@@ -20,6 +20,8 @@ from catalog_sync.sync.scopes import unknown_bundle, unknown_group
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from catalog_sync.sync.previous import Previous
+
 
 async def build_group(run: Run, asked: str) -> Candidate:
     """Renews one group; bundles that did not come again are removed from it. Raises ``CatalogSyncError``."""
@@ -30,13 +32,17 @@ async def build_group(run: Run, asked: str) -> Candidate:
         raise failure  # the group may be one of those
     if group is None:
         raise unknown_group(asked, groups)
-    await _start_from_previous(run)
-    builder = run.builder
-    before = builder.index.group_counts().get(group, 0)
-    builder.start_again(group)
+    previous = await _start_from_previous(run)
+    builder, listed = run.builder, run.builder.names.listed
+    previous.respell(lambda name: group if listed(name) == group else name)
+    spellings = dict.fromkeys((previous.spelling(group), group))
+    before = sum(builder.index.group_counts().get(name, 0) for name in spellings)
+    for name in spellings:
+        builder.start_again(name)
     run.progress.begin([group])
     await fetch_scope(run, Scope(group=group), partial(builder.put, group), partial(builder.start_again, group))
-    await builder.settle(group)
+    for name in spellings:
+        await builder.settle(name)
     run.progress.group_done(group)
     after = builder.index.group_counts().get(group, 0)
     run.groups[group] = GroupReport(group, "ok", after)
@@ -82,7 +88,7 @@ async def build_bundle(run: Run, name: str) -> Candidate:
     return _candidate(run)
 
 
-async def _start_from_previous(run: Run) -> None:
+async def _start_from_previous(run: Run) -> Previous:
     """Makes the staged version equal to the previous one, or raises: anything left out here would disappear."""
     if run.damage is not None or run.previous is None:
         reason = run.damage or "no catalogue is published"
@@ -99,6 +105,7 @@ async def _start_from_previous(run: Run) -> None:
         builder.names = GroupNames(run.previous.meta.groups)
     for group, names in builder.index.entries("groups"):
         builder.remember(group, names)
+    return run.previous
 
 
 def _check(run: Run, before: int, after: int) -> None:

@@ -32,8 +32,8 @@ from catalog_sync.last_run import write_last_run
 from catalog_sync.observability import instruments
 from catalog_sync.observability.sdk import inject_context
 from catalog_sync.store.owner import ForeignStoreError, Owner
-from catalog_sync.supplier.esim_go.policy import DEPENDENCY
 from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
+from catalog_sync.supplier.protection import note_pause, read_pause
 from catalog_sync.sync.fetch import discover
 from catalog_sync.sync.previous import Published
 from catalog_sync.sync.progress import GroupProgress, Progress, ProgressTracker
@@ -132,15 +132,14 @@ class Worker:
         if not every:
             return
         try:
-            jobs = await self._jobs.latest(limit=20)
+            tried = just_tried(await self._jobs.latest(limit=20), every, await self.ledger.now_ms())
             meta, damaged = await self.store.current_or_damaged()
         except CatalogSyncError as error:
             _log.warning("cannot tell whether a sync is due: %s", error)
             return
-        pause = await asyncio.to_thread(self.shared.pause, DEPENDENCY)
-        now = self.now()
-        found = schedule.decide(meta, now, every=every, damaged=damaged, paused_for=pause)
-        if just_tried(jobs, every, now) or not found.due:
+        pause = await asyncio.to_thread(read_pause, self.shared)
+        found = schedule.decide(meta, self.now(), every=every, damaged=damaged, pause=pause)
+        if tried or not found.due:
             return
         try:
             job = await self._jobs.submit(SyncRequest(trigger="schedule"))
@@ -287,9 +286,7 @@ class Worker:
         except _STARTS_AGAIN_AFTER:
             raise
         except CatalogSyncError as error:
-            failed = self._counted(Part(error=error), before)
-            await self._note_pause(failed, started)
-            return failed, []
+            return self._counted(Part(error=error), before), []
         listed = failure is None or isinstance(failure, UnusableGroupsError)
         plan = self._counted(Part(groups=tuple(groups) if listed else (), error=failure), before)
         if request.scope is None:
@@ -306,7 +303,6 @@ class Worker:
         kept = False
         try:
             part = self._counted(await self._fetched(record, number, started, heartbeat, staging), before)
-            await self._note_pause(part, started)
             bundles = part.bundles if part.error is None else 0
             info = None if part.error is None else error_info(part.error).to_json()
             progress = GroupProgress(scope, "ok" if part.error is None else "failed", bundles, info)
@@ -384,6 +380,7 @@ class Worker:
             now=self.now,
         )
         report = await service.run(record.request)
+        await asyncio.to_thread(note_pause, self.shared, report)
         policies = (self.supplier.policy, self.store.policy)
         await asyncio.to_thread(write_last_run, self.settings.state_dir, report, policies)
         reported = {group.name: GroupProgress.of(group) for group in report.groups}
@@ -439,13 +436,6 @@ class Worker:
         return Fetch(
             supplier=self.supplier, progress=ProgressTracker(on_progress), deadline=Deadline(max(0.0, started.left))
         )
-
-    async def _note_pause(self, part: Part, started: Started) -> None:
-        """If the supplier asked for a longer wait than this sync may last, no scheduled sync runs until then."""
-        wait = part.error.retry_after if part.error is not None else None
-        if wait is not None and wait > started.left:
-            _log.warning("no scheduled sync for %.0f s: the supplier requested a pause", wait)
-            await asyncio.to_thread(self.shared.pause, DEPENDENCY, wait)
 
     def _counted(self, part: Part, before: RequestCounts) -> Part:
         counts = self.supplier.counts

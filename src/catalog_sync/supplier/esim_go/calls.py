@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 USER_AGENT: Final = "catalog-sync"
+SAID_FROM: Final = 10.0
+"""Seconds. A longer pause is logged, since no progress is visible while it lasts."""
 _READ: Final = httpx.ByteStream(b"")
 _CALL: Final = "catalog_sync.call"
 """The extension of a request with its :class:`_Call`."""
 _PAUSED: Final = Classification(ErrorClass.THROTTLED, Severity.MEDIUM, error_types.RATE_LIMITED, unsent=True)
 """Like a rate limit of our own whose next permit comes too late."""
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(slots=True)
@@ -154,15 +158,17 @@ class SupplierCalls:
     def _apply_rate_limit(self, response: httpx.Response, call: _Call) -> None:
         """Lets the supplier's own rate limit slow all callers down.
 
-        A pause that this sync cannot wait for ends it. It is not passed to the rate limit, which all processes share:
+        A pause that is too long for this sync ends it. It is not passed to the rate limit, which all processes share:
         that would block a sync that someone requests meanwhile, for a day.
         """
         limiter = self._policy.rate_limiter
         now = self._wall_clock()
         pause = server_limits.pause(response.status_code, response.headers, now)
-        if pause > call.deadline.remaining():
+        if pause > min(call.deadline.remaining(), self._policy.retry.max_retry_after):
             call.deadline.paused_until = now + pause
         elif pause > 0 and limiter is not None:
+            if pause > SAID_FROM:
+                _log.warning("the supplier requested a pause: nothing is sent for %.0f s", pause)
             limiter.pause(pause)
         cost = server_limits.cost(response.headers)
         if cost is not None:

@@ -3,6 +3,7 @@ too."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync.domain.errors import SUPPLIER
@@ -25,6 +26,10 @@ MAX_IN_FLIGHT: Final = 16
 
 DEPENDENCY: Final = SUPPLIER
 """The supplier's ``resilience.dependency``."""
+
+LONGEST_WAIT: Final = 0.5
+"""Share of a sync's whole time that one wait which the supplier asks for may take. After a longer one too little would
+be left for the rest: the sync would wait for minutes and then publish nothing."""
 
 NO_LIMIT: Final = 1_000_000
 """Requests per second that are never reached; pauses requested by the supplier still apply."""
@@ -49,7 +54,7 @@ def supplier_policy(settings: Settings, shared: SharedState | None = None) -> Po
     they should outlive the process and be shared with all workers."""
     return Policy(
         DEPENDENCY,
-        retry=settings.retry,
+        retry=dataclasses.replace(settings.retry, max_retry_after=settings.sync_deadline * LONGEST_WAIT),
         breaker=settings.breaker,
         deadline=settings.sync_deadline,
         attempt_timeout=min(settings.attempt_timeout, settings.sync_deadline),
