@@ -46,6 +46,9 @@ CLOSE_WITHIN: Final = 3.0
 SAVE_SHARE: Final = 0.2
 """Share of that time that is left for writing down how the incidents stand."""
 
+CONFIRMED_SHARE: Final = 0.4
+"""Share of that time for which the end of an incident waits for a message of another process that is under way."""
+
 SECURED_WITHIN: Final = 1.0
 """Seconds for which :meth:`AlertService.report` waits for the disk at most; not at all on an event loop."""
 
@@ -60,6 +63,9 @@ CATCH_UP_WHILE_OPEN: Final = 5.0
 
 SHARE_EVERY: Final = 1.0
 """Seconds after which further occurrences are written down for other processes; all else is at once."""
+
+CATCH_UP_AT_THE_END: Final = 0.2
+"""Seconds after which a process that ends looks whether a message of another one has arrived."""
 
 SHARED_AT_ONCE: Final = 20
 """Incidents that are written down before the next look at what is due."""
@@ -176,6 +182,7 @@ class AlertService:
         """Whether there is a reason to look at what other processes wrote."""
         self._caught_up_at = self._shared_at = -math.inf
         self._closed = self._flushed = self._ended = self._forked = False
+        self._send_ends_by = -math.inf
         self._process = os.getpid()
         signals.watch(self)
 
@@ -379,6 +386,7 @@ class AlertService:
             if self._closed:
                 return True
             self._closed = self._behind = True
+            self._send_ends_by = self.now() + CONFIRMED_SHARE * timeout
             self._changed.notify_all()
         self._dispatcher.close(settle_by)
         if self._threads:
@@ -400,8 +408,8 @@ class AlertService:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def on_receipt(self, receipt: Receipt) -> None:
-        """The dispatcher reports: something was delivered or given up."""
+    def on_receipt(self, receipt: Receipt, *, by_all: bool = False) -> None:
+        """The dispatcher reports: something was delivered or given up. ``by_all``: it waits for no other channel."""
         if receipt.delivered:
             delivered = receipt.notification
             with self._changed:
@@ -411,7 +419,9 @@ class AlertService:
                         self._end_again(incident, {receipt.channel})
                     held = self._dispatcher.holds(receipt)
                     number = message_number(delivered)
-                    incident.confirm(receipt.channel, self.now(), receipt.seconds, message=number, held=held)
+                    incident.confirm(
+                        receipt.channel, self.now(), receipt.seconds, message=number, held=held, by_all=by_all
+                    )
                 disabled = self.config.identify(fingerprint(DISABLED_KIND, DEPENDENCY_PREFIX + receipt.channel))
                 self.book.resolve(disabled, self.now(), certain=True)
                 self._tidy()
@@ -524,7 +534,7 @@ class AlertService:
 
     def _catch_up_every(self) -> float:
         if self.book.awaits_confirmation(self.now()):
-            return SHARE_EVERY
+            return CATCH_UP_AT_THE_END if self._closed else SHARE_EVERY
         is_open = any(each.phase is Phase.OPEN for each in self.book)
         return CATCH_UP_WHILE_OPEN if is_open else CATCH_UP_EVERY
 
@@ -570,7 +580,7 @@ class AlertService:
         now = self.now()
         if self._closed and not self._flushed:
             self._flushed = True
-            self.book.flush(now)
+            self.book.flush(now, send_ends_by=self._send_ends_by)
         for incident, notification in self.book.due(now):
             if is_durable(notification):
                 self._archive.keep(notification)
@@ -698,7 +708,9 @@ class AlertService:
         self._due.append(_draft(revived, notification))
 
     def _settled(self) -> bool:
-        return self._flushed and not self._due and self.book.next_due() > self.now() and self._dispatcher.all_settled
+        now = self.now()
+        decided = self._flushed and not self._due and self.book.next_due() > now
+        return decided and not self.book.awaits_confirmation(now) and self._dispatcher.all_settled
 
     def _spawn(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)

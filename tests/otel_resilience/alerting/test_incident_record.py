@@ -384,11 +384,22 @@ class TestConfirmations:
         assert seen.deliveries == seen.fresh.deliveries == [taken]
         assert (seen.holders, seen.fresh.holders, seen.is_confirmed) == ((), (), False)
         seen.confirm("chat", 0.0, 1.0, message=2)
+        assert not seen.is_confirmed
+        seen.confirm("pager", 0.0, 1.0, message=2, by_all=True)
         assert seen.is_confirmed
+        assert seen.confirmed == seen.fresh.confirmed == 2
+
+    def test_of_an_earlier_message_do_not_stand_for_the_last(self) -> None:
+        seen = stored(messages=2)
+        seen.confirm("chat", 0.0, 1.0, message=2, by_all=True)
+        seen.confirm("pager", 0.0, 1.0, message=1, by_all=True)
+        assert seen.is_confirmed
+        seen.next_message(CONFIG, T, "repeat")
+        assert not seen.is_confirmed
 
     def test_of_no_message_in_particular_confirm_none(self) -> None:
         seen = stored(messages=1)
-        seen.confirm("chat", 0.0, 1.0)
+        seen.confirm("chat", 0.0, 1.0, by_all=True)
         assert seen.deliveries[0]["message"] == 0
         assert not seen.is_confirmed
 
@@ -530,8 +541,11 @@ class TestWhatAnotherProcessAdds:
 
     def test_confirmations_are_added_with_those_that_hold_it_open(self) -> None:
         seen = stored(holders=("desk",))
-        seen.absorb(Observed(deliveries=[{"channel": "pager", "message": 1}], holders=("pager",)))
+        seen.absorb(Observed(deliveries=[{"channel": "pager", "message": 1}], holders=("pager",), confirmed=1))
         assert (seen.deliveries, seen.holders) == ([{"channel": "pager", "message": 1}], ("desk", "pager"))
+        assert seen.confirmed == 1
+        seen.absorb(Observed())
+        assert seen.confirmed == 1
 
     def test_below_the_threshold_the_occurrences_of_all_processes_are_counted(self) -> None:
         seen = stored(alert={"threshold": 3, "window": 60.0})

@@ -36,8 +36,8 @@ HEAD_START: Final = 2.0
 """Seconds that the process which saw an incident first has to send its first message before another one does."""
 
 CONFIRMED_WITHIN: Final = 5.0
-"""Seconds for which the end of an incident waits until another process has delivered the message before it, so that
-receivers get them in their order. A process that ends does not wait."""
+"""Seconds for which the end of an incident waits until another process has delivered the message before it to all its
+channels, so that receivers get them in their order. A process that ends itself has less time."""
 
 CONFIRM_EVERY: Final = 60.0
 """Seconds after which an open incident without further occurrences is confirmed again as ongoing."""
@@ -116,7 +116,7 @@ class IncidentBook:
         self.ended_elsewhere: deque[tuple[Incident, set[str]]] = deque()
         """Open incidents that another process ended, with the channels of whose confirmations it did not know; the
         caller takes them."""
-        self._flushed = False
+        self._send_ends_by = math.inf
 
     def __iter__(self) -> Iterator[Incident]:
         """The incidents at this moment, those that are over included."""
@@ -214,9 +214,12 @@ class IncidentBook:
                 incident.batch = first[0].id
         return messages
 
-    def flush(self, now: float) -> None:
-        """The process ends: its first messages and what was left out of them are due now, and what was calm ends."""
-        self._flushed = True
+    def flush(self, now: float, *, send_ends_by: float = -math.inf) -> None:
+        """The process ends: its first messages and what was left out of them are due now, and what was calm ends.
+
+        An end waits no longer than until ``send_ends_by`` for the message before it, not at all by default.
+        """
+        self._send_ends_by = send_ends_by
         for incident in self:
             if incident.phase is Phase.PENDING and incident.observed_here:
                 incident.due = min(incident.due, max(now, incident.not_before))
@@ -513,9 +516,10 @@ class IncidentBook:
     def _in_flight_until(self, incident: Incident, end: float) -> float:
         """Until when its last message may be on its way from another process."""
         ours = incident.sender_of(incident.messages) in (None, self.sender)
-        if self._flushed or ours or incident.is_confirmed:
+        if ours or incident.is_confirmed:
             return -math.inf
-        return min(incident.last_notified_at, end) + CONFIRMED_WITHIN  # the other one's clock may be ahead
+        confirmed_by = min(incident.last_notified_at, end) + CONFIRMED_WITHIN  # the other one's clock may be ahead
+        return min(confirmed_by, self._send_ends_by)
 
     def awaits_confirmation(self, now: float) -> bool:
         """Whether an end waits until another process has delivered the message before it."""
