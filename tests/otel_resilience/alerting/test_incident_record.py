@@ -383,19 +383,16 @@ class TestConfirmations:
         taken = {"channel": "chat", "message": 1, "at": "1970-01-01T00:00:00.000Z", "seconds": 1.235}
         assert seen.deliveries == seen.fresh.deliveries == [taken]
         assert (seen.holders, seen.fresh.holders, seen.is_confirmed) == ((), (), False)
-        seen.confirm("chat", 0.0, 1.0, message=2)
-        assert not seen.is_confirmed
-        seen.confirm("pager", 0.0, 1.0, message=2, by_all=True)
-        assert seen.is_confirmed
-        assert seen.confirmed == seen.fresh.confirmed == 2
 
-    def test_of_an_earlier_message_do_not_stand_for_the_last(self) -> None:
-        seen = stored(messages=2)
-        seen.confirm("chat", 0.0, 1.0, message=2, by_all=True)
-        seen.confirm("pager", 0.0, 1.0, message=1, by_all=True)
-        assert seen.is_confirmed
-        seen.next_message(CONFIG, T, "repeat")
-        assert not seen.is_confirmed
+    def test_of_the_last_message_by_all_its_channels_make_it_a_confirmed_one(self) -> None:
+        for confirmed_by_all, confirmed in ((False, False), (True, True)):
+            seen = stored(messages=2)
+            seen.confirm("chat", 0.0, 1.0, message=2, by_all=confirmed_by_all)
+            seen.confirm("pager", 0.0, 1.0, message=1, by_all=True)
+            assert seen.is_confirmed is confirmed
+            assert seen.confirmed == seen.fresh.confirmed == 1 + confirmed
+            seen.next_message(CONFIG, T, "repeat")
+            assert not seen.is_confirmed
 
     def test_of_no_message_in_particular_confirm_none(self) -> None:
         seen = stored(messages=1)
