@@ -50,7 +50,7 @@ class Job:
     trigger: str | None = None
     """Who asked, as in ``SyncRequest``; ``None`` if unknown."""
     ended_ms: int | None = None
-    """When it ended by the clock of Redis, in milliseconds since the epoch (the times above are by the clocks of several
+    """When it ended, in milliseconds since the epoch by the clock of Redis (the times above are by the clocks of several
     machines); ``None`` if unknown."""
 
     def to_json(self) -> dict[str, Any]:

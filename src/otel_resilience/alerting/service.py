@@ -46,6 +46,9 @@ CLOSE_WITHIN: Final = 3.0
 SAVE_SHARE: Final = 0.2
 """Share of that time that is reserved for saving the incidents."""
 
+CONFIRMED_SHARE: Final = 0.4
+"""Share of that time that the end of an incident waits for a message that another process is delivering."""
+
 SECURED_WITHIN: Final = 1.0
 """Maximum seconds that :meth:`AlertService.report` waits for the disk; not at all on an event loop."""
 
@@ -60,6 +63,9 @@ CATCH_UP_WHILE_OPEN: Final = 5.0
 
 SHARE_EVERY: Final = 1.0
 """Interval in seconds of saving further occurrences for other processes; everything else is saved immediately."""
+
+CATCH_UP_AT_THE_END: Final = 0.2
+"""Seconds between the checks of a process that is shutting down whether another one has delivered its message."""
 
 SHARED_AT_ONCE: Final = 20
 """Incidents that are saved in one go before the next check for due messages."""
@@ -178,6 +184,7 @@ class AlertService:
         """Whether there is a reason to read what other processes wrote."""
         self._caught_up_at = self._shared_at = -math.inf
         self._closed = self._flushed = self._ended = self._forked = False
+        self._send_ends_by = -math.inf
         self._process = os.getpid()
         signals.watch(self)
 
@@ -381,6 +388,7 @@ class AlertService:
             if self._closed:
                 return True
             self._closed = self._behind = True
+            self._send_ends_by = self.now() + CONFIRMED_SHARE * timeout
             self._changed.notify_all()
         self._dispatcher.close(settle_by)
         if self._threads:
@@ -402,8 +410,8 @@ class AlertService:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def on_receipt(self, receipt: Receipt) -> None:
-        """Called by the dispatcher: something was delivered or given up."""
+    def on_receipt(self, receipt: Receipt, *, by_all: bool = False) -> None:
+        """Called by the dispatcher: something was delivered or given up. ``by_all``: all its channels have it."""
         if receipt.delivered:
             delivered = receipt.notification
             with self._changed:
@@ -413,7 +421,9 @@ class AlertService:
                         self._end_again(incident, {receipt.channel})
                     held = self._dispatcher.holds(receipt)
                     number = message_number(delivered)
-                    incident.confirm(receipt.channel, self.now(), receipt.seconds, message=number, held=held)
+                    incident.confirm(
+                        receipt.channel, self.now(), receipt.seconds, message=number, held=held, by_all=by_all
+                    )
                 disabled = self.config.identify(fingerprint(DISABLED_KIND, DEPENDENCY_PREFIX + receipt.channel))
                 self.book.resolve(disabled, self.now(), certain=True)
                 self._tidy()
@@ -528,7 +538,7 @@ class AlertService:
 
     def _catch_up_every(self) -> float:
         if self.book.awaits_confirmation(self.now()):
-            return SHARE_EVERY
+            return CATCH_UP_AT_THE_END if self._closed else SHARE_EVERY
         is_open = any(each.phase is Phase.OPEN for each in self.book)
         return CATCH_UP_WHILE_OPEN if is_open else CATCH_UP_EVERY
 
@@ -574,7 +584,7 @@ class AlertService:
         now = self.now()
         if self._closed and not self._flushed:
             self._flushed = True
-            self.book.flush(now)
+            self.book.flush(now, send_ends_by=self._send_ends_by)
         for incident, notification in self.book.due(now):
             if is_durable(notification):
                 self._archive.keep(notification)
@@ -702,7 +712,9 @@ class AlertService:
         self._due.append(_draft(revived, notification))
 
     def _settled(self) -> bool:
-        return self._flushed and not self._due and self.book.next_due() > self.now() and self._dispatcher.all_settled
+        now = self.now()
+        decided = self._flushed and not self._due and self.book.next_due() > now
+        return decided and not self.book.awaits_confirmation(now) and self._dispatcher.all_settled
 
     def _spawn(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)

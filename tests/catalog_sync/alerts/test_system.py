@@ -67,6 +67,12 @@ class System:
         return [message["status"] for message in self.webhook.accepted]
 
     @property
+    def confirmations(self) -> list[str]:
+        """The channels that took a message about an open incident, as every process knows it."""
+        incidents = overview(self.settings("a person"))["incidents"]
+        return [each["channel"] for incident in incidents for each in incident["deliveries"]]
+
+    @property
     def pages(self) -> list[str]:
         return [incident.status for incident in self.pagerduty.incidents]
 
@@ -86,6 +92,7 @@ def test_a1_what_a_worker_saw_fail_the_command_line_ends(system: System) -> None
         worker.sync_ended(FAILED, 60.0)
         system.wait(lambda: system.pages == ["triggered"])
         system.wait(lambda: system.statuses == ["firing"])
+        system.wait(lambda: len(system.confirmations) == 2)
         with system.process(SERVICE_SYNC) as cli:
             cli.sync_ended(COMPLETE, 1.0)
         system.wait(lambda: system.pages == ["resolved"])

@@ -44,7 +44,7 @@ class Owner(Protocol):
     """The alert service, as seen from here; the methods are documented there. Called without the lock."""
 
     def now(self) -> float: ...
-    def on_receipt(self, receipt: Receipt) -> None: ...
+    def on_receipt(self, receipt: Receipt, *, by_all: bool = False) -> None: ...
     def report(self, alert: Alert) -> None: ...
     def is_outdated(self, notification: Notification, *, keeper: str | None) -> bool: ...
 
@@ -140,18 +140,19 @@ class Dispatcher:
     def delivered(self, channel: str, notification: Notification) -> None:
         """The channel confirmed."""
         with self._lock:
-            members = self._ledger.members(channel, notification)
-            for member in members:
-                left = self._ledger.delivered(channel, member)
+            members = [
+                (each, self._ledger.delivered(channel, each)) for each in self._ledger.members(channel, notification)
+            ]
+            for member, left in members:
                 if not left:
                     self._archive.done(member)
                 elif is_durable(member):
                     self._archive.left_for(member, left)
             self._ledger.ungroup(channel, notification)
-        for member in members:
+        for member, left in members:
             seconds = max(0.0, self._owner.now() - member.caused_at)
             signals.delivered(channel, member, seconds)
-            self._owner.on_receipt(Receipt(channel, member, True, seconds))
+            self._owner.on_receipt(Receipt(channel, member, True, seconds), by_all=not left)
 
     def failed(self, channel: str, notification: Notification, verdict: Classification, *, final: bool) -> bool:
         """The channel gave up for now, or for good if ``final``. Returns whether it should keep the notification and

@@ -36,8 +36,8 @@ HEAD_START: Final = 2.0
 """Seconds that the process which saw an incident first has to send its first message before another process does."""
 
 CONFIRMED_WITHIN: Final = 5.0
-"""Seconds that the end of an incident waits until another process has delivered the message before it, so that
-receivers get them in order. A process that is shutting down does not wait."""
+"""Seconds that the end of an incident waits until another process has delivered the message before it to all its
+channels, so that receivers get them in order. A process that is shutting down waits for less."""
 
 CONFIRM_EVERY: Final = 60.0
 """Seconds after which an open incident without further occurrences is marked as ongoing again."""
@@ -117,7 +117,7 @@ class IncidentBook:
         self.ended_elsewhere: deque[tuple[Incident, set[str]]] = deque()
         """Open incidents that another process ended, with the channels whose confirmations it did not know of; the
         caller empties it."""
-        self._flushed = False
+        self._send_ends_by = math.inf
 
     def __iter__(self) -> Iterator[Incident]:
         """The current incidents, including those that are over."""
@@ -216,9 +216,12 @@ class IncidentBook:
                 incident.batch = first[0].id
         return messages
 
-    def flush(self, now: float) -> None:
-        """The process is ending: pending first messages and what they left out are due now, and quiet incidents end."""
-        self._flushed = True
+    def flush(self, now: float, *, send_ends_by: float = -math.inf) -> None:
+        """The process is ending: pending first messages and what they left out are due now, and quiet incidents end.
+
+        The end of an incident waits until ``send_ends_by`` at most for the message before it; by default not at all.
+        """
+        self._send_ends_by = send_ends_by
         for incident in self:
             if incident.phase is Phase.PENDING and incident.observed_here:
                 incident.due = min(incident.due, max(now, incident.not_before))
@@ -516,9 +519,10 @@ class IncidentBook:
     def _in_flight_until(self, incident: Incident, end: float) -> float:
         """Until when its last message may still be on its way from another process."""
         ours = incident.sender_of(incident.messages) in (None, self.sender)
-        if self._flushed or ours or incident.is_confirmed:
+        if ours or incident.is_confirmed:
             return -math.inf
-        return min(incident.last_notified_at, end) + CONFIRMED_WITHIN  # the other machine's clock may be ahead
+        confirmed_by = min(incident.last_notified_at, end) + CONFIRMED_WITHIN  # the other one's clock may be ahead
+        return min(confirmed_by, self._send_ends_by)
 
     def awaits_confirmation(self, now: float) -> bool:
         """Whether an end waits until another process has delivered the message before it."""

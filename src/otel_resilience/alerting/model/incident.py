@@ -173,6 +173,8 @@ class Incident:
     """Changed other than by observations. Not stored."""
     escalations: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """When each step was taken, with the resulting severity and additional channels."""
+    confirmed: int = 0
+    """The number of the last message that all its channels have confirmed."""
 
     @classmethod
     def of(cls, alert: Alert, now: float, fingerprint: str | None = None) -> Incident:
@@ -226,8 +228,8 @@ class Incident:
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether a channel confirmed the last message."""
-        return any(delivery.get("message") == self.messages for delivery in self.deliveries)
+        """Whether all channels of the last message have confirmed it."""
+        return self.confirmed == self.messages > 0
 
     def see(self, alert: Alert, now: float) -> None:
         """One more occurrence."""
@@ -341,6 +343,7 @@ class Incident:
         self._note(observed.actions)
         for delivery in observed.deliveries:
             self._deliver(delivery, observed.holders)
+        self.confirmed = max(self.confirmed, observed.confirmed)
         self.fresh = observed
         self.observed_here |= bool(observed)
 
@@ -454,13 +457,17 @@ class Incident:
         self.resend = False
         return notification
 
-    def confirm(self, channel: str, now: float, seconds: float, *, message: int = 0, held: bool = False) -> None:
-        """A channel confirmed a ``message`` about it, ``seconds`` after its cause. ``held``: its receiver keeps it
-        open."""
+    def confirm(
+        self, channel: str, now: float, seconds: float, *, message: int = 0, held: bool = False, by_all: bool = False
+    ) -> None:
+        """A channel confirmed a ``message`` about it, ``seconds`` after its cause. ``held``: its receiver keeps it open.
+        ``by_all``: so have all its other channels."""
         delivery = {"channel": channel, "message": message, "at": rfc3339(now), "seconds": round(seconds, 3)}
         holders = (channel,) if held else ()
         self._deliver(delivery, holders)
         self.fresh.deliveries.append(delivery)
+        if by_all:
+            self.confirmed = self.fresh.confirmed = max(self.confirmed, message)
         self.fresh.holders = tuple(dict.fromkeys((*self.fresh.holders, *holders)))
 
     def _deliver(self, delivery: dict[str, Any], holders: tuple[str, ...]) -> None:

@@ -34,6 +34,7 @@ class Observed:
     calm_since: float | None = None
     over_at: float | None = None
     deliveries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    confirmed: int = 0
     holders: tuple[str, ...] = ()
     acknowledged_at: float | None = None
     silenced_until: float = -math.inf
@@ -79,6 +80,7 @@ class Observed:
             self.calm_since = later.calm_since if self.calm_since is None else self.calm_since
             self.over_at = later.over_at if self.over_at is None else self.over_at
         self.deliveries += later.deliveries
+        self.confirmed = max(self.confirmed, later.confirmed)
         self.holders = tuple(dict.fromkeys((*self.holders, *later.holders)))
         self.acknowledged_at = self.acknowledged_at or later.acknowledged_at
         self.silenced_until = max(self.silenced_until, later.silenced_until)
