@@ -77,6 +77,11 @@ class CutAttempt(Enclosing):
         if not self.given_up:
             self._call.note_on_wire()
 
+    def time_is_up(self) -> None:
+        """As :meth:`report`."""
+        if not self.given_up:
+            self._call.time_is_up()
+
 
 def run_limited(
     operation: Callable[[], T], limit: float, call: Enclosing, error_of: TimeLimitError, worker: Worker
