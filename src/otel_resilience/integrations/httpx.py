@@ -3,8 +3,9 @@
     client = httpx.AsyncClient(transport=AsyncResilientTransport(policy))
 
 An attempt ends with the headers of the answer: the body is read by the client, after it. With ``max_body_bytes`` the
-body is a part of the attempt. Like any transport that is given to a client it takes the place of the settings
-``verify``, ``http2``, ``limits``, ``proxy`` and so on; give it a transport that has them.
+body is a part of the attempt. As with any transport that is given to a client, the settings ``verify``, ``http2``,
+``limits`` and so on of the client have no effect, nor have the proxies of the environment: give it a transport that has
+them. What the client's own ``proxy`` and ``mounts`` send does not pass through it.
 """
 
 from __future__ import annotations
@@ -144,6 +145,11 @@ class _Transport:
     def _sender(self, request: Any) -> Callable[[Any], Any]:
         return self._instrumented or getattr(self._inner(request), self._entry)
 
+    def _passes(self, request: Any) -> bool:
+        """Whether a request is not protected here: it is already, or no policy can be found for it, since its address
+        names no host. What the transport inside says to that is clearer than what a dictionary or a registry does."""
+        return self._inside(request) or (self._protection.by_host and not request.url.host)
+
     def _inside(self, request: Any) -> bool:
         """Whether an instrumentation, in an attempt of this transport, passes the request on."""
         transport, number = request.extensions.get(_OURS, (None, 0))
@@ -215,7 +221,7 @@ class ResilientTransport(_Transport, _BaseTransport):
 
     def handle_request(self, request: Any) -> Any:
         """The last response. Raises what the transport raised last, or an error of the policy."""
-        if self._inside(request):
+        if self._passes(request):
             return self._inner(request).handle_request(request)
         policy = self._protection.policy(request.url.host)
         exchange: SyncExchange[Any] = SyncExchange(request.headers, _library_of(request).Response.close)
@@ -302,7 +308,7 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """The last response. Raises what the transport raised last, or an error of the policy."""
-        if self._inside(request):
+        if self._passes(request):
             return await self._inner(request).handle_async_request(request)
         policy = self._protection.policy(request.url.host)
         exchange: AsyncExchange[Any] = AsyncExchange(request.headers, _library_of(request).Response.aclose)
