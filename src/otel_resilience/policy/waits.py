@@ -7,13 +7,12 @@ import functools
 import math
 from typing import TYPE_CHECKING
 
+from otel_resilience._internal.operations import running_loop
 from otel_resilience.errors import LimitError
 
 if TYPE_CHECKING:
     from otel_resilience.limits.concurrency import ConcurrencyLimiter
     from otel_resilience.policy.call import Call
-
-running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for such use, and does not raise
 
 
 def _wait(delay: float, call: Call, what: str) -> None:
