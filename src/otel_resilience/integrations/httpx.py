@@ -52,8 +52,11 @@ else:
         from httpx import AsyncBaseTransport as _AsyncBaseTransport
         from httpx import BaseTransport as _BaseTransport
     except ImportError:
-        from httpx2 import AsyncBaseTransport as _AsyncBaseTransport
-        from httpx2 import BaseTransport as _BaseTransport
+        try:
+            from httpx2 import AsyncBaseTransport as _AsyncBaseTransport
+            from httpx2 import BaseTransport as _BaseTransport
+        except ImportError as error:
+            raise ImportError(f"{__name__} needs httpx or httpx2: pip install 'otel-resilience[httpx]'") from error
 
 __all__ = ["AsyncResilientTransport", "ResilientTransport"]
 
