@@ -16,8 +16,12 @@ from otel_resilience import (
     BreakerEffect,
     CircuitBreakerConfig,
     Classification,
+    ConcurrencyLimit,
+    ConcurrencyLimiter,
     ErrorClass,
     Policy,
+    RateLimit,
+    RateLimiter,
     RetryConfig,
     Severity,
     classify,
@@ -162,10 +166,35 @@ def test_outside_asyncio_a_time_limit_that_cannot_be_kept_is_refused_and_not_cou
 
     policy = Policy("supplier", attempt_timeout=1.0, breaker=CircuitBreakerConfig(consecutive_failures=1))
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="no running event loop of asyncio"):
+        with pytest.raises(RuntimeError, match="no running asyncio event loop"):
             step(policy.execute(never))
     assert policy.breaker is not None
     assert policy.breaker.state.name == "CLOSED"
+
+
+@pytest.mark.fault("L7")
+@pytest.mark.parametrize("limit", ["rate_limit", "max_concurrency"])
+def test_outside_asyncio_a_wait_for_a_limit_that_cannot_be_kept_is_refused_and_not_counted(limit: str) -> None:
+    async def never() -> None:
+        pytest.fail("begun")
+
+    rate, slots = RateLimiter("supplier", RateLimit(1, per=3600)), ConcurrencyLimiter("supplier", ConcurrencyLimit(1))
+    policy = Policy(
+        "supplier",
+        breaker=CircuitBreakerConfig(consecutive_failures=1),
+        **{limit: rate if limit == "rate_limit" else slots},  # type: ignore[arg-type]  # the one that fits
+    )
+    assert rate.take()
+    assert slots.take()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no running asyncio event loop: without one, an async def cannot wait"):
+            step(policy.execute(never))
+    assert policy.breaker is not None
+    assert policy.breaker.state.name == "CLOSED"
+    slots.release()
+    rate.reset()
+    with pytest.raises(pytest.fail.Exception, match="begun"):
+        step(policy.execute(never))
 
 
 async def test_an_async_operation_that_leaks_stop_iteration_is_a_mistake_of_the_program() -> None:

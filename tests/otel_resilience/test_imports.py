@@ -112,6 +112,19 @@ def test_every_module_of_it_can_be_imported_with_the_api_alone() -> None:
     )
 
 
+def test_the_transport_of_httpx_names_both_libraries_where_neither_is_installed() -> None:
+    run(
+        """
+        try:
+            import otel_resilience.integrations.httpx
+        except ImportError as error:
+            assert "httpx or httpx2: pip install 'otel-resilience[httpx]'" in str(error), error
+        else:
+            raise AssertionError("imported")
+        """
+    )
+
+
 def test_the_alert_service_works_with_the_api_alone() -> None:
     run(
         """

@@ -50,8 +50,8 @@ class Job:
     trigger: str | None = None
     """Who asked, as in ``SyncRequest``; ``None`` if unknown."""
     ended_ms: int | None = None
-    """When it ended, in milliseconds since the epoch by the clock of Redis (the times above are by the clocks of several
-    machines); ``None`` if unknown."""
+    """When it ended, in milliseconds since the epoch, by the clock of Redis (the times above are by the clocks of
+    several machines); ``None`` if unknown."""
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``GET /syncs/{id}``, without links."""

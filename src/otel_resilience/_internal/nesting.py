@@ -75,6 +75,9 @@ class Enclosing:
     def note_on_wire(self) -> None:
         """The request of the running attempt has just been sent."""
 
+    def time_is_up(self) -> None:
+        """A limit of the client for all attempts together has passed: none follows the one that runs."""
+
 
 enclosing: ContextVar[Enclosing | None] = ContextVar("otel_resilience_enclosing", default=None)
 _reset = enclosing.reset

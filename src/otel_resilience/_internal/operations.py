@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from otel_resilience._internal.foreign import attribute, is_a
 
 COROUTINE_FLAGS: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
-_running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for libraries; returns None outside a loop
+running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for libraries; returns None outside a loop
 _MAX_KNOWN_TYPES: Final = 1024
 _MAX_KNOWN_CODES: Final = 4096
 plain_types: set[type] = set()
@@ -51,7 +51,7 @@ def is_async_callable(operation: Any) -> bool:
             return True
     elif is_coroutine_function(operation) or not isinstance(operation, (functools.partial, MethodType)):
         return is_coroutine_function(operation)
-    return _running_loop() is not None and passes_on_an_awaitable(operation)
+    return running_loop() is not None and passes_on_an_awaitable(operation)
 
 
 def discard(awaitable: object) -> None:

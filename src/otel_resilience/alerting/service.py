@@ -185,6 +185,8 @@ class AlertService:
         self._caught_up_at = self._shared_at = -math.inf
         self._closed = self._flushed = self._ended = self._forked = False
         self._send_ends_by = -math.inf
+        self._idle = True
+        """Nothing has looked for what is due yet: it was neither started nor pumped."""
         self._process = os.getpid()
         signals.watch(self)
 
@@ -244,7 +246,8 @@ class AlertService:
         self, dependency: str, *, kinds: frozenset[str] | None = None, certain: bool = False
     ) -> None:
         """All incidents of a dependency, of these kinds, are over: see :meth:`resolve`."""
-        self.note(RecoverySign(at=self.now(), certain=certain, dependency=dependency, kinds=kinds))
+        named = check.text("dependency", dependency)
+        self.note(RecoverySign(at=self.now(), certain=certain, dependency=named, kinds=kinds))
 
     def resolve_kinds(self, kinds: frozenset[str], *, certain: bool = False) -> None:
         """All incidents of these kinds are over, whatever their dependency: see :meth:`resolve`."""
@@ -477,6 +480,9 @@ class AlertService:
             incident = outcome.incident
             if incident is None:
                 return False
+            if self._idle and not self._threads:
+                self._idle = False
+                _log.warning("alerts are sent once their service is started: use it as a block, or call start()")
             kept = self._secure(incident)
             if self._closed and incident.phase is Phase.PENDING:
                 incident.due = max(self.now(), incident.not_before)
@@ -554,6 +560,7 @@ class AlertService:
 
     def _dispatch(self) -> None:
         """Catches up with other processes, decides, sends, and saves for them."""
+        self._idle = False
         self._set_clock()
         now = self.now()
         with self._changed:

@@ -94,6 +94,7 @@ class ResilienceSource:
     """
 
     def __init__(self, service: AlertService, config: SourceConfig | None = None) -> None:
+        check.instance("service", service, AlertService)
         check.instance("config", config, SourceConfig, NoneType)
         self._service = service
         self._config = config or SourceConfig()

@@ -104,6 +104,7 @@ class Protection(Generic[Q]):
             if max_body_bytes is None:
                 raise TypeError("judge needs max_body_bytes: it is given the answer with its body")
         self._policy = policy
+        self.by_host = not isinstance(policy, Policy)
         self._name = name
         self.max_body_bytes = max_body_bytes
         self.judge = judge

@@ -6,12 +6,14 @@ session = aiohttp.ClientSession(middlewares=[resilience_middleware(policy)])
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse, StreamReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.payload import BytesPayload
 
+from otel_resilience._internal.nesting import enclosing
 from otel_resilience.integrations._http import AsyncExchange, PolicyByHost, Protection
 from otel_resilience.policy.policy import Policy
 
@@ -59,6 +61,10 @@ def resilience_middleware(
 
         async def attempt() -> ClientResponse:
             await exchange.begin_attempt()
+            with _total_time(request):
+                return await answer()
+
+        async def answer() -> ClientResponse:
             response = await handler(request)
             error = exchange.judge(response, response.status, response.headers)
             if max_body_bytes is not None:
@@ -75,6 +81,41 @@ def resilience_middleware(
         return await exchange.run(lambda: policy.execute(attempt, **options))
 
     return resilience
+
+
+@contextlib.contextmanager
+def _total_time(request: ClientRequest) -> Iterator[None]:
+    """When the ``total`` of ``ClientTimeout`` passes in the block, the attempt failed and none follows it.
+
+    aiohttp cancels the task for that, and makes a ``TimeoutError`` of it: in the block if the request was sent, else
+    not before the whole call has ended.
+    """
+    task = asyncio.current_task()
+    cancelling = 0 if task is None else task.cancelling()
+    try:
+        yield
+    except (TimeoutError, asyncio.CancelledError) as error:
+        call = enclosing.get()
+        if task is None or call is None or not _time_is_up(request):
+            raise
+        if isinstance(error, TimeoutError):
+            call.time_is_up()
+            raise
+        if task.cancelling() > cancelling + 1:
+            raise  # somebody else has cancelled it as well
+        task.uncancel()
+        call.time_is_up()
+        raise TimeoutError from error
+
+
+def _time_is_up(request: ClientRequest) -> bool:
+    timer = getattr(request, "_timer", None)  # nothing public knows it
+    try:
+        if timer is not None:
+            timer.assert_timeout()
+    except TimeoutError:
+        return True
+    return False
 
 
 def _read_once(request: ClientRequest) -> bool:

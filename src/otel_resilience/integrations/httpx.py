@@ -4,7 +4,8 @@
 
 An attempt ends with the headers of the response; the client reads the body after it. With ``max_body_bytes`` the body
 is part of the attempt. Like any transport passed to a client, it replaces the settings ``verify``, ``http2``,
-``limits``, ``proxy`` and so on; give it a transport that has them.
+``limits`` and so on of the client, and the proxies of the environment; give it a transport that has them. Requests that
+the client sends through its own ``proxy`` or ``mounts`` do not pass through it.
 """
 
 from __future__ import annotations
@@ -51,8 +52,11 @@ else:
         from httpx import AsyncBaseTransport as _AsyncBaseTransport
         from httpx import BaseTransport as _BaseTransport
     except ImportError:
-        from httpx2 import AsyncBaseTransport as _AsyncBaseTransport
-        from httpx2 import BaseTransport as _BaseTransport
+        try:
+            from httpx2 import AsyncBaseTransport as _AsyncBaseTransport
+            from httpx2 import BaseTransport as _BaseTransport
+        except ImportError as error:
+            raise ImportError(f"{__name__} needs httpx or httpx2: pip install 'otel-resilience[httpx]'") from error
 
 __all__ = ["AsyncResilientTransport", "ResilientTransport"]
 
@@ -145,6 +149,11 @@ class _Transport:
     def _sender(self, request: Any) -> Callable[[Any], Any]:
         return self._instrumented or getattr(self._inner(request), self._entry)
 
+    def _passes(self, request: Any) -> bool:
+        """Whether a request is not protected here: it is already, or no policy can be found for it, since its address
+        names no host. What the transport inside says to that is clearer than what a dictionary or a registry does."""
+        return self._inside(request) or (self._protection.by_host and not request.url.host)
+
     def _inside(self, request: Any) -> bool:
         """Whether an instrumentation, in an attempt of this transport, passes the request on."""
         transport, number = request.extensions.get(_OURS, (None, 0))
@@ -217,7 +226,7 @@ class ResilientTransport(_Transport, _BaseTransport):
 
     def handle_request(self, request: Any) -> Any:
         """The last response. Raises what the transport raised last, or an error of the policy."""
-        if self._inside(request):
+        if self._passes(request):
             return self._inner(request).handle_request(request)
         policy = self._protection.policy(request.url.host)
         exchange: SyncExchange[Any] = SyncExchange(request.headers, _library_of(request).Response.close)
@@ -304,7 +313,7 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """The last response. Raises what the transport raised last, or an error of the policy."""
-        if self._inside(request):
+        if self._passes(request):
             return await self._inner(request).handle_async_request(request)
         policy = self._protection.policy(request.url.host)
         exchange: AsyncExchange[Any] = AsyncExchange(request.headers, _library_of(request).Response.aclose)

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from otel_resilience._internal.nesting import Enclosing, enclosing, leave
+from otel_resilience._internal.operations import running_loop
 from otel_resilience.classification.requests_seen import seen_in_task, seen_in_thread
 from otel_resilience.correlation import correlation_id
 
@@ -77,6 +78,11 @@ class CutAttempt(Enclosing):
         """Like :meth:`report`."""
         if not self.given_up:
             self._call.note_on_wire()
+
+    def time_is_up(self) -> None:
+        """As :meth:`report`."""
+        if not self.given_up:
+            self._call.time_is_up()
 
 
 def run_limited(
@@ -169,9 +175,9 @@ class TimeLimit(CutAttempt):
         self._seen: bool | None = None
 
     def __enter__(self) -> CutAttempt:
-        loop = self._loop or asyncio.get_running_loop()
-        task = asyncio.current_task(loop)
-        if task is None:
+        loop = self._loop or running_loop()
+        task = None if loop is None else asyncio.current_task(loop)
+        if loop is None or task is None:
             raise RuntimeError("a time limit can cut only what runs in a task of asyncio")
         self._task = task
         self._cancelling = task.cancelling()

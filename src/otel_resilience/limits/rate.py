@@ -13,6 +13,7 @@ from otel_resilience import telemetry
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.forks import renew_after_fork
 from otel_resilience._internal.in_use import InUse
+from otel_resilience._internal.operations import running_loop
 from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.errors import RateLimitedError
 from otel_resilience.limits.config import RateLimit, longest_wait
@@ -22,7 +23,6 @@ from otel_resilience.limits.sliding_log import SlidingLog
 RATE: Final = "rate"
 _ROUNDING: Final = 1e-6
 """Seconds by which the difference of two clock readings may be off."""
-_running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for libraries; returns None outside a loop
 
 
 class RateLimiter(ProcessBound):
@@ -139,7 +139,7 @@ class RateLimiter(ProcessBound):
             return
         started = self._clock()
         until = started + longest_wait(self.config.max_wait, within)
-        if _running_loop() is not None:
+        if running_loop() is not None:
             self._wait_for_permits(cost, started, until, sleep or self.sleep)
             return
         with self._queue(cost, started, until):

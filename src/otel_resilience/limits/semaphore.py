@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 from otel_resilience._internal.forks import renew_after_fork
+from otel_resilience._internal.operations import running_loop
 from otel_resilience.limits.places import Places
 
 
@@ -89,7 +90,10 @@ class FairSemaphore:
 
     async def wait_async(self, seconds: float) -> bool:
         """Like :meth:`wait`, for a task. Raises ``RuntimeError`` outside asyncio."""
-        waiter = _Task(asyncio.get_running_loop())
+        loop = running_loop()
+        if loop is None:
+            raise RuntimeError("no running asyncio event loop: without one, an async def cannot wait for a limit")
+        waiter = _Task(loop)
         if self._take_or_join(waiter):
             return True
         try:

@@ -125,6 +125,10 @@ class Call(CallTelemetry):
         if self.paid_for == self.attempts:
             self.paid_at = self.use_permits(self.paid_at)
 
+    def time_is_up(self) -> None:
+        """As if the deadline of this call had passed."""
+        self.deadline, self.is_limited = 0.0, True
+
     def use_permits(self, paid_at: float) -> float:
         """Permits taken at ``paid_at`` count from now, which is returned."""
         now = self.policy.clock()

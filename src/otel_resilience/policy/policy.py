@@ -36,6 +36,7 @@ from otel_resilience._internal.operations import (
     may_pass_on_an_awaitable,
     plain_types,
     protectable,
+    running_loop,
     takes_place_of,
 )
 from otel_resilience._internal.predicates import Retryable, predicate, takes_one
@@ -61,7 +62,6 @@ from otel_resilience.policy.plan import NO_OPTIONS, CallOptions
 from otel_resilience.policy.waits import (
     can_wait_async,
     check_can_cut,
-    running_loop,
     wait_for_turn,
     wait_for_turn_async,
     warn_of_loop,

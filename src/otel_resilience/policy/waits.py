@@ -7,13 +7,12 @@ import functools
 import math
 from typing import TYPE_CHECKING
 
+from otel_resilience._internal.operations import running_loop
 from otel_resilience.errors import LimitError
 
 if TYPE_CHECKING:
     from otel_resilience.limits.concurrency import ConcurrencyLimiter
     from otel_resilience.policy.call import Call
-
-running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for libraries; returns None outside a loop
 
 
 def _wait(delay: float, call: Call, what: str) -> None:
@@ -98,7 +97,7 @@ def check_can_cut(call: Call) -> asyncio.AbstractEventLoop:
     """The loop that can cut off an ``async def``. Raises ``RuntimeError`` if there is none."""
     loop = running_loop()
     if loop is None:
-        raise RuntimeError(f"no running event loop of asyncio, which alone can cut {call.operation}")
+        raise RuntimeError(f"no running asyncio event loop: without one, {call.operation} cannot be cut")
     return loop
 
 

@@ -106,6 +106,28 @@ def test_grpc(recipe: Callable[..., Recipe], method: str, attempts: int) -> None
     assert all(left < 11 for _, left in prices.seen)
 
 
+@pytest.mark.parametrize(("method", "attempts"), [("Get", 3), ("Set", 1)])
+async def test_grpc_with_asyncio(recipe: Callable[..., Recipe], method: str, attempts: int) -> None:
+    prices = Prices(failures=2)
+    with ThreadPoolExecutor(2) as threads:
+        server = grpc.server(threads, handlers=[prices])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            done = recipe("gRPC with asyncio", {"prices:50051": f"127.0.0.1:{port}"})
+            async with done["open_channel"]() as channel:
+                call = channel.unary_unary(f"/shop.Prices/{method}")
+                if attempts == 3:
+                    assert await call(b"tea") == b"price of tea"
+                else:
+                    with pytest.raises(grpc.aio.AioRpcError):
+                        await call(b"tea")
+        finally:
+            server.stop(None).wait()
+    assert [name for name, _ in prices.seen] == [f"/shop.Prices/{method}"] * attempts
+    assert all(left < 11 for _, left in prices.seen)
+
+
 def test_sqlalchemy(recipe: Callable[..., Recipe], shop: str) -> None:
     done = recipe(
         "SQLAlchemy", {"postgresql+psycopg://shop@database/shop": shop.replace("postgresql:", "postgresql+psycopg:")}

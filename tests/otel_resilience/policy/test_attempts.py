@@ -486,7 +486,7 @@ class TestTimeLimits:
                     raise AssertionError("not begun")
 
         coroutine = run()
-        with pytest.raises(RuntimeError, match="no running event loop of asyncio"):
+        with pytest.raises(RuntimeError, match="no running asyncio event loop"):
             coroutine.send(None)
 
     def test_outside_asyncio_a_wait_needs_a_sleep_of_its_own(

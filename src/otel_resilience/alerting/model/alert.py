@@ -15,6 +15,7 @@ from otel_resilience._internal import validation as check
 from otel_resilience.classification.model import Severity
 from otel_resilience.redaction import REDACTED, is_secret_name, redact, redact_url
 
+MAX_KIND: Final = 60
 MAX_TITLE: Final = 200
 MAX_SUMMARY: Final = 1000
 MAX_VALUE: Final = 500
@@ -103,11 +104,12 @@ class Alert:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        for name, limit in (("kind", 60), ("title", MAX_TITLE), ("summary", MAX_SUMMARY)):
-            put(self, name, _clean(check.text(name, getattr(self, name)), limit))
+        put(self, "kind", clean_kind(check.text("kind", self.kind)))
+        put(self, "title", clean_name(check.text("title", self.title)))
+        put(self, "summary", _clean(check.text("summary", self.summary), MAX_SUMMARY))
         for name in ("dependency", "error_type", "error_class"):
             value = check.optional_text(name, getattr(self, name))
-            put(self, name, None if value is None else _clean(value, MAX_TITLE))
+            put(self, name, None if value is None else clean_name(value))
         for name in ("correlation_id", "span_id", "details_url"):
             value = check.optional_text(name, getattr(self, name))
             put(self, name, None if value is None else _encodable(value))
@@ -133,18 +135,27 @@ class Alert:
     @property
     def fingerprint(self) -> str:
         """16 hex digits, the same for every alert of the incident, on every machine."""
-        return fingerprint(self.kind, self.dependency, *self.fingerprint_by)
+        return _fingerprint(self.kind, self.dependency, *self.fingerprint_by)
 
 
 def fingerprint(kind: str, dependency: str | None = None, *parts: str) -> str:
     """The fingerprint of alerts of this ``kind`` and ``dependency``, with ``parts`` as ``fingerprint_by``: 16 hex
-    digits.
+    digits. Raises ``TypeError`` naming what is no string.
 
     Examples:
         >>> from otel_resilience.alerting import fingerprint
         >>> fingerprint("circuit_breaker", "supplier")
         '22c2165726e07305'
     """
+    named = check.optional_text("dependency", dependency)
+    return _fingerprint(
+        clean_kind(check.text("kind", kind)),
+        None if named is None else clean_name(named),
+        *(redact(check.text("a part of the fingerprint", part)) for part in parts),
+    )
+
+
+def _fingerprint(kind: str, dependency: str | None, *parts: str) -> str:
     text = "\x1f".join((kind, dependency or "", *parts))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -323,6 +334,16 @@ def clean_context(context: Mapping[str, Any]) -> dict[str, Scalar]:
 
 def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def clean_kind(text: str) -> str:
+    """A kind as alerts have it: what is compared with theirs is cleaned in the same way."""
+    return _clean(text, MAX_KIND)
+
+
+def clean_name(text: str) -> str:
+    """As :func:`clean_kind`, for a dependency, a type of error, or a title."""
+    return _clean(text, MAX_TITLE)
 
 
 def _clean(text: str, limit: int) -> str:

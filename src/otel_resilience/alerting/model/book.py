@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
-from otel_resilience.alerting.model.alert import Alert, Notification, Status
+from otel_resilience.alerting.model.alert import Alert, Notification, Status, clean_kind, clean_name
 from otel_resilience.alerting.model.config import AlertConfig
 from otel_resilience.alerting.model.incident import Incident, Phase, step_at
 from otel_resilience.alerting.model.observed import Observed
@@ -54,6 +54,12 @@ class RecoverySign:
     fingerprint: str | None = None
     dependency: str | None = None
     kinds: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.dependency is not None:
+            object.__setattr__(self, "dependency", clean_name(self.dependency))
+        if self.kinds is not None:
+            object.__setattr__(self, "kinds", frozenset(map(clean_kind, self.kinds)))
 
     @property
     def subject(self) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ from types import NoneType
 from typing import Final
 
 from otel_resilience._internal import validation as check
-from otel_resilience.alerting.model.alert import Alert, Links
+from otel_resilience.alerting.model.alert import Alert, Links, clean_kind, clean_name
 from otel_resilience.classification.model import Severity
 
 
@@ -79,8 +79,9 @@ class Silence:
         """Raises ``ValueError`` if no field is given: it would silence everything."""
         if (self.kind, self.dependency, self.error_type, self.severity) == (None, None, None, None):
             raise ValueError("a silence needs at least one of kind, dependency, error_type, severity")
-        for name in ("kind", "dependency", "error_type"):
-            check.optional_text(name, getattr(self, name))
+        for name, clean in (("kind", clean_kind), ("dependency", clean_name), ("error_type", clean_name)):
+            value = check.optional_text(name, getattr(self, name))
+            object.__setattr__(self, name, None if value is None else clean(value))
         check.instance("severity", self.severity, Severity, NoneType)
         if self.until != math.inf:
             check.number("until", self.until, minimum=0)
@@ -120,8 +121,10 @@ class Inhibition:
     """Kinds of the incidents that they explain."""
 
     def __post_init__(self) -> None:
-        check.series("causes", self.causes, str)
-        check.series("consequences", self.consequences, str)
+        for name in ("causes", "consequences"):
+            kinds = getattr(self, name)
+            check.series(name, kinds, str)
+            object.__setattr__(self, name, frozenset(map(clean_kind, kinds)))
 
 
 UNKNOWN_SERVICE: Final = "unknown_service"

@@ -460,8 +460,8 @@ class Incident:
     def confirm(
         self, channel: str, now: float, seconds: float, *, message: int = 0, held: bool = False, by_all: bool = False
     ) -> None:
-        """A channel confirmed a ``message`` about it, ``seconds`` after its cause. ``held``: its receiver keeps it open.
-        ``by_all``: so have all its other channels."""
+        """A channel confirmed a ``message`` about it, ``seconds`` after its cause. ``held``: its receiver keeps it
+        open. ``by_all``: so have all its other channels."""
         delivery = {"channel": channel, "message": message, "at": rfc3339(now), "seconds": round(seconds, 3)}
         holders = (channel,) if held else ()
         self._deliver(delivery, holders)

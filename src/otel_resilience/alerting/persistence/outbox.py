@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from otel_resilience._internal import validation as check
 from otel_resilience._internal.files import make_private, try_lock
 from otel_resilience.alerting.model.alert import Notification, rfc3339
 from otel_resilience.alerting.persistence.store import DAMAGE, LeftAlone, read, write_synced
@@ -39,7 +40,8 @@ class Outbox:
     from one thread at a time.
 
     What was not delivered within a day becomes a dead letter once it was tried after that time. ``wall_clock`` gives
-    seconds since the epoch. The methods raise ``OSError`` if the folder cannot be used.
+    seconds since the epoch. The methods raise ``OSError`` if the folder cannot be used. Raises ``TypeError`` naming the
+    parameter.
 
     Examples:
         >>> import tempfile
@@ -52,9 +54,10 @@ class Outbox:
         ([], [])
     """
 
-    def __init__(self, folder: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
-        self._waiting = folder / "outbox"
-        self._dead = folder / "dead"
+    def __init__(self, folder: Path | str, *, wall_clock: Callable[[], float] = time.time) -> None:
+        check.instance("folder", folder, Path, str)
+        self._waiting = Path(folder, "outbox")
+        self._dead = Path(folder, "dead")
         self._now = wall_clock
         self._own: Path | None = None
         self._lock: int | None = None

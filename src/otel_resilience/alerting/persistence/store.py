@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from otel_resilience._internal import validation as check
 from otel_resilience._internal.files import locked, make_private, replace
 from otel_resilience.redaction import redact
 
@@ -111,7 +112,7 @@ class DiskStore:
     """One file per incident in a folder; each write holds a lock, which is released if its process ends.
 
     The folder is created when first needed. ``wall_clock`` gives seconds since the epoch. Reading and writing raise
-    ``OSError``.
+    ``OSError``. Raises ``TypeError`` naming the parameter.
 
     Examples:
         >>> import tempfile
@@ -123,8 +124,9 @@ class DiskStore:
         []
     """
 
-    def __init__(self, folder: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | str, *, wall_clock: Callable[[], float] = time.time) -> None:
+        check.instance("folder", folder, Path, str)
+        self._folder = Path(folder)
         self._now = wall_clock
         self._left_alone = LeftAlone()
 
