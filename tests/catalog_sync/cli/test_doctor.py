@@ -28,6 +28,9 @@ def statuses(cli: Cli, **changes: str) -> tuple[int, dict[str, str]]:
     found = result.json["checks"]
     assert all(check["advice"] for check in found if check["status"] != "ok")
     assert result.json["ok"] == (result.code == 0)
+    assert ("error" in result.json) == (result.code != 0)
+    for check in found:
+        assert check["status"] != "fail" or check["message"] in result.json["error"]["message"]
     assert API_KEY not in result.out + result.err
     return result.code, {check["name"]: check["status"] for check in found}
 
