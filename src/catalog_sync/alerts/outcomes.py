@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
+from catalog_sync.domain.countries import country_code
 from catalog_sync.domain.errors import STORE, SUPPLIER
+from catalog_sync.domain.groups import same_spelling
 from catalog_sync.domain.models import Outcome, SyncKind
 from otel_resilience import Severity
 from otel_resilience.alerting import Alert, Inhibition, fingerprint
@@ -185,7 +187,11 @@ def _stale(report: SyncReport, age: float) -> Alert:
 
 
 def _scope(report: SyncReport) -> tuple[str, ...]:
-    return () if report.scope is None else (report.kind.value, report.scope)
+    """The part that was synced, in one spelling however it was asked for; a bundle's name has no other."""
+    if report.scope is None:
+        return ()
+    spell = {SyncKind.GROUP: same_spelling, SyncKind.COUNTRY: country_code}.get(report.kind, str)
+    return report.kind.value, spell(report.scope)
 
 
 def _context(report: SyncReport) -> dict[str, Scalar]:

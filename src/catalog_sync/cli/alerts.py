@@ -16,7 +16,7 @@ from catalog_sync.alerts.overview import DONE, not_open, overview
 from catalog_sync.alerts.service import config
 from catalog_sync.cli.tables import print_sections
 from catalog_sync.observability.contract import SERVICE_SYNC
-from catalog_sync.terminal.output import UsageError, console
+from catalog_sync.terminal.output import UsageError, console, failure
 from otel_resilience import Severity, correlation_id
 from otel_resilience.alerting import Notification, Status
 
@@ -66,7 +66,7 @@ def send_test(severity: str, channels: Sequence[str] | None, output: CommandOutp
     results = [_result(name, found.get(name)) for name in wanted]
     good = all(result["confirmed"] for result in results)
     data = {"ok": good, "id": notification.id, "duration_s": round(seconds, 3), "channels": results}
-    output.result(data, lambda: _print_results(results))
+    output.result(data, lambda: _print_results(results), None if good else _unconfirmed(results))
     return exit_codes.OK if good else exit_codes.FAILED
 
 
@@ -92,7 +92,7 @@ def act_on_incident(decision: str, identifier: str, seconds: float, reason: str 
     good = decision not in _SENDS or any(result["confirmed"] for result in results)
     output.text(f"{DONE[decision]}: {incident}")
     data = {"ok": good, "action": decision, "incident": incident, "channels": results}
-    output.result(data, lambda: _print_results(results))
+    output.result(data, lambda: _print_results(results), None if good else _unconfirmed(results))
     return exit_codes.OK if good else exit_codes.FAILED
 
 
@@ -159,6 +159,11 @@ def _result(channel: str, receipt: Receipt | None) -> dict[str, Any]:
         "seconds": round(receipt.seconds, 3),
         "error_type": receipt.error_type,
     }
+
+
+def _unconfirmed(results: list[dict[str, Any]]) -> dict[str, Any]:
+    failed = [f"{each['channel']}: {each['error_type']}" for each in results if not each["confirmed"]]
+    return failure("not_delivered", f"no confirmation: {', '.join(failed) or 'no channel answered'}")
 
 
 def _print_results(results: list[dict[str, Any]]) -> None:

@@ -178,12 +178,13 @@ async def store(settings: Settings) -> StoreFindings:
                 )
                 return StoreFindings(found)
             redis = opened.redis
-            info = await redis.call("info", lambda client: client.info())
+            info = await _about(redis)
             found = _judge_redis(opened.backend, info)
-            skew = await _skew(redis)
             if found.status != "fail" and (forbidden := await _forbidden(redis)):
-                message = f"the ACL of this user forbids {', '.join(forbidden)}"
+                unknown = ["INFO"] if info is None else []
+                message = f"the ACL of this user forbids {', '.join(unknown + forbidden)}"
                 return StoreFindings(fail("store", message, "allow all commands in its ACL"))
+            skew = await _skew(redis)
             if found.status != "fail" and not await _writes(redis):
                 found = fail("store", f"{found.message}, does not read back what was written", "check that server")
             whole = await catalogue(opened)
@@ -247,13 +248,26 @@ def _name(line: str) -> str:
     return " ".join(words[: 2 if words[0] == "SCRIPT" else 1])
 
 
+async def _about(redis: GuardedRedis) -> Mapping[str, Any] | None:
+    """What the server says about itself; ``None`` where our user may not ask. No sync needs it."""
+    try:
+        return await redis.call("info", lambda client: client.info())
+    except CacheAuthenticationError as error:
+        if error.error_type != error_types.redis_reply("NOPERM"):
+            raise
+        return None
+
+
 async def _skew(redis: GuardedRedis) -> float:
     asked = time.time()
     seconds, microseconds = await redis.command("ask the time", "TIME")
     return (asked + time.time()) / 2 - (int(seconds) + int(microseconds) / 1e6)
 
 
-def _judge_redis(backend: str, info: Mapping[str, Any]) -> Check:
+def _judge_redis(backend: str, info: Mapping[str, Any] | None) -> Check:
+    if info is None:
+        message = f"{backend}, the ACL of this user forbids INFO: version, role and memory are unknown"
+        return warn("store", message, "allow INFO in its ACL, so that they are checked")
     version, policy = info.get("redis_version", "?"), str(info.get("maxmemory_policy", "?"))
     limit = int(info.get("maxmemory", 0))
     memory = f"maxmemory {limit / 1e6:.0f} MB, {policy}" if limit else f"no maxmemory, {policy}"

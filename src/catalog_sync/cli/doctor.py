@@ -11,7 +11,8 @@ from catalog_sync import composition as app
 from catalog_sync import exit_codes
 from catalog_sync.cli import checks, reach_checks, telemetry_check
 from catalog_sync.domain.errors import ConfigurationError, UnknownVariableError
-from catalog_sync.terminal.output import console
+from catalog_sync.sync.reporting import error_info
+from catalog_sync.terminal.output import console, failure
 
 if TYPE_CHECKING:
     from catalog_sync.cli.checks import Check
@@ -24,20 +25,22 @@ _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 def doctor(output: CommandOutput, signals: StopSignals) -> int:
     """Runs every check. Returns 0 if none failed, else 1; 2 if a setting is not usable, as the only finding."""
-    unusable = False
+    refused = None
     try:
         settings = app.read_settings(strict=True)
         with app.observed(quiet=True):
             found = signals.run(lambda: _examine(settings))
     except ConfigurationError as error:
-        unusable = True
         misspelt = isinstance(error, UnknownVariableError)
         advice = "correct its name, or unset it" if misspelt else "set the variable to an allowed value"
         found = [checks.fail("settings", str(error), advice)]
+        refused = error_info(error).to_json()
         output.complain(str(error))
-    healthy = all(check.status != "fail" for check in found)
-    output.result({"ok": healthy, "checks": [check._asdict() for check in found]}, lambda: _print(found))
-    if unusable:
+    failed = [f"{check.name}: {check.message}" for check in found if check.status == "fail"]
+    healthy = not failed
+    wrong = refused or (failure("check_failed", "; ".join(failed)) if failed else None)
+    output.result({"ok": healthy, "checks": [check._asdict() for check in found]}, lambda: _print(found), wrong)
+    if refused is not None:
         return exit_codes.USAGE
     return exit_codes.OK if healthy else exit_codes.FAILED
 

@@ -11,14 +11,13 @@ from catalog_sync import exit_codes
 from catalog_sync.alerts.links import links_of
 from catalog_sync.cli.tables import Column, folded, print_sections, print_table
 from catalog_sync.domain.identifiers import is_beginning, pasted
-from catalog_sync.domain.models import ErrorInfo
 from catalog_sync.domain.text import printable
 from catalog_sync.domain.times import duration
 from catalog_sync.history import History
 from catalog_sync.history.records import ASKED_BY
 from catalog_sync.observability.contract import SERVICE_SYNC, SERVICE_WORKER
 from catalog_sync.observability.traces import tree as span_tree
-from catalog_sync.terminal.output import console, pasteable
+from catalog_sync.terminal.output import console, failure, pasteable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -105,7 +104,9 @@ def _unknown(wanted: str | None, found: Found, output: CommandOutput) -> int:
         message += "; not everything could be read"
     output.complain(message)
     if output.as_json:
-        output.json({"error": ErrorInfo("not_found", "permanent", "LOW", message, None, wanted or "").to_json()})
+        output.json(
+            {"error": failure("not_found", message, severity="LOW") | ({"correlation_id": wanted} if wanted else {})}
+        )
     return exit_codes.FAILED
 
 

@@ -10,7 +10,7 @@ from catalog_sync import composition as app
 from catalog_sync import exit_codes
 from catalog_sync.demo import acts
 from catalog_sync.demo.stage import Scale, open_stage, prepared
-from catalog_sync.terminal.output import console
+from catalog_sync.terminal.output import console, failure
 from catalog_sync.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -42,8 +42,12 @@ def demo(output: CommandOutput, signals: StopSignals, *, fast: bool) -> int:
 
         scenery.closing(out, played, seconds)
     else:
-        acts_json = [act.to_json() for act in played]
-        output.json({"ok": good, "duration_s": round(seconds, 3), "backend": backend, "acts": acts_json})
+        data = {"ok": good, "duration_s": round(seconds, 3), "backend": backend}
+        data["acts"] = [act.to_json() for act in played]
+        if not good:
+            short = [f"act {act.number}: {', '.join(act.shortfalls or ())}" for act in played if not act.expected]
+            data["error"] = failure("act_fell_short", "; ".join(short))
+        output.json(data)
     return exit_codes.OK if good else exit_codes.FAILED
 
 

@@ -41,6 +41,8 @@ HEALTH_CHECK_INTERVAL = 30
 _DRIVER = DriverInfo(lib_version=blocking.__version__)
 """For ``CLIENT LIST``. Otherwise redis-py would read its version from the package metadata for each connection."""
 
+_DEFAULT_PORT = 6379
+
 READ = "read"
 WRITE = "write"
 """The operations of Redis on metrics; the spans of the client have the exact commands."""
@@ -233,7 +235,8 @@ class GuardedRedis:
 
     def _address(self) -> str:
         where = self.raw.connection_pool.connection_kwargs
-        return str(where.get("path") or f"{where.get('host')}:{where.get('port')}")
+        host = str(where.get("host"))
+        return str(where.get("path") or f"{f'[{host}]' if ':' in host else host}:{where.get('port', _DEFAULT_PORT)}")
 
     async def _attempt(self, name: str, operation: Callable[[redis.Redis], Awaitable[T]]) -> T:
         try:

@@ -58,10 +58,12 @@ class CommandOutput:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
-    def result(self, data: dict[str, Any], print_for_a_person: Callable[[], object]) -> None:
-        """Prints what the command found: as the JSON object, or for a person."""
+    def result(
+        self, data: dict[str, Any], print_for_a_person: Callable[[], object], error: dict[str, Any] | None = None
+    ) -> None:
+        """Prints what the command found: as the JSON object, or for a person. ``error``: why the command fails."""
         if self.as_json:
-            self.json(data)
+            self.json(data if error is None else {**data, "error": error})
         else:
             print_for_a_person()
 
@@ -99,7 +101,7 @@ class CommandOutput:
         sentence = message if message.endswith(("?", ".")) else f"{message}."
         complain(error.command, f"{sentence} See {error.command} --help")
         if self.as_json:
-            self.json({"error": _error_json("usage", "permanent", "HIGH", message)})
+            self.json({"error": failure("usage", message)})
         return exit_codes.USAGE
 
     def stopped(self, number: int) -> int:
@@ -107,7 +109,7 @@ class CommandOutput:
         message = f"stopped by {signal.Signals(number).name}"
         self.complain(message)
         if self.as_json:
-            self.json({"error": _error_json("cancelled", "cancelled", "LOW", message)})
+            self.json({"error": failure("cancelled", message, "cancelled", "LOW")})
         return exit_codes.of_signal(number)
 
     def failed(self, error: BaseException) -> int:
@@ -199,7 +201,8 @@ def _log_unexpected(error: BaseException, info: ErrorInfo) -> None:
         _log.error("unexpected error: %s", info.message, exc_info=error)
 
 
-def _error_json(kind: str, error_class: str, severity: str, message: str) -> dict[str, Any]:
+def failure(kind: str, message: str, error_class: str = "permanent", severity: str = "HIGH") -> dict[str, Any]:
+    """The ``error`` of a command that fails without an exception."""
     from catalog_sync.domain.models import ErrorInfo
     from otel_resilience import correlation_id
 

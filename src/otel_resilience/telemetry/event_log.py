@@ -18,11 +18,12 @@ Value = str | int | float | bool
 Attributes = Mapping[str, Value]
 
 INFO, WARN, ERROR = logging.INFO, logging.WARNING, logging.ERROR
-_SEVERITY_NUMBERS = {
-    INFO: logs_api.SeverityNumber.INFO,
-    WARN: logs_api.SeverityNumber.WARN,
-    ERROR: logs_api.SeverityNumber.ERROR,
+_SEVERITIES = {
+    INFO: (logs_api.SeverityNumber.INFO, "INFO"),
+    WARN: (logs_api.SeverityNumber.WARN, "WARNING"),
+    ERROR: (logs_api.SeverityNumber.ERROR, "ERROR"),
 }
+"""Numbers and names. ``logging`` may have been given other names, as painted ones for a terminal."""
 
 
 _emitting: Final[ContextVar[bool]] = ContextVar("otel_resilience_emitting", default=False)
@@ -71,9 +72,10 @@ class EventLog:
     def _emit(self, name: str, level: int, body: str, attributes: Attributes, context: Context | None) -> None:
         logger = self._logger()
         if logger is not None:
+            number, text = _SEVERITIES[level]
             logger.emit(
-                severity_number=_SEVERITY_NUMBERS[level],
-                severity_text=logging.getLevelName(level),
+                severity_number=number,
+                severity_text=text,
                 body=body,
                 attributes=dict(attributes),
                 event_name=name,
