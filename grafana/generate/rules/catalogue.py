@@ -191,7 +191,7 @@ def _unseen(settings: Settings) -> Rule:
             "The crontab, the beat service, the host; the job's own output.",
         ),
         act=(
-            "`catalog-sync status` says when the last sync ended, from the state folder, without telemetry.",
+            "`catalog-sync syncs` lists the last syncs of all processes, without telemetry.",
             "Start the scheduler again; then `catalog-sync run`.",
         ),
         wait=settings.first_sync_grace,
