@@ -198,16 +198,16 @@ def test_calls_that_work_elsewhere_save_no_error_budget(timeline: Start) -> None
 
 
 def test_an_environment_that_was_retired_is_missed_for_a_week_and_then_forgotten(timeline: Start) -> None:
-    samples = 8 * 24 * 6  # of ten minutes
-    ended = [
-        {"series": syncs(STAGING, "COMPLETE"), "values": f"1+1x{samples}"},
-        job(syncs(PRODUCTION, "COMPLETE"), 0, 1),
+    samples = 8 * 24  # of an hour
+    lives_on = {"series": syncs(STAGING, "COMPLETE"), "values": f"1+1x{samples}"}
+    retired = [
+        {"series": syncs(PRODUCTION, "COMPLETE"), "values": "_ 1"},
+        {"series": of(PRODUCTION, "catalog_age_seconds"), "values": "_ 0"},
     ]
-    age = [{"series": of(PRODUCTION, "catalog_age_seconds"), "values": "0"}]
     up = {"series": 'up{job="otel-collector", instance="otel-collector:8888"}', "values": f"1x{samples}"}
     missed = ("CatalogueStale", "NoSyncSeen")
     (
-        timeline(*ended, *age, up, step=600, evaluate_every=600)
+        timeline(lives_on, *retired, up, step=HOUR, evaluate_every=HOUR)
         .at(20 * HOUR)
         .at(2 * DAY, *missed)
         .at(7 * DAY - HOUR, *missed)
@@ -217,10 +217,10 @@ def test_an_environment_that_was_retired_is_missed_for_a_week_and_then_forgotten
 
 
 def test_where_nothing_reports_at_all_it_is_missed_for_ever(timeline: Start) -> None:
-    samples = 8 * 24 * 6
+    samples = 8 * 24
     up = {"series": 'up{job="otel-collector", instance="otel-collector:8888"}', "values": f"1x{samples}"}
     (
-        timeline(job(syncs(PRODUCTION, "COMPLETE"), 0, 1), up, step=600, evaluate_every=600)
+        timeline(job(syncs(PRODUCTION, "COMPLETE"), 0, 1), up, step=HOUR, evaluate_every=HOUR)
         .at(2 * DAY, "NoSyncSeen")
         .at(7 * DAY + HOUR, "NoSyncSeen")
         .check()

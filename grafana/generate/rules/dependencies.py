@@ -290,8 +290,8 @@ def _burn(settings: Settings, name: str, rate: float, long: int, short: int, eve
     caused = f"(max {per(_BY)} ({seen}) > time() - {settings.remembered(short)})"
     return Rule(
         name=name,
-        expr=f"{burning(long)} and {by} ({burning(short)} > {rate:g}) and {by} {enough} unless {on()} {reported_already}"
-        f" unless {by} {caused}",
+        expr=f"{burning(long)} and {by} ({burning(short)} > {rate:g}) and {by} {enough}"
+        f" unless {on()} {reported_already} unless {by} {caused}",
         operator=">",
         threshold=rate,
         severity=severity,
