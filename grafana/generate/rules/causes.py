@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.generate.names import label
-from grafana.generate.promql import IN_RULE, match, total
+from grafana.generate.promql import IN_RULE, match, on, per, total
 from grafana.generate.settings import Settings, duration
 
 from catalog_sync.observability import contract as catalog
@@ -54,8 +53,8 @@ def conditions(settings: Settings) -> dict[str, str]:
 def until_a_sync_works(name: str, settings: Settings, *by: str) -> str:
     """The condition of a cause, and after it as long as it explains a failed sync that no good one has followed."""
     seen = IN_RULE.named(CAUSE_SEEN_AT, match(CAUSE_LABEL, name), NO_SYNC_NEEDS)
-    newest = f"max by ({', '.join(map(label, by))}) ({seen})" if by else f"max({seen})"
-    return f"{conditions(settings)[name]} > 0 or {newest} - on () group_left () min({EXPLAINED_FROM}) > 0"
+    since = f"{on()} group_left () min {per()} ({EXPLAINED_FROM})"
+    return f"{conditions(settings)[name]} > 0 or max {per(*by)} ({seen}) - {since} > 0"
 
 
 def unless_explained(settings: Settings) -> str:
@@ -63,9 +62,10 @@ def unless_explained(settings: Settings) -> str:
 
     A refused publication is counted by the Collector, seconds after the sync; no recording rule may delay it further.
     """
-    by_cause = f"{EXPLAINED_FROM} < on () group_left () max({IN_RULE.named(CAUSE_SEEN_AT, NO_SYNC_NEEDS)})"
+    seen = IN_RULE.named(CAUSE_SEEN_AT, NO_SYNC_NEEDS)
+    by_cause = f"{EXPLAINED_FROM} < {on()} group_left () max {per()} ({seen})"
     refused = f"{failed_syncs_with(REFUSED_ERRORS, settings)} > 0"
-    return f"unless on ({label(catalog.KIND)}) ({by_cause}) unless on () ({refused})"
+    return f"unless {on(catalog.KIND)} ({by_cause}) unless {on()} ({refused})"
 
 
 def failed_syncs_with(error_types: str, settings: Settings) -> str:
@@ -90,9 +90,9 @@ def _circuit_open(settings: Settings) -> str:
     status = IN_RULE.of(contract.BREAKER_STATUS, match(contract.BREAKER_STATE, "open|forced_open", "=~"))
     is_open = f"last_over_time({status}[{duration(LAST_WORD)}])"
     opened = IN_RULE.of(contract.BREAKER_TRANSITIONS, match(contract.BREAKER_TO, "open|forced_open", "=~"))
-    by = label(contract.DEPENDENCY)
-    either = f"(max by ({by}) ({is_open}) > 0 or {total(opened, '1m', contract.DEPENDENCY)})"
-    return f"({either} unless on ({by}) ({_store_failing(settings.recent * 3)}))"
+    by = contract.DEPENDENCY
+    either = f"(max {per(by)} ({is_open}) > 0 or {total(opened, '1m', by)})"
+    return f"({either} unless {on(by)} ({_store_failing(settings.recent * 3)}))"
 
 
 def _store_failing(window: int) -> str:

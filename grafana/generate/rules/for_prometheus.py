@@ -33,7 +33,7 @@ def _rule(rule: Rule, settings: Settings) -> dict[str, Any]:
         **{key: duration(seconds) for key, seconds in times.items() if seconds},
         "labels": {"severity": rule.severity, "component": rule.component},
         "annotations": {
-            "summary": rule.summary,
+            "summary": rule.message,
             "runbook_url": f"{settings.runbook_base}#{rule.anchor}",
             "dashboard_url": f"{GRAFANA_URL}/d/{rule.dashboard}",
             **links_of(rule, f"{GRAFANA_URL}/"),

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from typing import Final, Literal
 
+from grafana.generate.promql import ENVIRONMENT
 from grafana.generate.settings import EVALUATION_INTERVAL, duration
 
 Severity = Literal["critical", "warning", "none"]
@@ -72,6 +73,11 @@ class Rule:
     def condition(self) -> str:
         """In Prometheus' format."""
         return f"({self.expr}) {self.operator} {self.threshold:g}"
+
+    @property
+    def message(self) -> str:
+        """The summary as people get it: it begins with the environment, where there is one."""
+        return f"{{{{ with $labels.{ENVIRONMENT} }}}}{{{{ . }}}}: {{{{ end }}}}{self.summary}"
 
     @property
     def group(self) -> str:

@@ -64,7 +64,7 @@ class Access:
             raise ProblemError(
                 401,
                 "unauthorized",
-                "Send it as Authorization: Bearer.",
+                "Send the bearer token in the Authorization header.",
                 headers={"WWW-Authenticate": f'Bearer realm="catalog-api"{hint}'},
             )
 

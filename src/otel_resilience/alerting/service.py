@@ -30,7 +30,7 @@ from otel_resilience.alerting.delivery.dispatch import DEPENDENCY_PREFIX, DISABL
 from otel_resilience.alerting.delivery.ledger import Route
 from otel_resilience.alerting.delivery.receipt import Receipt, in_context
 from otel_resilience.alerting.model.alert import Alert, Notification, Status, fingerprint
-from otel_resilience.alerting.model.book import IncidentBook, RecoverySign
+from otel_resilience.alerting.model.book import CONFIRM_EVERY, IncidentBook, RecoverySign
 from otel_resilience.alerting.model.config import AlertConfig
 from otel_resilience.alerting.model.incident import Incident, Phase, message_number
 from otel_resilience.alerting.model.observed import Observed
@@ -621,16 +621,18 @@ class AlertService:
             self._tidy()
 
     def _look_at_channels(self) -> None:
-        """A channel disabled here stays so; if it was disabled elsewhere, or removed, its incident ends."""
+        """Keeps the incidents of channels that are disabled here ongoing. That of a channel that was removed, or is
+        disabled elsewhere, ends once no process reports it any more."""
         with self._changed:
+            now = self.now()
             disabled = {DEPENDENCY_PREFIX + name for name in self._dispatcher.revoked()}
             for incident in self.book:
                 if incident.kind != DISABLED_KIND or incident.phase is not Phase.OPEN:
                     continue
                 if incident.dependency in disabled:
-                    self.book.mark_ongoing(incident.fingerprint, self.now())
-                elif incident.calm_since is None:
-                    self.book.resolve(incident.fingerprint, self.now())
+                    self.book.mark_ongoing(incident.fingerprint, now)
+                elif incident.calm_since is None and now - incident.last_seen > 2 * CONFIRM_EVERY:
+                    self.book.resolve(incident.fingerprint, now)
 
     def _send(self, draft: _Draft) -> None:
         """Sends a message, unless another process saved the incident first: then the decision is repeated."""

@@ -41,12 +41,12 @@ def _entry(each: Incident) -> Child:
     )
 
 
-def state(each: Incident) -> Html:
-    """What is known about an incident, with links to the evidence."""
+def state(each: Incident, *, sync: bool = True, trace: bool = True) -> Html:
+    """What is known about an incident, with links to the evidence: to its ``sync`` and ``trace`` if they are kept."""
     links, trace_id = each["links"], each["correlation_id"]
     own = (
-        h("a", "the sync", href=path("syncs", trace_id)) if trace_id else None,
-        h("a", "the failed trace", href=path("traces", trace_id)) if trace_id else None,
+        h("a", "the sync", href=path("syncs", trace_id)) if sync else None,
+        h("a", "the failed trace", href=path("traces", trace_id)) if trace else None,
     )
     return h(
         "div",

@@ -176,9 +176,10 @@ class Site:
         if (each := found.value) is None:
             raise IncidentNotFoundError(f"incident {incident_id!r} does not exist or is no longer kept")
         decide = incidents.decisions(each)
+        sync, trace = await self._kept(each["correlation_id"])
         return page(
             each["title"],
-            section("state", "What it is", incidents.state(each)),
+            section("state", "What it is", incidents.state(each, sync=sync, trace=trace)),
             section("timeline", "What happened when", incidents.timeline(each)),
             section("decide", "What to do with it", decide, _without_script(each["id"])) if decide else None,
             section_of(
@@ -186,6 +187,15 @@ class Site:
             ),
             place="/incidents",
         )
+
+    async def _kept(self, trace_id: str | None) -> tuple[bool, bool]:
+        """Whether there is a sync under a correlation ID, and a trace: that of an alert's delivery has no sync."""
+        if trace_id is None or not is_correlation_id(trace_id):
+            return False, False
+        if await self._job(trace_id) is not None:
+            return True, True
+        spans = await known(self.all.kept.get(trace_id))
+        return False, spans.value is None or bool(spans.value)
 
     async def system(self) -> Response:
         protection, alerts, seen = await asyncio.gather(

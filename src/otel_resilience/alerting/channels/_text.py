@@ -189,10 +189,11 @@ def summary_and_links(
 
 
 def key_facts(notification: Notification) -> Iterator[tuple[str, str]]:
-    """Labels and values, never empty: what, how often, since when."""
+    """Labels and values, never empty: where, what, how often, since when."""
     over = notification.status is Status.RESOLVED
     types = ", ".join(f"{kind} ({n})" for kind, n in notification.error_types.items())
     values = (
+        ("Environment", notification.environment),
         ("Dependency", notification.dependency),
         ("Error", " / ".join(filter(None, (notification.error_type, notification.error_class)))),
         ("Seen", occurrences(notification)),

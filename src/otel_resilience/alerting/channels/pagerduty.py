@@ -24,7 +24,7 @@ _SEVERITIES: Final = {
 }  # fmt: skip
 _DETAILS: Final = (
     "summary", "status", "reason", "count", "total", "first_seen", "last_seen", "duration_s", "escalation",
-    "error_type", "error_class", "correlation_id", "fingerprint", "incident",
+    "error_type", "error_class", "correlation_id", "fingerprint", "incident", "environment",
 )  # fmt: skip
 
 

@@ -88,6 +88,7 @@ def _listed(incidents: list[Notification]) -> Notification:
         ),
         context=context,
         service=_common(each.service for each in incidents) or incidents[0].service,
+        environment=_common(each.environment for each in incidents),
         reason=DIGEST,
         error_types=dict(
             sum((Counter(each.error_types) for each in incidents), Counter()).most_common(MAX_SHOWN_TYPES)
