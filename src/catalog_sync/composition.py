@@ -190,7 +190,9 @@ async def open_catalogue(settings: Settings, policy: Policy) -> AsyncIterator[tu
 
 
 @contextlib.asynccontextmanager
-async def open_what_is_there(settings: Settings, policy: Policy) -> AsyncIterator[tuple[CatalogStore | None, Snapshot]]:
+async def open_store_or_snapshot(
+    settings: Settings, policy: Policy
+) -> AsyncIterator[tuple[CatalogStore | None, Snapshot]]:
     """Like :func:`open_catalogue`; only the snapshot if the store cannot be opened. Raises ``ConfigurationError``."""
     from catalog_sync.domain.errors import CatalogSyncError
     from catalog_sync.store.snapshot import Snapshot
@@ -269,5 +271,5 @@ async def open_reader(settings: Settings) -> AsyncIterator[CatalogReader]:
     from catalog_sync.store.backend import redis_policy
     from catalog_sync.store.reader import CatalogReader
 
-    async with open_what_is_there(settings, redis_policy(settings)) as (store, snapshot):
+    async with open_store_or_snapshot(settings, redis_policy(settings)) as (store, snapshot):
         yield CatalogReader(store, snapshot, stale_after=settings.stale_after, clock=time.time)

@@ -434,7 +434,7 @@ class LiveCatalogue:
                 self._from_snapshot, self._live = False, True
                 spare = [] if before is None else before.bundles()
                 before = None
-                await _let_go_of(spare)
+                await _free_in_pieces(spare)
                 return
 
     async def _load(self, store: Store, meta: CatalogueMeta) -> InMemoryCatalogue:
@@ -493,7 +493,7 @@ class LiveCatalogue:
         self._failing = True
 
 
-async def _let_go_of(bundles: list[Bundle]) -> None:
+async def _free_in_pieces(bundles: list[Bundle]) -> None:
     """Frees bundles in pieces: freeing a large catalogue in one step would block the event loop."""
     async for piece in in_pieces(range(len(bundles)), 1000):
         del bundles[-len(piece) :]

@@ -29,7 +29,7 @@ SWITCH_EVERY: Final = 0.0005
 """Interpreter switch interval in seconds: how soon a thread that makes a response lets the event loop run; Python's
 default is 0.005."""
 
-LOOKS_FOR_GARBAGE: Final = (700, 10, 100)
+GC_THRESHOLDS: Final = (700, 10, 100)
 """Garbage collection thresholds, with a tenth as many full collections as by default: each blocks the event loop for
 tens of milliseconds, with the catalogue in memory, and finds next to nothing, since neither requests nor syncs leave
 reference cycles."""
@@ -131,7 +131,7 @@ async def _serve(
             # These objects stay: a full collection over all of them would delay requests by tens of ms.
             gc.collect()
             gc.freeze()
-            gc.set_threshold(*LOOKS_FOR_GARBAGE)
+            gc.set_threshold(*GC_THRESHOLDS)
             _log.info("listening on %s", url, extra={"url.full": url})
             if settings.api.token is None:
                 _log.warning("CATALOG_API_TOKEN is not set: syncs cannot be requested")

@@ -91,10 +91,10 @@ class CommandOutput:
 
     def usage_error(self, error: UsageError) -> int:
         """Wrong arguments: one line."""
-        from catalog_sync.programs import complain, know_secrets
+        from catalog_sync.programs import complain, register_environment_secrets
         from otel_resilience.redaction import redact
 
-        know_secrets()
+        register_environment_secrets()
         message = redact(str(error))
         sentence = message if message.endswith(("?", ".")) else f"{message}."
         complain(error.command, f"{sentence} See {error.command} --help")

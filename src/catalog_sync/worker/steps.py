@@ -167,7 +167,7 @@ class Worker:
             if started == "gone":
                 await self._report_loss()
             if started == "dead":
-                await self._bury(job_id, step)
+                await self._set_aside(job_id, step)
             return
         record = await self.ledger.read(job_id)
         with correlation_scope(record.job.correlation_id):
@@ -407,7 +407,7 @@ class Worker:
         except CatalogSyncError as error:
             _log.warning("after sync %s: %s", record.job.id, error)
 
-    async def _bury(self, job_id: str, step: str) -> None:
+    async def _set_aside(self, job_id: str, step: str) -> None:
         """Sets aside a step that never finishes; its job continues without it or ends."""
         record = await self.ledger.read(job_id)
         with correlation_scope(record.job.correlation_id):

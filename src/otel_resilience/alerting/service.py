@@ -314,7 +314,7 @@ class AlertService:
         and ``reason`` as in :meth:`acknowledge`."""
         notification = self._archive.revive_dead_letter(identifier)
         if notification is not None:
-            signals.handled("resend", notification, _said(by), _said(reason))
+            signals.handled("resend", notification, _as_kept(by), _as_kept(reason))
             self.send(notification)
         return notification
 
@@ -323,7 +323,7 @@ class AlertService:
     ) -> Incident | None:
         if not self._is_here():
             return None
-        by, reason = _said(by), _said(reason)
+        by, reason = _as_kept(by), _as_kept(reason)
         with self._changed:
             for incident in self.book:
                 if incident.phase is Phase.OPEN and identifier in (incident.id, incident.fingerprint):
@@ -734,7 +734,7 @@ def _on_event_loop() -> bool:
     return True
 
 
-def _said(text: str | None) -> str | None:
+def _as_kept(text: str | None) -> str | None:
     """A name or reason that a person gave, as it is stored."""
     return None if text is None else redact(text)[:MAX_REASON]
 

@@ -104,7 +104,7 @@ class Endpoint:
 
     def _judge(self, status: int, headers: Mapping[str, str], answer: bytes) -> None:
         if 200 <= status < 300:
-            if not self._any_body and says_no(answer):
+            if not self._any_body and reports_failure(answer):
                 raise self._error(_CONTRADICTION, status=status)
             return
         verdict = classify_status(status, headers) or _NOT_MODIFIED
@@ -288,7 +288,7 @@ def _beginning(response: httpx.Response, ends: float) -> bytes:
     return read[:MAX_ANSWER]
 
 
-def says_no(answer: bytes) -> bool:
+def reports_failure(answer: bytes) -> bool:
     """Whether the body of a success status is a web page, such as that of a login or a proxy, or reports a failure."""
     text = answer.strip()
     if text.startswith(b"<") or text.lower().startswith(_FAILED_BEHIND):

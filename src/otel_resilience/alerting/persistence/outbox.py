@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from otel_resilience._internal.files import make_private, try_lock
 from otel_resilience.alerting.model.alert import Notification, rfc3339
-from otel_resilience.alerting.persistence.store import DAMAGE, LeftAlone, read, write_synced
+from otel_resilience.alerting.persistence.store import DAMAGE, UnusableFiles, read, write_synced
 from otel_resilience.redaction import redact
 
 MAX_AGE: Final = 86_400.0
@@ -58,11 +58,11 @@ class Outbox:
         self._now = wall_clock
         self._own: Path | None = None
         self._lock: int | None = None
-        self._left_alone = LeftAlone()
+        self._unusable = UnusableFiles()
 
     def put(self, notification: Notification) -> None:
         """Keeps it until :meth:`remove`; the same ID replaces what was kept. Raises ``OSError``."""
-        write_synced(self._mine(), _name(notification), notification.dump())
+        write_synced(self._own_folder(), _name(notification), notification.dump())
 
     def remove(self, notification: Notification) -> None:
         """It was delivered, or is not to be sent after all. Raises ``OSError``."""
@@ -89,11 +89,11 @@ class Outbox:
                 notification = self._read(path)
                 if notification is None or not is_ours(notification):
                     continue
-                mine = self._mine()
+                mine = self._own_folder()
                 try:
                     path.rename(mine / path.name)
                 except OSError as error:
-                    self._left_alone.log(path, error)
+                    self._unusable.log(path, error)
                     continue
                 if self._now() - notification.caused_at > NEVER_TRIED:
                     self.move_to_dead_letters(notification, "no channel took it within a week")
@@ -143,7 +143,7 @@ class Outbox:
         os.close(self._lock)
         self._own = self._lock = None
 
-    def _mine(self) -> Path:
+    def _own_folder(self) -> Path:
         """This process's folder, locked from the moment it exists. Raises ``OSError``."""
         if self._own is None:
             name = secrets.token_hex(8)
@@ -158,7 +158,7 @@ class Outbox:
         try:
             return read(path, "notification", Notification.load)
         except OSError as error:
-            self._left_alone.log(path, error)
+            self._unusable.log(path, error)
             return None
 
     def _left_behind(self) -> Iterator[Path]:
@@ -169,7 +169,7 @@ class Outbox:
             try:
                 lock = _locked(folder)
             except OSError as error:
-                self._left_alone.log(folder, error)
+                self._unusable.log(folder, error)
                 continue
             if lock is None:
                 continue

@@ -126,7 +126,7 @@ class DiskStore:
     def __init__(self, folder: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
         self._now = wall_clock
-        self._left_alone = LeftAlone()
+        self._unusable = UnusableFiles()
 
     def load(self) -> Iterable[Record]:
         """Every record that can be read. A damaged one is set aside; one that cannot be accessed, such as another
@@ -142,7 +142,7 @@ class DiskStore:
             except FileNotFoundError:
                 continue  # another process was faster
             except OSError as error:
-                self._left_alone.log(path, error)
+                self._unusable.log(path, error)
                 continue
             if record is not None:
                 yield record
@@ -310,7 +310,7 @@ def read(path: Path, what: str, parse: Callable[[Any], T]) -> T | None:
         return None
 
 
-class LeftAlone:
+class UnusableFiles:
     """Files and folders that cannot be used now, such as those of another user: each is logged once."""
 
     def __init__(self) -> None:
