@@ -124,8 +124,7 @@ def first_answer() -> float | None:
 
 
 def warn_of_unknown_variables() -> None:
-    """Logs the variables that :func:`read_settings` would reject with ``strict``. For programs, once logs are set
-    up."""
+    """Logs the variables that a ``strict`` :func:`read_settings` would reject. For programs, once logs are set up."""
     from catalog_sync.settings.unknown import unknown_variables
 
     for sentence in unknown_variables(os.environ):

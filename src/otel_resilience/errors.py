@@ -192,8 +192,7 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
     """
 
     idempotent: bool | None = None
-    """Whether the request that was cut off may be repeated, by its method or idempotency key; ``None``: none was
-    seen."""
+    """Whether the request that was cut off may be repeated, by its method or idempotency key; ``None``: unknown."""
     cut: bool = True
     """Whether a running attempt was cut off; ``False``: the next one was not started."""
 

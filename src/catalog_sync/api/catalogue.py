@@ -38,13 +38,11 @@ POLL: Final = 1.0
 TRUSTED_FOR: Final = 3.0
 """Seconds for which the copy counts as the live version after the pointer was last seen."""
 WAIT: Final = 0.03
-"""Seconds from the start of a refresh for which requests wait for it. A request starts one if there was none for
-:data:`POLL`."""
+"""Seconds from the start of a refresh for which requests wait for it; one starts if there was none for :data:`POLL`."""
 CATCH_UP: Final = 1.0
 """Maximum seconds that the response about a finished sync waits for its version to be served here."""
 READING: Final = 5.0
-"""Further seconds that it waits while that version is being read, and that a read waits while there is nothing to
-serve."""
+"""Further seconds that it waits while that version is read, and that a read waits while nothing can be served."""
 FIRST_REFRESH: Final = 1.0
 """Seconds that the start waits for the store before it reads the snapshot."""
 

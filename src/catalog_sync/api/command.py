@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 PROGRAM: Final = "catalog-api"
 SWITCH_EVERY: Final = 0.0005
-"""Interpreter switch interval in seconds: how soon a thread that makes a response lets the event loop run; Python's
-default is 0.005."""
+"""Interpreter switch interval in seconds, for threads that make responses beside the event loop; default 0.005."""
 
 GC_THRESHOLDS: Final = (700, 10, 100)
 """Garbage collection thresholds, with a tenth as many full collections as by default: each blocks the event loop for
@@ -79,8 +78,7 @@ def _run(*, as_json: bool) -> int:
 
 
 def _with_address(settings: Settings, url: str) -> Settings:
-    """Links in this process's alerts lead to its own pages, unless it listens on every interface and so has no known
-    name."""
+    """Links in this process's alerts lead to its own pages, unless it listens on every interface: then to none."""
     from catalog_sync.settings.settings import EVERY_INTERFACE
 
     if settings.api.public_url is not None or settings.api.host in EVERY_INTERFACE:

@@ -35,8 +35,7 @@ _ORDER: Final[tuple[Status, ...]] = ("healthy", "degraded", "unhealthy")
 
 @dataclasses.dataclass(eq=False)
 class _LastAnswer:
-    """The last answer of a component. It is queried in a background task, one at a time, so that no request waits for
-    it."""
+    """The last answer of a component, queried in a background task, one at a time, so that no request waits."""
 
     what: str
     ask: Callable[[], Awaitable[Overview]]

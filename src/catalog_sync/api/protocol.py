@@ -259,8 +259,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._begun = True
 
     def on_headers_complete(self) -> None:
-        """The request is known: does what uvicorn does, but with a :class:`Cycle`, and without features not used
-        here."""
+        """The request is known: does what uvicorn does, with a :class:`Cycle`, without features not used here."""
         self._stop_timer()
         self._begun = self._in_head = False
         self._head_bytes = 0

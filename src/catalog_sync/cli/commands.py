@@ -29,7 +29,7 @@ _alerts = typer.Typer(rich_markup_mode=None)
 def _command(
     group: typer.Typer, *shown: str, name: str | None = None
 ) -> Callable[[Callable[..., Action]], Callable[..., Action]]:
-    """Decorates the function of a command: Typer reads its options; the returned action is run later, outside of
+    """Decorates the function of a command: Typer reads its options; the action that it returns runs outside of
     Typer."""
 
     def add(function: Callable[..., Action]) -> Callable[..., Action]:

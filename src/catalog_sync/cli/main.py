@@ -29,8 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _own_process(arguments: Sequence[str]) -> int:
-    """The exit code of one command in a process of its own, without garbage collections and lookups that find
-    nothing."""
+    """The exit code of one command in its own process, without garbage collections and lookups that find nothing."""
     # Imports and a catalogue create objects that stay: collecting among them is skipped, both now and at exit, where
     # the interpreter would go through all of them, which takes a third of the time of a command that reads.
     gc.set_threshold(200_000, 20, 50)

@@ -59,8 +59,7 @@ class CatalogueBuilder:
         return news
 
     async def replace(self, bundles: Sequence[Bundle]) -> None:
-        """Stages ``bundles`` that were fetched outside any group: in the groups they name, or else in their previous
-        ones."""
+        """Stages ``bundles`` fetched outside any group: in the groups they name, or else in their previous ones."""
         async with self._writing:
             staged = []
             for bundle in bundles:

@@ -111,8 +111,7 @@ class CommandOutput:
         return exit_codes.of_signal(number)
 
     def failed(self, error: BaseException) -> int:
-        """Reports an error that the command did not turn into a result: one redacted line, the traceback in the JSON
-        log."""
+        """Reports an error that the command did not handle: one redacted line, the traceback in the JSON log."""
         from catalog_sync.domain.errors import (
             CatalogSyncError,
             CatalogUnavailableError,

@@ -126,8 +126,7 @@ class Worker:
         await self._report_loss()
 
     async def ask_if_due(self) -> None:
-        """Requests a full sync if one is due: also if a part of the catalogue is lost, but not if Redis is
-        unreachable."""
+        """Requests a full sync if one is due: also if a part of the catalogue is lost, not if Redis is unreachable."""
         every = self.settings.sync_every
         if not every:
             return

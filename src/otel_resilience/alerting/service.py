@@ -447,8 +447,7 @@ class AlertService:
         )
 
     def _is_here(self) -> bool:
-        """Whether the threads are in this process: a forked child sends nothing, and its copy of the lock may be
-        held."""
+        """Whether the threads are in this process: a forked child sends nothing, and its lock may be held."""
         here = os.getpid() == self._process
         if not here and not self._forked:
             self._forked = True
@@ -476,8 +475,7 @@ class AlertService:
             return kept
 
     def _secure(self, incident: Incident) -> bool:
-        """Has the next message about it saved, so that it survives the process. Returns whether it was not saved
-        before."""
+        """Has the next message about it saved, so that it survives the process. Returns whether it was unsaved."""
         rising = incident.phase is Phase.OPEN and incident.severity > incident.notified_severity
         if incident.severity < DURABLE or not (rising or incident.phase is Phase.PENDING):
             return False

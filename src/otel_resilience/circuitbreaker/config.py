@@ -9,8 +9,7 @@ from otel_resilience.circuitbreaker.states import BreakerState, Transition
 
 
 class _DefaultCount(int):
-    """A default that was not given explicitly, so that a ``failure_threshold`` switches the rule off, in ``replace``
-    too."""
+    """A default that was not given, so that a ``failure_threshold`` switches the rule off, in ``replace`` too."""
 
 
 class _DefaultRate(float):

@@ -256,8 +256,7 @@ class BreakerMachine:
         self._open_for = seconds
 
     def skip_to(self, generation: int) -> None:
-        """Raises the generation of the present state to at least ``generation``, so that no number used elsewhere is
-        reused."""
+        """Raises the generation to at least ``generation``, so that no number used elsewhere is reused."""
         self._serial = max(self._serial, generation)
         self.generation = max(self.generation, generation)
 

@@ -33,8 +33,7 @@ def message_of(exception: BaseException) -> str:
 
 
 def by_class_name(modules: Mapping[str, Mapping[str, Classification | Rule]]) -> Rule:
-    """A rule that matches classes by module and name, so that nothing is imported; a subclass counts as its nearest
-    base.
+    """A rule that matches classes by module and name, so that nothing is imported; subclasses as their nearest base.
 
     Each class maps to the verdict on its exceptions, or to a rule that examines them. An exception whose class was
     never imported cannot exist, so the rule passes everything on if its library is not in use.

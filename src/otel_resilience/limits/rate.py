@@ -112,8 +112,7 @@ class RateLimiter(ProcessBound):
             self._log.use(now, now - age + _ROUNDING, cost)
 
     def pause(self, seconds: float) -> None:
-        """Gives no permits for ``seconds``: the server asked one of the callers to wait. A longer pause stays in
-        effect."""
+        """Gives no permits for ``seconds``: the server asked a caller to wait. A longer pause stays in effect."""
         check.seconds("seconds", seconds, zero=True)
         with self._lock:
             self._log.pause(self._clock() + seconds)

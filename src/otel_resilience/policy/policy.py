@@ -446,8 +446,7 @@ class Policy(ProcessBound):
         return value
 
     def _begin_in_thread(self, operation: Callable[[], Any], call: Call, worker: Worker) -> Callable[[], Any]:
-        """Starts an attempt in that thread. Returns a function that runs it, for the time left after waiting for the
-        thread."""
+        """Starts an attempt in that thread. Returns what runs it, for the time left after waiting for the thread."""
         try:
             limit = call.time_limit()
             call.begin_attempt()
@@ -457,7 +456,7 @@ class Policy(ProcessBound):
         return functools.partial(run_limited, operation, limit, call, call.time_limit_error, worker)
 
     def _reserve(self, limit: float, call: Call) -> Worker | None:
-        """The thread in which the attempt can be cut off; ``None`` within an event loop, to which the operation
+        """The thread in which the attempt can be cut off; ``None`` within an event loop, where the operation
         belongs."""
         if running_loop() is not None:
             return None
@@ -624,8 +623,7 @@ class Policy(ProcessBound):
         is_retryable: Retryable | None = None,
         retry_result: RetryResult | None = None,
     ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-        """A decorator with options; see :meth:`execute`. Raises ``TypeError`` for an operation that cannot be
-        protected."""
+        """A decorator with options; see :meth:`execute`. Raises ``TypeError`` for what cannot be protected."""
         _checked_options(name, idempotent, is_retryable)
         wanted = _retry_result("retry_result", retry_result)
         is_judged = wanted is not None or self.retry_result is not None

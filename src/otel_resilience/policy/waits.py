@@ -103,8 +103,7 @@ def check_can_cut(call: Call) -> asyncio.AbstractEventLoop:
 
 
 def check_block_can_be_cut(call: Call) -> None:
-    """Raises ``RuntimeError`` outside a task, as in a callback of the loop, before anything is reserved for the
-    block."""
+    """Raises ``RuntimeError`` outside a task, as in a callback of the loop, before anything is reserved."""
     if asyncio.current_task(check_can_cut(call)) is None:
         raise RuntimeError(f"a time limit can cut {call.operation} only in a task of asyncio")
 

@@ -82,8 +82,7 @@ class Endpoint:
         logging.getLogger("httpx").addFilter(_not_ours)  # it logs whole URLs at INFO
 
     def post(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> None:
-        """Returns once the receiver has confirmed with any 2xx, after at most ``timeout`` seconds. Raises
-        `ChannelError`."""
+        """Returns once the receiver confirms with any 2xx, within ``timeout`` seconds. Raises `ChannelError`."""
         self._run(_Attempt(self._url, self._proxy, body, headers, timeout))
 
     def reach(self, *, timeout: float) -> None:
@@ -180,8 +179,7 @@ class IncidentApi(Posting):
     """Never: each incident is separate at the receiver, too."""
 
     def __init__(self, key: tuple[str, str], url: str, name: str, min_interval: float) -> None:
-        """``key``: its description and the key itself. Raises ``ValueError`` if it is empty, or the URL is not
-        usable."""
+        """``key``: its description and the key. Raises ``ValueError`` if it is empty, or the URL is not usable."""
         called, given = key
         self._key = check.secret_text(called, given).strip()
         if not self._key:

@@ -455,8 +455,7 @@ class Incident:
         return notification
 
     def confirm(self, channel: str, now: float, seconds: float, *, message: int = 0, held: bool = False) -> None:
-        """A channel confirmed a ``message`` about it, ``seconds`` after its cause. ``held``: its receiver keeps it
-        open."""
+        """A channel confirmed a ``message``, ``seconds`` after its cause. ``held``: its receiver keeps it open."""
         delivery = {"channel": channel, "message": message, "at": rfc3339(now), "seconds": round(seconds, 3)}
         holders = (channel,) if held else ()
         self._deliver(delivery, holders)

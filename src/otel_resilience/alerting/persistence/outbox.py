@@ -125,7 +125,7 @@ class Outbox:
                 _log.warning("the dead letter %s cannot be read: %s", path.name, type(error).__name__)
 
     def revive(self, identifier: str) -> Notification | None:
-        """Removes and returns the dead letter with this ID, to send it again; ``None`` if there is none. Raises
+        """Removes and returns the dead letter with this ID, to resend it; ``None`` if there is none. Raises
         ``OSError``."""
         for path, _, notification in self._letters():
             if notification.id == identifier:
