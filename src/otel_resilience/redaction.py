@@ -1,8 +1,7 @@
 """Removes secrets from text before it reaches a log, a span, a metric, a report or a terminal.
 
 There are two mechanisms: registered secrets are matched exactly, in every encoding in which text may contain them
-(percent-encoded, escaped, base64); others by their shape. The cost grows linearly with the text and is capped by
-:data:`MAX_TEXT`.
+(percent-encoded, escaped, base64); others by their shape. The cost is linear, capped by :data:`MAX_TEXT`.
 """
 
 from __future__ import annotations

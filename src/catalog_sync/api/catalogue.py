@@ -275,8 +275,7 @@ class View(NamedTuple):
 class LiveCatalogue:
     """Keeps a copy of the live version and knows where it comes from.
 
-    ``store`` may be ``None`` if there is none. ``clock`` is monotonic, ``wall_clock`` the time of day, both in
-    seconds.
+    ``store`` may be ``None``. ``clock`` is monotonic, ``wall_clock`` the time of day, both in seconds.
     """
 
     store: Store | None

@@ -30,8 +30,7 @@ SWITCH_EVERY: Final = 0.0005
 
 GC_THRESHOLDS: Final = (700, 10, 100)
 """Garbage collection thresholds, with a tenth as many full collections as by default: each blocks the event loop for
-tens of milliseconds, with the catalogue in memory, and finds next to nothing, since neither requests nor syncs leave
-reference cycles."""
+tens of milliseconds, with the catalogue in memory, and frees next to nothing: requests and syncs leave no cycles."""
 
 _log = logging.getLogger(__name__)
 

@@ -168,8 +168,7 @@ def _line(header: tuple[bytes, bytes]) -> bytes:
 class BoundedProtocol(HttpToolsProtocol):
     """Drops connections whose request does not arrive in time, or whose response is not read.
 
-    Malformed HTTP is answered with a problem document. If there are too many connections, those that have been idle for
-    longest are closed.
+    Malformed HTTP is answered with a problem document. If there are too many connections, the longest idle are closed.
     """
 
     most = MAX_CONNECTIONS

@@ -49,8 +49,7 @@ def _collect_less() -> None:
 
 def _collect_in_small_steps() -> None:
     """Garbage collection during a sync: it creates little garbage, and collecting 50,000 objects blocks the event loop
-    for 15 ms, so that requests go out late. Older generations are collected rarely, and everything is freed with the
-    process."""
+    for 15 ms, so that requests go out late. Older generations are collected rarely: the process is short-lived."""
     gc.freeze()
     gc.set_threshold(1_000, 5, 2_000)
 

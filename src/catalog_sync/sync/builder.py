@@ -43,8 +43,7 @@ class CatalogueBuilder:
     """Groups under which a bundle was fetched that does not list them itself."""
     _withdrawn: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     _pending: dict[str, Bundle] = dataclasses.field(default_factory=dict)
-    """Bundles by name that are not in the store yet, fewer than :data:`CHUNK`: a page is much smaller than one
-    write."""
+    """Bundles by name that are not in the store yet, fewer than :data:`CHUNK`: a page is smaller than a write."""
     _pending_since: float = 0.0
     _writing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     """Two groups with the same bundle must not overtake each other: the later write includes both."""

@@ -101,12 +101,10 @@ class AlertService:
 
     ``outbox`` and ``store`` let incidents and undelivered notifications outlive the process; without them they are lost
     with it. Processes with the same ``store`` share their incidents: each is opened, escalated and ended once, by
-    whichever process notices. ``on_receipt`` is called, in a thread of the service, with every confirmation and
-    failure.
+    one of them. ``on_receipt`` is called, in a thread of the service, with every confirmation and failure.
 
     As a context manager it runs from :meth:`start` to :meth:`close`. ``clock`` gives monotonic seconds, ``wall_clock``
-    seconds since the epoch, ``rng`` random numbers in ``[0, 1)``. Raises ``TypeError`` or ``ValueError`` naming the
-    parameter.
+    seconds since the epoch, ``rng`` numbers in ``[0, 1)``. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
     Examples:
         >>> from otel_resilience.alerting import Alert, AlertConfig, AlertService, Route

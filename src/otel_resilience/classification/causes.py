@@ -19,8 +19,7 @@ def nearest_verdict(exception: BaseException, judge: Rule) -> Classification | N
     """The verdict of ``judge`` on the nearest exception behind ``exception`` that it knows, or ``None``.
 
     A cause comes before a context. The verdicts on the members of a group are merged. An earlier exception of the same
-    package that is only the context (one attempt made while another failure was handled) is a separate failure and not
-    considered.
+    package that is only the context (one attempt made while another failure was handled) is not considered.
     """
     return _search(exception, judge, {id(exception)})
 

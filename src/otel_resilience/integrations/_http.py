@@ -47,8 +47,7 @@ class PolicyByHost(Protocol):
 
 
 class StatusError(Exception):
-    """A response with a status of 400 or above, as a policy sees it: in predicates, hooks, fallbacks and classification
-    rules.
+    """A response with a status of 400 or above, as predicates, hooks, fallbacks and classification rules see it.
 
     A client never raises it to its caller, who gets the response.
 

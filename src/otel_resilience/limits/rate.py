@@ -131,8 +131,7 @@ class RateLimiter(ProcessBound):
         :func:`~otel_resilience.remaining`. Raises :class:`~otel_resilience.RateLimitedError`, immediately if the
         permits cannot be given in time.
 
-        Within a running event loop it blocks the loop, and does not queue behind tasks which that keeps from
-        continuing.
+        Within a running event loop it blocks the loop, and overtakes waiting tasks, which cannot continue meanwhile.
         """
         if self.take(check.count("cost", cost)):
             return

@@ -134,8 +134,7 @@ class AttemptThreads:
     def reserve(self, wait: float) -> Worker:
         """A worker for one attempt, after at most ``wait`` seconds.
 
-        Raises :class:`AttemptThreadsExhaustedError`, immediately if every thread is abandoned or the system has no
-        more.
+        Raises :class:`AttemptThreadsExhaustedError`, at once if every thread is abandoned or none can start.
         """
         until: float | None = None
         with self._changed:

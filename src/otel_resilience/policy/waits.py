@@ -23,8 +23,7 @@ def _wait(delay: float, call: Call, what: str) -> None:
 
 
 def wait_for_turn(delay: float, call: Call) -> None:
-    """Waits in the caller's thread for ``delay`` seconds, then for the slot of the call, once, and for the permit of
-    the attempt.
+    """Waits in the caller's thread for ``delay`` seconds, then for the call's slot, once, and for the attempt's permit.
 
     Raises :class:`~otel_resilience.LimitError` if they are not available in time. It does not wait while the circuit is
     open; the attempt checks the circuit again after the waits.

@@ -43,8 +43,7 @@ class Telemetry:
         return _all_within(self.flushes, timeout) if self.active else True
 
     def shutdown(self, timeout: float = SHUTDOWN_TIMEOUT) -> bool:
-        """Sends what is left and shuts down, for at most ``timeout`` seconds in total. Returns whether it ended in
-        time.
+        """Sends what is left and shuts down within ``timeout`` seconds in total. Returns whether it ended in time.
 
         The signals are shut down in parallel, since the SDK gives each of them half a minute. What an unreachable
         collector did not accept by then is lost. Repeated calls do nothing.
@@ -62,8 +61,7 @@ class Telemetry:
 
 
 def end_at_exit(action: Callable[[], object]) -> None:
-    """Runs ``action`` at process exit, in parallel with others, all of them for at most :data:`EXIT_TIMEOUT`
-    seconds."""
+    """Runs ``action`` at process exit, in parallel with others, for at most :data:`EXIT_TIMEOUT` seconds."""
     if not _at_exit:
         atexit.register(_exit)
     _at_exit.append(_AtExit(action))

@@ -134,8 +134,7 @@ class Posting:
     def reach(self, *, timeout: float) -> None:
         """A dry run of a delivery: connects as for a message, within ``timeout`` seconds, and sends none.
 
-        It tests name resolution, proxy, port and certificate, but not whether the receiver accepts the key. Raises
-        :class:`ChannelError`.
+        It tests name resolution, proxy, port and certificate, but no key. Raises :class:`ChannelError`.
         """
         self._endpoint.reach(timeout=timeout)
 
@@ -314,8 +313,7 @@ def _tls() -> ssl.SSLContext:
 
 
 def checked_url(url: str) -> str:
-    """``url`` without surrounding blanks. Raises ``TypeError`` or ``ValueError``, without the URL in it, if it is not
-    usable."""
+    """``url`` without surrounding blanks. Raises ``TypeError`` or ``ValueError``, without the URL, if unusable."""
     url = check.secret_text("url", url).strip()
     try:
         parts = urlsplit(url)

@@ -149,8 +149,7 @@ class Ledger:
     def failed(self, channel: str, member: Notification, *, final: bool) -> FailureDecision:
         """A channel gave up, ``final``ly or for now.
 
-        A channel that it is meant for keeps it until it can deliver it. Until any channel delivers it, another one gets
-        it too.
+        A channel that it is meant for keeps trying. Until any channel delivers it, another one gets it too.
         """
         tracked = self._tracked.get(member.id)
         if tracked is None:

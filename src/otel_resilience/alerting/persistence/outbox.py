@@ -1,8 +1,7 @@
 """Notifications that must not be lost: each is on disk from before it is sent until a channel confirms it.
 
 Each process has its own folder, which it locks; the lock is released when the process ends, and the next one takes over
-what is left. One lock per folder rather than per file, since open files are limited and an alert storm must not exhaust
-them.
+what is left. Folders are locked rather than files, since an alert storm must not exhaust the limit on open files.
 """
 
 from __future__ import annotations
@@ -125,8 +124,7 @@ class Outbox:
                 _log.warning("the dead letter %s cannot be read: %s", path.name, type(error).__name__)
 
     def revive(self, identifier: str) -> Notification | None:
-        """Removes and returns the dead letter with this ID, to resend it; ``None`` if there is none. Raises
-        ``OSError``."""
+        """Removes and returns the dead letter with this ID, or ``None``, to resend it. Raises ``OSError``."""
         for path, _, notification in self._letters():
             if notification.id == identifier:
                 notification = dataclasses.replace(notification, caused_at=self._now())

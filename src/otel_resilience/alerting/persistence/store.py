@@ -110,8 +110,7 @@ class MemoryStore:
 class DiskStore:
     """One file per incident in a folder; each write holds a lock, which is released if its process ends.
 
-    The folder is created when first needed. ``wall_clock`` gives seconds since the epoch. Reading and writing raise
-    ``OSError``.
+    The folder is created when first needed. ``wall_clock`` gives seconds since the epoch. Methods raise ``OSError``.
 
     Examples:
         >>> import tempfile
