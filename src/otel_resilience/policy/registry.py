@@ -26,7 +26,7 @@ class PolicyRegistry(ProcessBound):
     Calls still running under it end normally; the next call for its key gets a new policy, with a closed circuit. Retry
     budgets belong to the policy's ``dependency``, and outlive it if another policy shares that name.
 
-    Thread-safe. Raises ``TypeError`` or ``ValueError`` naming the parameter; ``RuntimeError`` if creating a policy needs itself.
+    Thread-safe. Raises ``TypeError`` or ``ValueError`` naming the parameter; ``RuntimeError`` if ``make`` recurses.
 
     Examples:
         >>> policies = PolicyRegistry(lambda host: Policy(host, retry=RetryConfig(), breaker=CircuitBreakerConfig()))
