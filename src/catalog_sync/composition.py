@@ -124,8 +124,7 @@ def first_answer() -> float | None:
 
 
 def warn_of_unknown_variables() -> None:
-    """Logs the variables that :func:`read_settings` would reject with ``strict``. For programs, once logs are set
-    up."""
+    """Logs the variables that a ``strict`` :func:`read_settings` would reject. For programs, once logs are set up."""
     from catalog_sync.settings.unknown import unknown_variables
 
     for sentence in unknown_variables(os.environ):
@@ -191,7 +190,9 @@ async def open_catalogue(settings: Settings, policy: Policy) -> AsyncIterator[tu
 
 
 @contextlib.asynccontextmanager
-async def open_what_is_there(settings: Settings, policy: Policy) -> AsyncIterator[tuple[CatalogStore | None, Snapshot]]:
+async def open_store_or_snapshot(
+    settings: Settings, policy: Policy
+) -> AsyncIterator[tuple[CatalogStore | None, Snapshot]]:
     """Like :func:`open_catalogue`; only the snapshot if the store cannot be opened. Raises ``ConfigurationError``."""
     from catalog_sync.domain.errors import CatalogSyncError
     from catalog_sync.store.snapshot import Snapshot
@@ -270,5 +271,5 @@ async def open_reader(settings: Settings) -> AsyncIterator[CatalogReader]:
     from catalog_sync.store.backend import redis_policy
     from catalog_sync.store.reader import CatalogReader
 
-    async with open_what_is_there(settings, redis_policy(settings)) as (store, snapshot):
+    async with open_store_or_snapshot(settings, redis_policy(settings)) as (store, snapshot):
         yield CatalogReader(store, snapshot, stale_after=settings.stale_after, clock=time.time)

@@ -34,7 +34,7 @@ def run_program(name: str, body: Callable[[], int]) -> int:
     The error line names the program; the traceback of an unexpected error goes to the log. ``BrokenPipeError`` is
     re-raised: nobody reads the output any more.
     """
-    know_secrets()
+    register_environment_secrets()
     log_uncaught()
     try:
         return body()
@@ -66,7 +66,7 @@ def missing_extra(error: Exception) -> ConfigurationError | None:
     return ConfigurationError(f"{package} is not installed; pip install 'catalog-sync[{extra}]' brings it")
 
 
-def know_secrets() -> None:
+def register_environment_secrets() -> None:
     """Registers the secrets in this process's environment, and redacts what is logged before logs are set up."""
     from catalog_sync.observability.logs import HumanFormatter
     from catalog_sync.settings.settings import SECRET_NAMES

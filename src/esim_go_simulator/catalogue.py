@@ -134,7 +134,6 @@ class GeneratedCatalogue:
         return self._size
 
     def row(self, index: int) -> bytes:
-        """See :class:`Catalogue`."""
         kept = self._rendered
         if kept is None:
             return self._render(index)
@@ -144,7 +143,6 @@ class GeneratedCatalogue:
         return row
 
     def facets(self, index: int) -> Facets:
-        """See :class:`Catalogue`."""
         plan, edition = self._plan(index)
         return Facets(
             name=plan.name(edition),
@@ -160,7 +158,6 @@ class GeneratedCatalogue:
         )
 
     def find(self, name: str) -> int | None:
-        """See :class:`Catalogue`."""
         match = _NAME.fullmatch(name)
         if match is None:
             return None

@@ -41,13 +41,13 @@ class Simulation:
     def __call__(self) -> int:
         """0 after a signal; 2 for an unusable setting or file, or a port in use."""
         from catalog_sync.domain.errors import ConfigurationError
-        from catalog_sync.programs import know_secrets
+        from catalog_sync.programs import register_environment_secrets
         from catalog_sync.settings.env_file import load_env_file
         from catalog_sync.settings.otel import check_otel, tidy_otel
 
         try:
             load_env_file(os.environ)
-            know_secrets()
+            register_environment_secrets()
             tidy_otel(os.environ)
             check_otel(os.environ)  # before propagators are imported
             return self._run()

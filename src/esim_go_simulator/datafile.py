@@ -34,19 +34,15 @@ class RowCatalogue:
         return len(self._rows)
 
     def row(self, index: int) -> bytes:
-        """See :class:`esim_go_simulator.catalogue.Catalogue`."""
         return self._rows[index]
 
     def facets(self, index: int) -> Facets:
-        """See :class:`esim_go_simulator.catalogue.Catalogue`."""
         return self._facets[index]
 
     def find(self, name: str) -> int | None:
-        """See :class:`esim_go_simulator.catalogue.Catalogue`."""
         return self._by_name.get(name)
 
     def matching(self, accept: Callable[[Facets], bool], *, by_text: bool) -> array[int]:
-        """See :class:`esim_go_simulator.catalogue.Catalogue`."""
         del by_text
         return array("I", (index for index, facets in enumerate(self._facets) if accept(facets)))
 

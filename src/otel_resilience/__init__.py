@@ -1,28 +1,26 @@
 """Protects calls that can fail, and shows through OpenTelemetry what happened to each of them.
 
 * Protect a call: :class:`Policy` adds retries, a circuit breaker, limits, a deadline and a fallback to a function
-(``def`` or ``async def``), with ``policy.execute(function)`` or ``@policy``. :class:`RetryService` and :func:`retry`
-only retry, :class:`CircuitBreaker` is a breaker on its own, :class:`PolicyRegistry` has a policy for each host.
+  (``def`` or ``async def``), with ``policy.execute(function)`` or ``@policy``. :class:`RetryService` and
+  :func:`retry` only retry, :class:`CircuitBreaker` is only a breaker, :class:`PolicyRegistry` has a policy per host.
 * Protect a block: ``for attempt in policy.attempts(): with attempt: ...``, ``with breaker: ...``, ``with limiter:
   ...``; each as ``async`` too.
 * Settings: :class:`RetryConfig`, :class:`RetryBudgetConfig`, :class:`CircuitBreakerConfig`, :class:`RateLimit`,
   :class:`ConcurrencyLimit`, with durations in seconds. ``Policy.from_env`` reads them from environment variables;
   :func:`disabled` switches all protection off.
 * What an error means: :func:`classify` says whether a retry can help (:class:`Classification`), and
-  ``default_classifier().extended(rule)`` adds errors of your own. This package's own errors are subclasses of
-  :class:`ResilienceError`, such as :class:`CircuitOpenError`, :class:`LimitError`, :class:`AttemptTimeoutError`,
-  :class:`DeadlineExceededError`.
+  ``default_classifier().extended(rule)`` adds errors of your own. This package raises a :class:`ResilienceError`, such
+  as :class:`CircuitOpenError`, :class:`LimitError`, :class:`AttemptTimeoutError`, :class:`DeadlineExceededError`.
 * Within a call: :func:`current_attempt`, :func:`remaining` (seconds until the deadline), :func:`correlation_id`.
 * Whole clients: ``otel_resilience.integrations`` for httpx, requests and aiohttp, one line each.
 * Telemetry: spans, events and metrics go to the providers that the application has set. :class:`Hooks` call your own
-code. ``otel_resilience.instrumentation`` reports what tenacity, stamina, backoff, pybreaker and circuitbreaker do.
-``python -m otel_resilience.demo`` prints the telemetry of one call.
+  code. ``otel_resilience.instrumentation`` reports what tenacity, stamina, backoff, pybreaker and circuitbreaker do.
+  ``python -m otel_resilience.demo`` prints the telemetry of one call.
 * More: ``otel_resilience.alerting`` notifies people, ``otel_resilience.storage`` shares state among processes,
   ``otel_resilience.testing`` is for tests (no waits, a fake clock, recorded telemetry) and for trying out
   (``print_telemetry``).
 
-Importing this package needs only ``opentelemetry-api``. The examples in all docstrings assume that its names are
-imported.
+Importing this package needs only ``opentelemetry-api``. The examples in docstrings take its names as imported.
 
 Examples:
     >>> from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig, current_attempt

@@ -192,8 +192,7 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
     """
 
     idempotent: bool | None = None
-    """Whether the request that was cut off may be repeated, by its method or idempotency key; ``None``: none was
-    seen."""
+    """Whether the request that was cut off may be repeated, by its method or idempotency key; ``None``: unknown."""
     cut: bool = True
     """Whether a running attempt was cut off; ``False``: the next one was not started."""
 
@@ -249,11 +248,10 @@ class AttemptThreadsExhaustedError(ResilienceError):
 
 
 class FailedResultError(ResilienceError):
-    """An attempt returned a value that ``retry_result`` judged a failure. Passed to a fallback, to hooks and to
-    telemetry.
+    """An attempt returned a value that ``retry_result`` judged a failure.
 
-    Callers never get it: if no attempt succeeds, the last result is returned unchanged. Its message does not show the
-    result, which may contain anything.
+    Passed to a fallback, to hooks and to telemetry, but never to callers: if no attempt succeeds, they get the last
+    result. Its message does not show the result, which may contain anything.
 
     Examples:
         >>> def last_known(error):
@@ -391,8 +389,7 @@ def _notes_of(exception: BaseException) -> list[Any] | None:
 def enrich(exception: BaseException, **details: Any) -> BaseException:
     """Attaches the correlation ID and ``details`` to an exception, wherever it is caught; returns the exception.
 
-    Existing details are kept: the place nearest to the failure knows best. Raises ``TypeError`` if it is not an
-    exception.
+    Existing details are kept: the place nearest to the failure knows best. Raises ``TypeError`` for other objects.
 
     Examples:
         >>> error = enrich(enrich(ValueError(), plan="small"), plan="any", line=7)

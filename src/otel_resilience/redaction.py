@@ -1,8 +1,7 @@
 """Removes secrets from text before it reaches a log, a span, a metric, a report or a terminal.
 
 There are two mechanisms: registered secrets are matched exactly, in every encoding in which text may contain them
-(percent-encoded, escaped, base64); others by their shape. The cost grows linearly with the text and is capped by
-:data:`MAX_TEXT`.
+(percent-encoded, escaped, base64); others by their shape. The cost is linear, capped by :data:`MAX_TEXT`.
 """
 
 from __future__ import annotations
@@ -165,8 +164,7 @@ _exact: re.Pattern[str] | None = None
 
 
 def register_secret(value: str) -> None:
-    """Redacts this exact value from now on, wherever :func:`redact` runs, in every encoding in which text may contain
-    it.
+    """Redacts this exact value from now on, wherever :func:`redact` runs, in every encoding that text may use.
 
     Values shorter than :data:`MIN_SECRET` are ignored.
 
@@ -268,8 +266,7 @@ def _spelling(char: str) -> str:
 
 
 def _base64_cores(value: str) -> set[str]:
-    """The base64 encodings of the value at each of the three offsets, without the digits that depend on its
-    neighbours."""
+    """The base64 encodings of the value at each of the three offsets, without digits that depend on neighbours."""
     raw = value.encode("utf-8", "surrogatepass")
     cores = set()
     for offset in range(3):

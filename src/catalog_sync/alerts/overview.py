@@ -110,7 +110,6 @@ class KeptAlerts:
         }
 
     async def incident(self, identifier: str) -> dict[str, Any] | None:
-        """See :func:`incident`."""
         return await asyncio.to_thread(incident, self._settings, identifier)
 
     async def act(self, action: str, identifier: str, *, seconds: float, by: str | None, reason: str | None) -> None:

@@ -217,8 +217,7 @@ def folder(settings: Settings) -> Path:
 
 
 def open_store(settings: Settings) -> tuple[IncidentStore, Callable[[], None]]:
-    """The store in which incidents outlive the process, on disk, and in Redis if configured; and a function that closes
-    it."""
+    """The store in which incidents outlive the process, on disk and in Redis if configured; and what closes it."""
     local = DiskStore(folder(settings) / "incidents")
     if settings.redis_url is None:
         return local, lambda: None

@@ -38,13 +38,11 @@ POLL: Final = 1.0
 TRUSTED_FOR: Final = 3.0
 """Seconds for which the copy counts as the live version after the pointer was last seen."""
 WAIT: Final = 0.03
-"""Seconds from the start of a refresh for which requests wait for it. A request starts one if there was none for
-:data:`POLL`."""
+"""Seconds from the start of a refresh for which requests wait for it; one starts if there was none for :data:`POLL`."""
 CATCH_UP: Final = 1.0
 """Maximum seconds that the response about a finished sync waits for its version to be served here."""
 READING: Final = 5.0
-"""Further seconds that it waits while that version is being read, and that a read waits while there is nothing to
-serve."""
+"""Further seconds that it waits while that version is read, and that a read waits while nothing can be served."""
 FIRST_REFRESH: Final = 1.0
 """Seconds that the start waits for the store before it reads the snapshot."""
 
@@ -277,8 +275,7 @@ class View(NamedTuple):
 class LiveCatalogue:
     """Keeps a copy of the live version and knows where it comes from.
 
-    ``store`` may be ``None`` if there is none. ``clock`` is monotonic, ``wall_clock`` the time of day, both in
-    seconds.
+    ``store`` may be ``None``. ``clock`` is monotonic, ``wall_clock`` the time of day, both in seconds.
     """
 
     store: Store | None
@@ -434,7 +431,7 @@ class LiveCatalogue:
                 self._from_snapshot, self._live = False, True
                 spare = [] if before is None else before.bundles()
                 before = None
-                await _let_go_of(spare)
+                await _free_in_pieces(spare)
                 return
 
     async def _load(self, store: Store, meta: CatalogueMeta) -> InMemoryCatalogue:
@@ -493,7 +490,7 @@ class LiveCatalogue:
         self._failing = True
 
 
-async def _let_go_of(bundles: list[Bundle]) -> None:
+async def _free_in_pieces(bundles: list[Bundle]) -> None:
     """Frees bundles in pieces: freeing a large catalogue in one step would block the event loop."""
     async for piece in in_pieces(range(len(bundles)), 1000):
         del bundles[-len(piece) :]

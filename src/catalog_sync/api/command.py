@@ -26,13 +26,11 @@ if TYPE_CHECKING:
 
 PROGRAM: Final = "catalog-api"
 SWITCH_EVERY: Final = 0.0005
-"""Interpreter switch interval in seconds: how soon a thread that makes a response lets the event loop run; Python's
-default is 0.005."""
+"""Interpreter switch interval in seconds, for threads that make responses beside the event loop; default 0.005."""
 
-LOOKS_FOR_GARBAGE: Final = (700, 10, 100)
+GC_THRESHOLDS: Final = (700, 10, 100)
 """Garbage collection thresholds, with a tenth as many full collections as by default: each blocks the event loop for
-tens of milliseconds, with the catalogue in memory, and finds next to nothing, since neither requests nor syncs leave
-reference cycles."""
+tens of milliseconds, with the catalogue in memory, and frees next to nothing: requests and syncs leave no cycles."""
 
 _log = logging.getLogger(__name__)
 
@@ -79,8 +77,7 @@ def _run(*, as_json: bool) -> int:
 
 
 def _with_address(settings: Settings, url: str) -> Settings:
-    """Links in this process's alerts lead to its own pages, unless it listens on every interface and so has no known
-    name."""
+    """Links in this process's alerts lead to its own pages, unless it listens on every interface: then to none."""
     from catalog_sync.settings.settings import EVERY_INTERFACE
 
     if settings.api.public_url is not None or settings.api.host in EVERY_INTERFACE:
@@ -131,7 +128,7 @@ async def _serve(
             # These objects stay: a full collection over all of them would delay requests by tens of ms.
             gc.collect()
             gc.freeze()
-            gc.set_threshold(*LOOKS_FOR_GARBAGE)
+            gc.set_threshold(*GC_THRESHOLDS)
             _log.info("listening on %s", url, extra={"url.full": url})
             if settings.api.token is None:
                 _log.warning("CATALOG_API_TOKEN is not set: syncs cannot be requested")

@@ -196,8 +196,7 @@ class RequestContext:
         await scope.get(SHOW_PROBLEM, problem_response)(problem)(scope, receive, reply.send)
 
     def _log_error(self, scope: Scope, problem: ProblemError, error: Exception) -> None:
-        """Logs a defect with its traceback; an outage only once every :data:`QUIET` seconds, since every request meets
-        it."""
+        """Logs a defect with its traceback; an outage only once every :data:`QUIET` seconds: every request meets it."""
         if problem.status_code == 500:
             _log.error("%s %s failed", scope["method"], _route(scope), exc_info=error)
             return

@@ -35,8 +35,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(eq=False)
 class Hub:
-    """Subscribes to the jobs once and notifies every client: up to ``max_streams``, and ``max_per_client`` for each
-    client."""
+    """Subscribes to the jobs once and notifies all clients: at most ``max_streams``, ``max_per_client`` for each."""
 
     jobs: Jobs
     document: Callable[[Job], Mapping[str, Any]]

@@ -76,8 +76,7 @@ class Clients:
         self._proxies = proxies
 
     def name(self, scope: Scope) -> str:
-        """Identifies the client. In ``X-Forwarded-For`` only entries added by trusted proxies count: anyone may write
-        the rest."""
+        """Identifies the client. ``X-Forwarded-For`` counts only if written by a trusted proxy."""
         peer = scope.get("client")
         address = peer[0] if peer else ""
         if self._proxies and self._trusted(address):

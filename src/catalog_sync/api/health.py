@@ -35,8 +35,7 @@ _ORDER: Final[tuple[Status, ...]] = ("healthy", "degraded", "unhealthy")
 
 @dataclasses.dataclass(eq=False)
 class _LastAnswer:
-    """The last answer of a component. It is queried in a background task, one at a time, so that no request waits for
-    it."""
+    """The last answer of a component, queried in a background task, one at a time, so that no request waits."""
 
     what: str
     ask: Callable[[], Awaitable[Overview]]
@@ -51,13 +50,13 @@ class _LastAnswer:
             self._asking = asyncio.create_task(self._refresh())
         return self._asking
 
-    def is_from_the_last(self, seconds: float) -> bool:
+    def is_younger_than(self, seconds: float) -> bool:
         """Whether there is an answer that is no older than ``seconds``."""
         return self._answer is not None and self.clock() - self._at < seconds
 
     def last(self) -> Overview:
         """The last answer that may be shown; ``{"error": ...}`` if there is none."""
-        if self._answer is not None and self.is_from_the_last(TRUSTED_FOR):
+        if self._answer is not None and self.is_younger_than(TRUSTED_FOR):
             return self._answer
         late = CacheConnectionError(f"{self.what} did not answer within {FIRST_WAIT:g} s")
         return {"error": error_info(late).to_json()}
@@ -107,8 +106,8 @@ class Health:
         asked = self._alerts, self._protection
         asking = [each.asking() for each in asked]
         # On a busy event loop each round counts: a recent answer is shown without waiting for one.
-        if not all(each.is_from_the_last(RECENT) for each in asked):
-            something = all(each.is_from_the_last(TRUSTED_FOR) for each in asked)
+        if not all(each.is_younger_than(RECENT) for each in asked):
+            something = all(each.is_younger_than(TRUSTED_FOR) for each in asked)
             await asyncio.wait(asking, timeout=WAIT if something else FIRST_WAIT)
         return self._alerts.last(), self._protection.last()
 

@@ -1,5 +1,4 @@
-"""Expensive responses are made in a separate thread, each once for all who wait for it, and a limited number at a
-time."""
+"""Expensive responses are made in a separate thread, once for all who wait for it, a limited number at a time."""
 
 from __future__ import annotations
 

@@ -168,8 +168,7 @@ def _line(header: tuple[bytes, bytes]) -> bytes:
 class BoundedProtocol(HttpToolsProtocol):
     """Drops connections whose request does not arrive in time, or whose response is not read.
 
-    Malformed HTTP is answered with a problem document. If there are too many connections, those that have been idle for
-    longest are closed.
+    Malformed HTTP is answered with a problem document. If there are too many connections, the longest idle are closed.
     """
 
     most = MAX_CONNECTIONS
@@ -259,8 +258,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._begun = True
 
     def on_headers_complete(self) -> None:
-        """The request is known: does what uvicorn does, but with a :class:`Cycle`, and without features not used
-        here."""
+        """The request is known: does what uvicorn does, with a :class:`Cycle`, without features not used here."""
         self._stop_timer()
         self._begun = self._in_head = False
         self._head_bytes = 0

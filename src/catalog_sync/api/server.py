@@ -73,7 +73,7 @@ async def open_parts(
     async with contextlib.AsyncExitStack() as stack:
         policies = composition.Policies.of(settings, _shared_state(settings, stack))
         stack.push_async_callback(asyncio.to_thread, policies.close)
-        store, snapshot = await stack.enter_async_context(composition.open_what_is_there(settings, policies.store))
+        store, snapshot = await stack.enter_async_context(composition.open_store_or_snapshot(settings, policies.store))
         if store is not None and store.degraded:
             _log.warning("%s", composition.IN_PROCESS_BANNER)
         live = LiveCatalogue(store, snapshot, stale_after=settings.stale_after)

@@ -168,8 +168,7 @@ class StoreFindings(NamedTuple):
 
 
 async def store(settings: Settings) -> StoreFindings:
-    """Which Redis is used, whether it accepts writes, whether it may evict the catalogue, and whether that is
-    complete."""
+    """Which Redis is used, whether it accepts writes, may evict the catalogue, and has all of it."""
     try:
         async with open_store(settings, first_answer=app.first_answer()) as opened:
             if opened.backend == "in-process":

@@ -1,7 +1,6 @@
 """The commands of ``catalog-sync`` and their options, as Typer reads them.
 
-Each function imports the code of its command when called, so that help, completion and argument errors do not wait for
-it.
+Each function imports the code of its command when called: help, completion and argument errors do not wait for it.
 """
 
 from __future__ import annotations
@@ -29,8 +28,7 @@ _alerts = typer.Typer(rich_markup_mode=None)
 def _command(
     group: typer.Typer, *shown: str, name: str | None = None
 ) -> Callable[[Callable[..., Action]], Callable[..., Action]]:
-    """Decorates the function of a command: Typer reads its options; the returned action is run later, outside of
-    Typer."""
+    """Decorates the function of a command: Typer reads its options; the action it returns runs outside Typer."""
 
     def add(function: Callable[..., Action]) -> Callable[..., Action]:
         @functools.wraps(function)

@@ -29,8 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _own_process(arguments: Sequence[str]) -> int:
-    """The exit code of one command in a process of its own, without garbage collections and lookups that find
-    nothing."""
+    """The exit code of one command in its own process, without garbage collections and lookups that find nothing."""
     # Imports and a catalogue create objects that stay: collecting among them is skipped, both now and at exit, where
     # the interpreter would go through all of them, which takes a third of the time of a command that reads.
     gc.set_threshold(200_000, 20, 50)
@@ -42,16 +41,15 @@ def _own_process(arguments: Sequence[str]) -> int:
         gc.freeze()
 
 
-def _loading() -> None:
+def _collect_less() -> None:
     """Excludes everything loaded so far from garbage collection."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 
 
-def _at_work() -> None:
+def _collect_in_small_steps() -> None:
     """Garbage collection during a sync: it creates little garbage, and collecting 50,000 objects blocks the event loop
-    for 15 ms, so that requests go out late. Older generations are collected rarely, and everything is freed with the
-    process."""
+    for 15 ms, so that requests go out late. Older generations are collected rarely: the process is short-lived."""
     gc.freeze()
     gc.set_threshold(1_000, 5, 2_000)
 
@@ -93,11 +91,12 @@ def _run(arguments: Sequence[str], output: CommandOutput, *, own_process: bool) 
     signals = StopSignals()
     signals.on_forced_exit = lambda: output.stopped(signals.received or 2)
     if own_process:
-        signals.on_run, signals.on_work = _loading, _at_work
-    from catalog_sync.programs import know_secrets, log_uncaught  # before the signals: their last messages need it
+        signals.on_run, signals.on_work = _collect_less, _collect_in_small_steps
+    # Before signals are handled, since their last messages are redacted.
+    from catalog_sync.programs import log_uncaught, register_environment_secrets
 
     signals.install()
-    know_secrets()
+    register_environment_secrets()
     if own_process:
         log_uncaught()
     return int(action(output, signals))

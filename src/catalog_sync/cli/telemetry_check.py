@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 
 async def telemetry(environ: Mapping[str, str]) -> Check:
-    """Whether the OTLP endpoints accept an export of each signal that is sent there. Takes at most about three
-    seconds."""
+    """Whether the OTLP endpoints accept an export of each signal sent there. Takes at most about three seconds."""
     from catalog_sync.observability.sdk.selection import choose_signals
 
     choice = choose_signals(environ)

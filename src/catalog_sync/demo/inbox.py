@@ -1,5 +1,4 @@
-"""The webhook receiver for the demo's alerts, on the loopback interface; it checks signatures, as a user's own
-would."""
+"""The webhook receiver for the demo's alerts, on the loopback interface; it checks signatures."""
 
 from __future__ import annotations
 

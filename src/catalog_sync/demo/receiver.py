@@ -1,5 +1,4 @@
-"""A small OTLP/HTTP receiver on the loopback interface, in separate threads so that exporters never wait for an event
-loop."""
+"""A small OTLP/HTTP receiver on the loopback interface, in threads so that exporters never wait for an event loop."""
 
 from __future__ import annotations
 

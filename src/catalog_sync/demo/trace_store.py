@@ -1,5 +1,4 @@
-"""The OTLP data that two services sent, decoded and kept in memory: spans by trace, events, the latest value of each
-metric."""
+"""OTLP data of two services, decoded and kept in memory: spans by trace, events, the latest value of each metric."""
 
 from __future__ import annotations
 
@@ -63,8 +62,7 @@ class Event:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Point:
-    """The latest value of one series: for a sum or gauge ``value``; for a histogram its count, and counts per
-    bucket."""
+    """The latest value of one series: of a sum or gauge ``value``; of a histogram the count, and counts per bucket."""
 
     value: float
     buckets: tuple[int, ...] = ()

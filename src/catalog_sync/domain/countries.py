@@ -62,7 +62,6 @@ COUNTRIES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def country_code(text: str) -> str:
-    """A normalised country code: ``"PT"`` for ``" pt"``. Only ASCII letters change case: ``"ß"`` does not become
-    ``"SS"``."""
+    """A normalised country code: ``"PT"`` for ``" pt"``. Only ASCII letters change case: ``"ß"`` is not ``"SS"``."""
     stripped = text.strip()
     return stripped.upper() if stripped.isascii() else stripped

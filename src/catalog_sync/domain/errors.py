@@ -152,8 +152,7 @@ class PayloadTooLargeError(
 
 
 class CatalogueChangedError(InvalidDataError, default=permanent(error_types.INVALID_RESPONSE, Severity.MEDIUM)):
-    """The catalogue changed while its pages were being fetched, so that they do not fit together; paging starts
-    again."""
+    """The catalogue changed while its pages were fetched, so that they do not fit together; paging starts again."""
 
 
 class UnusableGroupsError(
@@ -202,8 +201,7 @@ class CatalogueDamagedError(_StoreFaultError, default=permanent("version_gone"))
 
 
 class NotDurableError(CatalogSyncError, default=permanent("not_durable")):
-    """The new catalogue exists only in this process and ends with it: no server keeps it, and it was not written to
-    disk."""
+    """The new catalogue exists only in this process and ends with it: neither a server nor the disk has it."""
 
 
 class SyncDeadlineError(CatalogSyncError, default=permanent(error_types.DEADLINE_EXCEEDED)):

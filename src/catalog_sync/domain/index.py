@@ -123,8 +123,7 @@ class CatalogueIndex:
     def add(self, bundle: Bundle) -> Bundle:
         """Adds ``bundle`` and returns it as it must be stored.
 
-        A bundle that was added before, from another group, keeps the groups it already had; everything else is
-        replaced.
+        If another group already added it, it keeps those groups; everything else is replaced.
         """
         shape = (bundle.groups, bundle.countries, bundle.region, bundle.duration_days)
         profile_id = self._shapes.get(shape)

@@ -35,8 +35,7 @@ class JsonForm:
 
     @classmethod
     def from_json_text(cls, text: bytes) -> Self:
-        """Like :meth:`from_json`, from the text of the object. Strict: a string is not accepted as a number, nor a
-        number as a boolean."""
+        """Like :meth:`from_json`, from JSON text. Strict: a string is not a number, nor a number a boolean."""
         try:
             record: Self = _adapter(cls).validate_json(text, strict=True)
         except ValidationError as error:

@@ -1,5 +1,4 @@
-"""The bundle as stored in the catalogue, and the objects that describe the result of a sync and the source of a
-read."""
+"""The bundle as stored in the catalogue, and objects that describe the result of a sync and the source of a read."""
 
 from __future__ import annotations
 

@@ -25,8 +25,7 @@ LONGEST_PAUSE: Final = 86_400.0
 Reason = Literal["never_synced", "old", "future", "young", "paused", "damaged", "unreadable"]
 """Why a sync is due, or is not. ``future``: what is published claims to have been fetched in the future, so its age is
 unknown. ``paused``: the supplier asked to come back later. ``damaged``: a part of what is published is lost, and only a
-full sync repairs it. ``unreadable``: the store does not answer, which says nothing about the age of what is
-published."""
+full sync repairs it. ``unreadable``: the store does not answer, so the age is unknown."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from typing import Final
 _NOT_SHOWN: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
-"""Control characters, unpaired surrogates, and characters that change the direction or the line of the surrounding
-text."""
+"""Control characters, unpaired surrogates, and characters that change the text direction or the line."""
 
 
 def is_encodable(text: str) -> bool:

@@ -39,8 +39,7 @@ def rfc3339(
 
 
 def parse_rfc3339(text: str) -> datetime.datetime:
-    """The inverse of :func:`rfc3339`. Raises ``ValueError`` on anything else, including a time without an offset from
-    UTC."""
+    """The inverse of :func:`rfc3339`. Raises ``ValueError`` on anything else, such as a time without an offset."""
     moment = datetime.datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("a time needs its offset from UTC")
@@ -66,8 +65,7 @@ def duration(seconds: float) -> str:
 
 
 def roughly(seconds: float) -> str:
-    """A rough duration or age, for people, in the largest unit that gives at least two: ``5.0 s``, ``3 min``, ``2
-    days``."""
+    """A rough duration or age, in the largest unit that gives at least two: ``5.0 s``, ``3 min``, ``2 days``."""
     if seconds < 10:
         return duration(seconds)
     units = ((86_400, "days"), (3600, "h"), (60, "min"))

@@ -188,8 +188,7 @@ class History:
         return True
 
     def _ask(self, question: Callable[[Any], T]) -> T:
-        """The reply of Redis. If it did not answer, it is not asked again for :data:`REDIS_PAUSE`; that raises as
-        well."""
+        """The reply of Redis. If it did not answer, this raises for the next :data:`REDIS_PAUSE` without asking."""
         from redis.exceptions import ResponseError
 
         if self._clock() < self._away_until:

@@ -36,7 +36,6 @@ class TraceFiles:
         return await asyncio.to_thread(self._failed, limit)
 
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
-        """The spans of a trace by start time; empty if it is not stored."""
         return await asyncio.to_thread(self._get, trace_id)
 
     def _failed(self, limit: int) -> Sequence[TraceSummary]:

@@ -193,8 +193,7 @@ class JobLedger:
         refused_by: Mapping[str, Any] | None,
         carrier: Mapping[str, str],
     ) -> bool:
-        """Records the plan; ``False`` if there is one already. ``request``: the sync that is done, if it was
-        changed."""
+        """Records the plan; ``False`` if there is one already. ``request``: what is done, if it was changed."""
         fields = ["scopes", json.dumps(list(scopes)), "carrier", json.dumps(dict(carrier))]
         if request is not None:
             fields += ["kind", request.kind.value, "scope", json.dumps(request.scope)]

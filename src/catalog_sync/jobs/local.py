@@ -83,14 +83,12 @@ class LocalJobs:
         return job
 
     async def get(self, job_id: str) -> Job:
-        """One job. Raises :class:`JobNotFoundError`."""
         job = self._jobs.get(job_id)
         if job is None:
             raise JobNotFoundError(f"sync {job_id!r} does not exist or is no longer kept")
         return job
 
     async def latest(self, *, limit: int = 50, offset: int = 0) -> Sequence[Job]:
-        """The last jobs, newest first."""
         return list(reversed(self._jobs.values()))[offset : offset + limit]
 
     async def cancel(self, job_id: str) -> Job:

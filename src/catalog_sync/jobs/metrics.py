@@ -25,8 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 def queue_state(seen: Mapping[str, Any], now: datetime.datetime) -> QueueState:
-    """From an overview of the jobs and the number of ``waiting`` messages. Values that a worker does not report count
-    as 0."""
+    """From an overview of the jobs and the number of ``waiting`` messages. Values that a worker omits count as 0."""
     workers, active = seen["workers"], seen["active"]
     waits = active is not None and active["status"] == JobStatus.QUEUED
     since = parse_rfc3339(active["created_at"]) if waits else now

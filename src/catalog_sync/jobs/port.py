@@ -114,8 +114,7 @@ class Sender(Protocol):
 
 
 class Jobs(Protocol):
-    """Requests syncs and watches them. Every method may raise ``CacheConnectionError`` if the records are
-    unavailable."""
+    """Requests syncs and watches them. Every method raises ``CacheConnectionError`` if the records are unavailable."""
 
     async def submit(self, request: SyncRequest) -> Job:
         """Requests a sync; the current trace context becomes the parent of everything that is done for it.

@@ -66,11 +66,9 @@ class RedisJobs:
         return job
 
     async def get(self, job_id: str) -> Job:
-        """One job. Raises :class:`JobNotFoundError`."""
         return await self.ledger.shown(job_id)
 
     async def latest(self, *, limit: int = 50, offset: int = 0) -> Sequence[Job]:
-        """The last jobs, newest first."""
         return await self.ledger.latest(min(limit, MAX_LATEST), offset)
 
     async def cancel(self, job_id: str) -> Job:

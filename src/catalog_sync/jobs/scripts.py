@@ -78,9 +78,8 @@ local deadline = tonumber(redis.call('HGET', KEYS[1], 'deadline_ms') or '0')
 return {'ok', tostring(starts), tostring(deadline - now)}
 """
 )
-"""KEYS: record, steps, parts, changes. ARGV: job, step, claim, TTL in ms, maximum starts, current time as text, time
-limit for the whole sync in ms. Returns ``ok`` with the number of starts and the ms left, or why the step must not
-run."""
+"""KEYS: record, steps, parts, changes. ARGV: job, step, claim, TTL in ms, maximum starts, time as text, time limit of
+the sync in ms. Returns ``ok`` with the number of starts and the ms left, or why the step must not run."""
 
 BEAT = (
     _NOW
@@ -175,8 +174,7 @@ redis.call('HSET', KEYS[1], ARGV[1] .. ':sent', now)
 return 1
 """
 )
-"""KEYS: steps. ARGV: step, minimum ms since it was last sent. Returns whether the caller, and only it, should send it
-now."""
+"""KEYS: steps. ARGV: step, minimum ms since it was last sent. Returns whether only the caller should send it now."""
 
 END = (
     _NOW

@@ -190,8 +190,7 @@ def count_read(source: str) -> None:
 
 
 def set_catalog_age(age: Callable[[], float | None] | None) -> None:
-    """Sets the function that returns the value of the gauge ``catalog.age``: seconds, or ``None`` while there is no
-    catalogue.
+    """Sets the function behind the gauge ``catalog.age``: it returns seconds, or ``None`` without a catalogue.
 
     The function runs in the thread of the metric reader; it must be quick and must not block.
     """

@@ -24,8 +24,7 @@ _NAMES: Final = frozenset(variable.name for variable in VARIABLES)
 
 
 def load_env_file(environ: MutableMapping[str, str]) -> None:
-    """Adds the variables that ``environ``, the environment of the process, does not have. Done once, for child
-    processes too.
+    """Adds the variables that ``environ``, the environment of the process, lacks. Done once, for child processes too.
 
     Variables of other programs are ignored. A variable that is set to an empty value in the environment stays so.
     Raises ``ConfigurationError`` if the named file, or a line of it, cannot be read; no value is ever quoted.

@@ -1,9 +1,8 @@
 """The ``OTEL_*`` variables that this application passes on to the SDK, checked before the SDK reads them.
 
 The SDK reads most of them late: when a library is imported, in a thread, after a fork. It drops a value that it cannot
-use with a warning that quotes it, or raises if there is no handler. Here each is read once, at the start, by the rules
-of the SDK: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/. Imports nothing of the
-SDK.
+use with a warning that quotes it, or raises if there is no handler. Here each is read once, at the start, without the
+SDK but by its rules: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
 """
 
 from __future__ import annotations

@@ -63,8 +63,7 @@ class Variable:
 def variable(
     name: str, read: values.Reader, default: str = "", unit: str = "", *, unset: object = None, in_repr: bool = True
 ) -> Any:
-    """A field for a variable, documented by the string below it. ``unset``: its value if it is not set and has no
-    default.
+    """A field for a variable, documented by the string below it; without a default, ``unset`` is used.
 
     The value of a reader that returns :class:`~catalog_sync.settings.values.Secret` is never shown.
     """

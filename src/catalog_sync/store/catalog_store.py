@@ -195,8 +195,7 @@ class CatalogStore:
     async def commit(
         self, staging: Staging, meta: CatalogueMeta, lease: LockLease, *, grace: int = GRACE, receipt: str | None = None
     ) -> str | None:
-        """Makes the sealed version the live one, if ``lease`` still holds the lock; returns the version that it
-        replaces.
+        """Makes the sealed version the live one, if ``lease`` still holds the lock; returns the version replaced.
 
         ``receipt`` identifies the sync that several versions may belong to, of which at most one is published: raises
         :class:`AlreadyPublishedError` if another one was. Raises :class:`LockLostError` if ``lease`` no longer holds

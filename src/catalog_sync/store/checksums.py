@@ -27,8 +27,7 @@ _ENTRY = "checksums"
 
 
 def checksum(where: str, field: bytes, value: bytes) -> bytes:
-    """The checksum of one field of the data hash ``where``. A value is JSON without NUL, so the hashed text is
-    unambiguous."""
+    """The checksum of a field of the data hash ``where``. JSON has no NUL, so the hashed text is unambiguous."""
     if len(value) < _LARGE:
         return hashlib.blake2b(b"\0".join((field, value)), digest_size=SIZE, person=where.encode()).digest()
     digest = hashlib.blake2b(field, digest_size=SIZE, person=where.encode())

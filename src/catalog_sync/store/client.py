@@ -186,8 +186,7 @@ class GuardedRedis:
         writes: bool = True,
         deadline: float | None = None,
     ) -> Any:
-        """Runs a Lua script by its hash; the script is sent before the first use, and again if the server has lost
-        it."""
+        """Runs a Lua script by its hash; the script is sent before the first use, and again if the server lost it."""
         keys, args = named(keys, self.prefix), named(args, self.prefix)
         sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 

@@ -13,8 +13,7 @@ from catalog_sync.settings.folders import make_private
 
 
 def write_json_atomically(path: Path, document: Any) -> None:
-    """Replaces ``path`` by ``document`` as JSON; missing folders are created, for this user alone. Raises
-    ``OSError``."""
+    """Replaces ``path`` by ``document`` as JSON; missing folders are made, for this user alone. Raises ``OSError``."""
     make_private(path.parent)
     with tempfile.NamedTemporaryFile(
         "w", dir=path.parent, prefix=f"{path.name}.", suffix=".tmp", encoding="utf-8", delete=False
@@ -30,8 +29,7 @@ def write_json_atomically(path: Path, document: Any) -> None:
 
 
 def replace_durably(file: IO[Any], temporary: Path, path: Path) -> None:
-    """Moves ``file``, open at ``temporary`` in the same folder, to its final path: flushed to disk before it is
-    visible."""
+    """Moves ``file``, open at ``temporary`` in the same folder, to its final path: on disk before it is visible."""
     file.flush()
     os.fsync(file.fileno())
     temporary.replace(path)

@@ -48,8 +48,7 @@ META_FENCE = "fence"
 META_DIGEST = "digest"
 """Field of the meta hash: the checksum of the previous three."""
 META_CHECKSUMS_PREFIX = "sums:"
-"""Prefix of fields in the meta hash: checksums of the content of the data hashes, see
-:mod:`catalog_sync.store.checksums`."""
+"""Prefix of fields in the meta hash: checksums of the data hashes, see :mod:`catalog_sync.store.checksums`."""
 
 
 def receipt_key(name: str) -> Key:

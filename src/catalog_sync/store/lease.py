@@ -10,8 +10,7 @@ from typing import Any, Self, cast
 
 
 class LeaseHeartbeat:
-    """``async with LeaseHeartbeat(keep, name=...):`` runs ``keep`` concurrently with the body, and cancels the body on
-    a loss.
+    """``async with LeaseHeartbeat(keep, name=...):`` runs ``keep`` beside the body, and cancels the body on a loss.
 
     ``keep`` renews the lease until it is cancelled. If it returns an error, the lease is lost: the body is cancelled,
     and the error raised instead of the cancellation, as in ``asyncio.timeout``. ``None``: renewal has ended, and the

@@ -50,8 +50,7 @@ class SharedOwner:
     record: Key | None = None
     """Key of the job's record: the lock is granted and extended only while its status is queued or running."""
     receipt: str = ""
-    """The receipt under which the job publishes at most once: after that, a lost lock may be re-acquired to report
-    it."""
+    """The job publishes at most once under it; after that, a lost lock may be re-acquired to report that."""
     token: int | None = None
     """The token that the job had before; ``None`` before its first step."""
 

@@ -156,8 +156,7 @@ return {'ok', text}
 """
 )
 """KEYS: lock, fence:seq, fence, current; for a job its record and the receipt of its publication. ARGV: claim (JSON up
-to the token), TTL in ms, lower bound of the token, prefix of version keys, the token that the job had before or
-nothing.
+to the token), TTL in ms, lower bound of the token, prefix of version keys, the job's previous token or nothing.
 
 The token is the server's clock in microseconds, raised above every token that the server knows: unlike a counter, it
 does not repeat after FLUSHALL or a failover to a lagging replica. Doubles represent it exactly until the year 2255. A

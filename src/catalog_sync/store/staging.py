@@ -218,8 +218,7 @@ class Staging:
         await self._write(name, scripts.STAGE, [key], [self._ttl, *fields])
 
     async def _write(self, name: str, script: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        """If Redis is full, replaced versions are deleted to make room: they are kept for readers, but not at this
-        price."""
+        """If Redis is full, replaced versions, which are only kept for readers, are deleted to make room."""
         try:
             return await self._redis.script(name, script, keys=keys, args=args)
         except CacheWritesPausedError:

@@ -108,7 +108,6 @@ class SharedTraces:
         await self._redis.past_policy("ping", lambda client: client.ping())
 
     async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
-        """The last failed traces, newest first."""
         ids = await self._redis.command("list failed traces", "ZREVRANGE", FAILED, 0, limit - 1)
         found = []
         for raw in ids:

@@ -43,8 +43,7 @@ class CatalogueBuilder:
     """Groups under which a bundle was fetched that does not list them itself."""
     _withdrawn: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     _pending: dict[str, Bundle] = dataclasses.field(default_factory=dict)
-    """Bundles by name that are not in the store yet, fewer than :data:`CHUNK`: a page is much smaller than one
-    write."""
+    """Bundles by name that are not in the store yet, fewer than :data:`CHUNK`: a page is smaller than a write."""
     _pending_since: float = 0.0
     _writing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     """Two groups with the same bundle must not overtake each other: the later write includes both."""
@@ -59,8 +58,7 @@ class CatalogueBuilder:
         return news
 
     async def replace(self, bundles: Sequence[Bundle]) -> None:
-        """Stages ``bundles`` that were fetched outside any group: in the groups they name, or else in their previous
-        ones."""
+        """Stages ``bundles`` fetched outside any group: in the groups they name, or else in their previous ones."""
         async with self._writing:
             staged = []
             for bundle in bundles:

@@ -54,8 +54,7 @@ async def known_scopes(store: CatalogStore, snapshot: Snapshot) -> KnownScopes |
 def check_scope(request: SyncRequest, known: KnownScopes | None) -> None:
     """Raises :class:`UnknownScopeError`, with the nearest names, if there is no such group or country.
 
-    Without ``known`` any group is allowed, and any country of :data:`COUNTRIES`. A bundle may always be new: only the
-    supplier knows.
+    Without ``known`` any group is allowed, and any country of :data:`COUNTRIES`. Bundles may be new, so any is allowed.
     """
     check_shape(request)
     scope = request.scope

@@ -30,8 +30,7 @@ SETTINGS: Final = {
 """Settings of every Typer application."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else, also on failure.")]
-"""For the help and for completion: its value is read before the arguments are parsed, since it applies to errors
-too."""
+"""For the help and completion: its value is read before the arguments are parsed, since it applies to errors too."""
 
 
 def _print_version(context: typer.Context, wanted: bool) -> None:

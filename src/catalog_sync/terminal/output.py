@@ -93,10 +93,10 @@ class CommandOutput:
 
     def usage_error(self, error: UsageError) -> int:
         """Wrong arguments: one line."""
-        from catalog_sync.programs import complain, know_secrets
+        from catalog_sync.programs import complain, register_environment_secrets
         from otel_resilience.redaction import redact
 
-        know_secrets()
+        register_environment_secrets()
         message = redact(str(error))
         sentence = message if message.endswith(("?", ".")) else f"{message}."
         complain(error.command, f"{sentence} See {error.command} --help")
@@ -113,8 +113,7 @@ class CommandOutput:
         return exit_codes.of_signal(number)
 
     def failed(self, error: BaseException) -> int:
-        """Reports an error that the command did not turn into a result: one redacted line, the traceback in the JSON
-        log."""
+        """Reports an error that the command did not handle: one redacted line, the traceback in the JSON log."""
         from catalog_sync.domain.errors import (
             CatalogSyncError,
             CatalogUnavailableError,

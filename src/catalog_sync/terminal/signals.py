@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 STOP_WITHIN: Final = 4.5
 """Seconds after which a stopped command that is still cleaning up is forced to exit."""
-LAST_WORDS: Final = 0.5
+FINAL_OUTPUT_WITHIN: Final = 0.5
 """Seconds for what is printed before a forced exit, which may wait for a hanging import."""
 
 
@@ -42,7 +42,7 @@ class StopSignals:
         """The first signal."""
         self.on_forced_exit: Callable[[], object] | None = None
         """Called in a thread before the process is forced to exit: prints the result that is known so far. It may take
-        :data:`LAST_WORDS`."""
+        :data:`FINAL_OUTPUT_WITHIN`."""
         self.on_run: Callable[[], object] | None = None
         """Called before the command's task starts: loads what it needs."""
         self.on_work: Callable[[], object] | None = None
@@ -98,6 +98,6 @@ class StopSignals:
             if self.on_forced_exit is not None:
                 speaker = threading.Thread(target=self.on_forced_exit, daemon=True)
                 speaker.start()
-                speaker.join(LAST_WORDS)
+                speaker.join(FINAL_OUTPUT_WITHIN)
         finally:
             os._exit(exit_codes.of_signal(self.received or signal.SIGTERM))

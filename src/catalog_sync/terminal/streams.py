@@ -21,8 +21,7 @@ _PLAIN: Final = {"·": "-", "→": "->", "…": "..."}
 
 
 class OutputError(BaseException):  # not caught by handlers of commands: the command itself succeeded
-    """stdout accepts nothing, for example because the disk is full. If its reader has gone, that is a
-    ``BrokenPipeError``."""
+    """stdout accepts nothing, as on a full disk. If its reader has gone, that is a ``BrokenPipeError``."""
 
 
 class _Stdout(io.TextIOWrapper):
@@ -110,8 +109,7 @@ def _replace(name: str, kind: type[_Stdout | _Stderr]) -> None:
 
 
 def _substitute(error: UnicodeError) -> tuple[str, int]:
-    """Replaces characters that an encoding lacks: our own punctuation by plain characters, everything else by JSON
-    escapes.
+    """Replaces characters that an encoding lacks: our own punctuation by plain characters, others by JSON escapes.
 
     Lines of the JSON log remain valid JSON.
     """

@@ -25,8 +25,7 @@ _LOOK_EVERY: Final = 0.1
 
 
 def main(arguments: list[str]) -> int:
-    """Waits for the end of ``up``, then ends the rest. Signals are ignored: ``up`` handles them and closes the pipe
-    when done."""
+    """Waits for the end of ``up``, then ends the rest. Ignores signals: ``up`` handles them and closes the pipe."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     private = None

@@ -1,5 +1,4 @@
-"""Celery's settings, each with its reason, and the names of the tasks. The broker is the Redis that holds everything
-else."""
+"""Celery's settings, each with its reason, and the names of the tasks. The broker is the same Redis as for all else."""
 
 from __future__ import annotations
 

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from catalog_sync.jobs import Job
 
 AGAIN_AFTER: Final = 1 / 24
-"""Share of the interval that must pass after the end of a full sync before the next one; at least
-:data:`LEAST_AGAIN_AFTER`."""
+"""Share of the interval between the end of a full sync and the next one; at least :data:`LEAST_AGAIN_AFTER`."""
 LEAST_AGAIN_AFTER: Final = 300.0
 """Seconds."""
 

@@ -172,8 +172,7 @@ class WorkerProcess:
 async def open_worker(
     settings: Settings, on_report: OnReport | None = None, on_sign_of_life: Callable[[], object] | None = None
 ) -> AsyncIterator[tuple[Worker, SharedTraces]]:
-    """A worker with its connections. The supplier's breaker, retry budget and rate limit are shared with all
-    workers."""
+    """A worker with its connections. All workers share the supplier's breaker, retry budget and rate limit."""
     shared = open_shared_state(settings)
     try:
         policies = Policies.of(settings, shared)

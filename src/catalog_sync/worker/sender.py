@@ -31,7 +31,6 @@ class CelerySender:
         self._ledger = ledger
 
     async def send(self, job_id: str, step: str, carrier: Mapping[str, str] | None = None, *, every: float = 0) -> None:
-        """See :class:`~catalog_sync.jobs.port.Sender`."""
         if not await self._ledger.to_send(job_id, step, at_most_every=max(every, _LEAST.get(step, 0))):
             return
         number = number_of(step)
@@ -49,7 +48,6 @@ class CelerySender:
                 otel_context.detach(token)
 
     async def waiting(self) -> int:
-        """Messages that no worker has taken."""
         return int(await self._ledger.redis.command("read queue length", "LLEN", QUEUE_KEY))
 
 

@@ -126,8 +126,7 @@ class Worker:
         await self._report_loss()
 
     async def ask_if_due(self) -> None:
-        """Requests a full sync if one is due: also if a part of the catalogue is lost, but not if Redis is
-        unreachable."""
+        """Requests a full sync if one is due: also if a part of the catalogue is lost, not if Redis is unreachable."""
         every = self.settings.sync_every
         if not every:
             return
@@ -166,7 +165,7 @@ class Worker:
             if started == "gone":
                 await self._report_loss()
             if started == "dead":
-                await self._bury(job_id, step)
+                await self._set_aside(job_id, step)
             return
         record = await self.ledger.read(job_id)
         with correlation_scope(record.job.correlation_id):
@@ -404,7 +403,7 @@ class Worker:
         except CatalogSyncError as error:
             _log.warning("after sync %s: %s", record.job.id, error)
 
-    async def _bury(self, job_id: str, step: str) -> None:
+    async def _set_aside(self, job_id: str, step: str) -> None:
         """Sets aside a step that never finishes; its job continues without it or ends."""
         record = await self.ledger.read(job_id)
         with correlation_scope(record.job.correlation_id):

@@ -78,8 +78,7 @@ class GuardedTransport(redis.Transport):
 
     Channel = GuardedChannel
     brpop_timeout = 3
-    """Seconds after which the queue is polled again; a message arrives immediately. The shutdown of a worker waits for
-    it."""
+    """Seconds after which the queue is polled again; a message arrives immediately. Shutdown waits for a poll."""
     connection_errors = (*redis.Transport.connection_errors, RedisError)
     channel_errors = tuple(error for error in redis.Transport.channel_errors if not issubclass(error, RedisError))
 

@@ -28,8 +28,7 @@ _get_members_of_class: Final = type.__dict__["__dict__"].__get__
 
 
 def is_a(value: object, kinds: type[T] | tuple[type[T], ...]) -> TypeGuard[T]:
-    """Like ``isinstance``, by the real type: ``isinstance`` also consults the value's ``__class__``, which may
-    raise."""
+    """Like ``isinstance``, by the real type: ``isinstance`` also reads the value's ``__class__``, which may raise."""
     return issubclass(type(value), kinds)
 
 
@@ -127,8 +126,7 @@ dict_of: Final[Callable[[BaseException], dict[str, Any]]] = BaseException.__dict
 
 
 def reason_of(exception: BaseException) -> BaseException | None:
-    """The exception that a traceback shows above it: the explicit cause, else the context unless ``from None`` hides
-    it."""
+    """The exception that a traceback shows above it: the cause, else the context unless ``from None`` hides it."""
     cause = cause_of(exception)
     if cause is None and not _get_suppress_context(exception):
         return context_of(exception)

@@ -9,8 +9,7 @@ from typing import Any
 
 
 def lazy_names(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of ``package``; ``names`` maps each module below it to the names it defines, separated by
-    spaces.
+    """The ``__getattr__`` of ``package``; ``names`` lists what each module below it defines, separated by spaces.
 
     The key ``""`` lists modules that are attributes themselves. Assign it only if ``TYPE_CHECKING`` is false: a type
     checker then sees the imports, and reports every other name.

@@ -106,12 +106,10 @@ _LAZY_TYPES: Final = (
 
 
 def protectable(name: str, operation: object) -> None:
-    """Raises ``TypeError`` if a call of ``operation`` cannot be protected; ``name`` is the parameter's name in the
-    message.
+    """Raises ``TypeError`` if a call of ``operation`` cannot be protected; the message calls it ``name``.
 
-    A call of a generator function, an async generator function or a context manager runs none of its body, so there is
-    nothing to retry or to count. A decorated class would become a function. A property or a classmethod object cannot
-    be called.
+    A call of a generator function, an async generator function or a context manager runs none of its body: there is
+    nothing to retry or count. A decorated class would become a function. A property cannot be called.
     """
     problem = _unprotectable(operation)
     if problem:

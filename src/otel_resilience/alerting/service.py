@@ -107,12 +107,10 @@ class AlertService:
 
     ``outbox`` and ``store`` let incidents and undelivered notifications outlive the process; without them they are lost
     with it. Processes with the same ``store`` share their incidents: each is opened, escalated and ended once, by
-    whichever process notices. ``on_receipt`` is called, in a thread of the service, with every confirmation and
-    failure.
+    one of them. ``on_receipt`` is called, in a thread of the service, with every confirmation and failure.
 
     As a context manager it runs from :meth:`start` to :meth:`close`. ``clock`` gives monotonic seconds, ``wall_clock``
-    seconds since the epoch, ``rng`` random numbers in ``[0, 1)``. Raises ``TypeError`` or ``ValueError`` naming the
-    parameter.
+    seconds since the epoch, ``rng`` numbers in ``[0, 1)``. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
     Examples:
         >>> from otel_resilience.alerting import Alert, AlertConfig, AlertService, Route
@@ -324,7 +322,7 @@ class AlertService:
         and ``reason`` as in :meth:`acknowledge`."""
         notification = self._archive.revive_dead_letter(identifier)
         if notification is not None:
-            signals.handled("resend", notification, _said(by), _said(reason))
+            signals.handled("resend", notification, _as_kept(by), _as_kept(reason))
             self.send(notification)
         return notification
 
@@ -333,7 +331,7 @@ class AlertService:
     ) -> Incident | None:
         if not self._is_here():
             return None
-        by, reason = _said(by), _said(reason)
+        by, reason = _as_kept(by), _as_kept(reason)
         with self._changed:
             for incident in self.book:
                 if incident.phase is Phase.OPEN and identifier in (incident.id, incident.fingerprint):
@@ -460,8 +458,7 @@ class AlertService:
         )
 
     def _is_here(self) -> bool:
-        """Whether the threads are in this process: a forked child sends nothing, and its copy of the lock may be
-        held."""
+        """Whether the threads are in this process: a forked child sends nothing, and its lock may be held."""
         here = os.getpid() == self._process
         if not here and not self._forked:
             self._forked = True
@@ -492,8 +489,7 @@ class AlertService:
             return kept
 
     def _secure(self, incident: Incident) -> bool:
-        """Has the next message about it saved, so that it survives the process. Returns whether it was not saved
-        before."""
+        """Has the next message about it saved, so that it survives the process. Returns whether it was unsaved."""
         rising = incident.phase is Phase.OPEN and incident.severity > incident.notified_severity
         if incident.severity < DURABLE or not (rising or incident.phase is Phase.PENDING):
             return False
@@ -755,7 +751,7 @@ def _on_event_loop() -> bool:
     return True
 
 
-def _said(text: str | None) -> str | None:
+def _as_kept(text: str | None) -> str | None:
     """A name or reason that a person gave, as it is stored."""
     return None if text is None else redact(text)[:MAX_REASON]
 

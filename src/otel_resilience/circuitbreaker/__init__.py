@@ -1,2 +1,1 @@
-"""Circuit breaker: configuration, the pure state machine with its window, the public breaker, a registry of
-breakers."""
+"""Circuit breaker: configuration, the pure state machine with its window, the public breaker, a registry."""

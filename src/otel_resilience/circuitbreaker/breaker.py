@@ -282,8 +282,7 @@ class CircuitBreaker(ProcessBound):
     def _leave_block(self) -> _Block | None:
         """The innermost block of this context. If there is none, the block was entered in another context, as in a
         generator whose steps run in several threads; then any open block will do, since those of one state have the
-        same permit. The lowest permit is used, so that no call from before the last change of state passes for a
-        probe."""
+        same permit. The lowest permit is used, so that no call from before the last change of state is a probe."""
         blocks = _blocks.get()
         for at in reversed(range(len(blocks))):
             try:

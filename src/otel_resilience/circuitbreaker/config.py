@@ -9,8 +9,7 @@ from otel_resilience.circuitbreaker.states import BreakerState, Transition
 
 
 class _DefaultCount(int):
-    """A default that was not given explicitly, so that a ``failure_threshold`` switches the rule off, in ``replace``
-    too."""
+    """A default that was not given, so that a ``failure_threshold`` switches the rule off, in ``replace`` too."""
 
 
 class _DefaultRate(float):
@@ -19,13 +18,11 @@ class _DefaultRate(float):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitBreakerConfig:
-    """When a breaker opens, for how long, and how it closes again. Durations in seconds, greater than 0; counts at
-    least 1.
+    """When a breaker opens, for how long, and how it closes again. Durations are seconds > 0; counts at least 1.
 
     It trips when any enabled rule applies. Defaults: half of at least ten calls within 60 s, or five failures in a row
     (Finagle's two-part rule, the only kind that works at 0.1 to 2 calls per second as well as at fifty). Raises
-    ``TypeError`` or ``ValueError`` naming the parameter; a configuration without any rule is rejected unless it is for
-    shadow mode.
+    ``TypeError`` or ``ValueError`` naming the parameter; a configuration without any rule is only for shadow mode.
 
     ``dataclasses.replace`` gives what the constructor gives for the same parameters. Rules that a threshold switched
     off stay off: when removing the threshold, name another rule.

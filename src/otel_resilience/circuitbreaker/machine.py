@@ -2,8 +2,7 @@
 
 Every admission hands out a permit: in the closed state the generation, in the half-open state a unique number, with a
 lease on one of the probe slots. When the lease expires, the slot becomes free, but the verdict stays valid: the result
-of a probe counts as long as the half-open state that admitted it lasts. Results of an earlier generation are stale and
-always dropped.
+of a probe counts as long as the half-open state that admitted it lasts. Results of an earlier generation are dropped.
 
 A machine can be kept as a JSON document, in storages that several processes share: :meth:`BreakerMachine.load` and
 :meth:`BreakerMachine.dump`. Its probes then have names instead of numbers.
@@ -256,8 +255,7 @@ class BreakerMachine:
         self._open_for = seconds
 
     def skip_to(self, generation: int) -> None:
-        """Raises the generation of the present state to at least ``generation``, so that no number used elsewhere is
-        reused."""
+        """Raises the generation to at least ``generation``, so that no number used elsewhere is reused."""
         self._serial = max(self._serial, generation)
         self.generation = max(self.generation, generation)
 
@@ -409,8 +407,7 @@ class BreakerMachine:
     def _end_probe(self, permit: Permit) -> bool:
         """Returns the slot. ``False`` for a stale permit.
 
-        Permits of probes are numbered after the generation that admits them, so those whose lease has expired need not
-        be remembered.
+        Permits of probes are numbered after the generation that admits them, so expired ones need not be remembered.
         """
         current = self.holds(permit)
         self._leases.pop(permit, None)

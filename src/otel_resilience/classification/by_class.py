@@ -84,7 +84,6 @@ class ClassPlan:
         self.decides = class_has_none_of(kind, READ) and all(
             _known.get(id(rule), _NOTHING).decides(kind) for rule in (*first, *rules)
         )
-        """Whether the class determines the verdict, if the exception has no cause and none of the attributes in
-        :data:`READ`."""
+        """Whether the class determines the verdict, without a cause and the attributes in :data:`READ`."""
         self.verdict = None if first else given
         """That verdict, once known; the given one if no rule is asked before it."""

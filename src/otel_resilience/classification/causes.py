@@ -19,8 +19,7 @@ def nearest_verdict(exception: BaseException, judge: Rule) -> Classification | N
     """The verdict of ``judge`` on the nearest exception behind ``exception`` that it knows, or ``None``.
 
     A cause comes before a context. The verdicts on the members of a group are merged. An earlier exception of the same
-    package that is only the context (one attempt made while another failure was handled) is a separate failure and not
-    considered.
+    package that is only the context (one attempt made while another failure was handled) is not considered.
     """
     return _search(exception, judge, {id(exception)})
 
@@ -33,8 +32,7 @@ def message_of(exception: BaseException) -> str:
 
 
 def by_class_name(modules: Mapping[str, Mapping[str, Classification | Rule]]) -> Rule:
-    """A rule that matches classes by module and name, so that nothing is imported; a subclass counts as its nearest
-    base.
+    """A rule that matches classes by module and name, so that nothing is imported; subclasses as their nearest base.
 
     Each class maps to the verdict on its exceptions, or to a rule that examines them. An exception whose class was
     never imported cannot exist, so the rule passes everything on if its library is not in use.

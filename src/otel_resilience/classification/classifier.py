@@ -43,8 +43,7 @@ _PROGRAMMING_ERRORS: Final = (
     UnicodeError,
     Warning,
 )
-"""And their subclasses. Not ``ValueError``, ``LookupError`` and ``RuntimeError``, which libraries raise for
-anything."""
+"""With their subclasses. Libraries raise ``ValueError``, ``LookupError`` and ``RuntimeError`` for anything."""
 
 _unknown_classes: Final = Once()
 _broken_rules: Final = Once()

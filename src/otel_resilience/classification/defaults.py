@@ -34,8 +34,7 @@ def default_classifier() -> Classifier:
 
 
 def classify(exception: BaseException, classifier: Classifier | None = None) -> Classification:
-    """The verdict of ``classifier``, or of the default one, on ``exception``. Raises ``TypeError`` if it is not an
-    exception.
+    """The verdict of ``classifier`` (or the default one) on ``exception``. Raises ``TypeError`` if it is not one.
 
     Examples:
         >>> verdict = classify(ConnectionResetError())

@@ -223,8 +223,7 @@ changed copy."""
 
 
 def flagged(verdict: Classification, name: str, value: bool) -> Classification:  # internal
-    """``verdict`` with one flag changed. Rules do this on each error for few different verdicts, so the copies are
-    reused."""
+    """``verdict`` with one flag changed. Rules do this on each error for few verdicts: copies are reused."""
     key = id(verdict), name, value
     known = _changed.get(key)
     if known is not None:

@@ -37,8 +37,7 @@ _OTHERS: Final = frozenset(
 )
 """Packages whose own tasks and threads send no requests of the operation."""
 _STEPS: Final = frozenset({"coroutine_wrapper", "async_generator_asend", "async_generator_athrow", "anext_awaitable"})
-"""Awaitables behind ``async for``, ``async with`` on an async generator, and an ``__await__`` that wraps a
-coroutine."""
+"""Awaitables behind ``async for``, ``async with`` on an async generator, and ``__await__`` of a coroutine."""
 _AT_ONCE: Final = (asyncio.Future, concurrent.futures.Future, concurrent.futures.Executor, threading.Thread)
 _MOST_FRAMES: Final = 500
 _CROWDED: Final = 1000
@@ -102,8 +101,7 @@ def seen_in_frames(error: BaseException) -> bool | None:
 
 
 def seen_in_thread(identifier: int | None) -> bool | None:
-    """Whether the request that the thread with this ``ident`` waits for may be repeated; ``None`` if no request is
-    seen."""
+    """Whether the request that the thread with this ``ident`` waits for may be repeated; ``None``: none is seen."""
     try:
         frames = sys._current_frames()  # noqa: SLF001  # the documented way
         return _in_stack(_outwards(None if identifier is None else frames.get(identifier)))
@@ -194,8 +192,7 @@ def _enclosing_of(task: asyncio.Task[Any]) -> Enclosing | None:
 
 
 def _inside(attempt: Enclosing, frames: list[FrameType]) -> list[FrameType]:
-    """The frames that run inside ``attempt``: those further in than the one that holds it in a variable of that
-    name."""
+    """The frames inside ``attempt``: those further in than the one that holds it in a variable of that name."""
     for number, frame in enumerate(frames):
         if frame.f_globals.get("__name__") == _HOLDER and frame.f_locals.get("attempt") is attempt:
             return frames[number + 1 :]

@@ -1,7 +1,6 @@
 """How long a server asks us to wait: ``Retry-After`` (RFC 9110, 10.2.3) and ``X-Ratelimit-Reset``. Pure.
 
-A date is compared with the response's own ``Date`` header if present, so that a wrong clock on either side does no
-harm.
+A date is compared with the response's own ``Date`` header if present, in case either clock is wrong.
 """
 
 from __future__ import annotations

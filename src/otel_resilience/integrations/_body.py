@@ -143,8 +143,7 @@ def bounded_encodings(accepted: str | None) -> str | None:
 
 
 def time_check(policy: Policy) -> Callable[[], None]:
-    """For a ``def`` attempt that starts now: a function to call between the pieces of its body, which raises once its
-    time is up."""
+    """For a ``def`` attempt that starts now: to be called between pieces of its body; raises once its time is up."""
     started = policy.clock()
 
     def check() -> None:

@@ -47,8 +47,7 @@ class PolicyByHost(Protocol):
 
 
 class StatusError(Exception):
-    """A response with a status of 400 or above, as a policy sees it: in predicates, hooks, fallbacks and classification
-    rules.
+    """A response with a status of 400 or above, as predicates, hooks, fallbacks and classification rules see it.
 
     A client never raises it to its caller, who gets the response.
 
@@ -158,8 +157,7 @@ class Exchange(Generic[R]):
         return length is not None and length.isdecimal() and int(length) <= SMALL
 
     def refuse(self, error: StatusError) -> StatusError:
-        """The error for the attempt to raise. Its response is in the state in which the caller may get it: read if
-        needed."""
+        """The error for the attempt to raise. Its response is as the caller may get it: read if needed."""
         self._refused = error
         return error
 
@@ -257,8 +255,7 @@ class AsyncExchange(Exchange[R]):
 
 
 def timed_by_client(policy: Policy) -> Policy:
-    """The same policy, for a client that enforces the attempt timeout itself: nothing else is needed to cut off an
-    attempt."""
+    """The same policy, for a client that enforces the attempt timeout: nothing else is needed to cut off an attempt."""
     if policy.attempt_timeout is None:
         return policy
     timed = object.__new__(type(policy))  # its breaker, budget and counters are the same objects

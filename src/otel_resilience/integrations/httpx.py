@@ -101,9 +101,8 @@ class _Transport:
         self._instrumented: Callable[[Any], Any] | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """An instrumentation of the client replaces the entry method. Its wrapper is called in each attempt instead, so
-        that its spans are those of attempts; the attribute holds what the instrumentation expects to find when it is
-        removed."""
+        """An instrumentation of the client replaces the entry method. Each attempt calls its wrapper instead, so that
+        its spans are those of attempts; the attribute holds what the instrumentation expects to find on removal."""
         if name == self._entry:
             self._instrumented = None
             if type(value) is MethodType and value == MethodType(getattr(type(self), name), self):  # removed
@@ -200,8 +199,7 @@ class ResilientTransport(_Transport, _BaseTransport):
     (:class:`~otel_resilience.AttemptTimeoutError`); one that breaks off, is too large
     (:class:`~otel_resilience.integrations.BodyTooLargeError`) or wrongly encoded
     (:class:`~otel_resilience.integrations.BodyEncodingError`) is a failure of the attempt. With a status of 400 or
-    above it is truncated instead. Only gzip and deflate are requested; the response has no ``Content-Encoding`` any
-    more.
+    above it is truncated instead. Only gzip and deflate are requested; the response has no ``Content-Encoding``.
 
     ``judge`` is given the response of each attempt with its body, whatever its status. An exception that it raises is
     the error of the attempt, and the last one reaches the caller. If it returns ``True`` the response is good, such as

@@ -232,8 +232,7 @@ def _bounded(request: PreparedRequest) -> PreparedRequest:
 
 
 def _limited(timeout: Any, limit: float | None) -> Any:
-    """The ``timeout`` of a request, capped to ``limit`` seconds for connecting and waiting for the response
-    together."""
+    """The ``timeout`` of a request, capped to ``limit`` seconds for connecting and waiting together."""
     if limit is None:
         return timeout
     if not isinstance(timeout, Timeout):

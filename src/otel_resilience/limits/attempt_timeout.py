@@ -42,8 +42,7 @@ start_timer: Callable[[asyncio.AbstractEventLoop, float, Callback], Timer] = _ca
 """Calls back in a loop after so many seconds; a test clock replaces it."""
 
 TimeLimitError = Callable[[float, bool | None], Exception]
-"""Makes the error for an attempt that was cut off, from its limit in seconds and whether its request may be
-repeated."""
+"""Makes the error for an attempt that was cut off: from its limit in seconds, and whether it may be repeated."""
 
 
 class CutAttempt(Enclosing):

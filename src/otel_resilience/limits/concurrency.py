@@ -91,8 +91,7 @@ class ConcurrencyLimiter(ProcessBound):
         :func:`~otel_resilience.remaining`. Raises :class:`~otel_resilience.ConcurrencyLimitError` if no slot becomes
         free in time.
 
-        Within a running event loop it blocks the loop, even if that keeps any slot from becoming free: such a wait
-        needs a limit.
+        Within a running event loop it blocks the loop, also tasks that would free a slot: limit such a wait.
         """
         if self.take():
             return

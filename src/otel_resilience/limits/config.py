@@ -30,8 +30,7 @@ class RateLimit:
     max_wait: float | None = None
     """Maximum seconds that an attempt waits for its permit; 0: not at all. ``None``: as long as its deadline allows."""
     margin: float = 0.01
-    """Share of ``per`` by which the window is extended, at least 0: a later request may reach the server faster than an
-    earlier one."""
+    """Share of ``per`` by which the window is extended, at least 0: a later request may overtake an earlier one."""
     shadow: bool = False
     """Only count (``resilience.limit.shadow_exceeded``) attempts beyond the limit, and let them pass."""
 

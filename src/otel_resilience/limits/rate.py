@@ -112,8 +112,7 @@ class RateLimiter(ProcessBound):
             self._log.use(now, now - age + _ROUNDING, cost)
 
     def pause(self, seconds: float) -> None:
-        """Gives no permits for ``seconds``: the server asked one of the callers to wait. A longer pause stays in
-        effect."""
+        """Gives no permits for ``seconds``: the server asked a caller to wait. A longer pause stays in effect."""
         check.seconds("seconds", seconds, zero=True)
         with self._lock:
             self._log.pause(self._clock() + seconds)
@@ -132,8 +131,7 @@ class RateLimiter(ProcessBound):
         :func:`~otel_resilience.remaining`. Raises :class:`~otel_resilience.RateLimitedError`, immediately if the
         permits cannot be given in time.
 
-        Within a running event loop it blocks the loop, and does not queue behind tasks which that keeps from
-        continuing.
+        Within a running event loop it blocks the loop, and overtakes waiting tasks, which cannot continue meanwhile.
         """
         if self.take(check.count("cost", cost)):
             return

@@ -84,7 +84,7 @@ class Worker:
                 return False
             self._abandoned = True
             self._operation = None
-        self._threads.leave_behind(self)
+        self._threads.abandon(self)
         return True
 
     def _serve(self) -> None:
@@ -108,7 +108,7 @@ class Worker:
             abandoned = self._abandoned
         if abandoned:
             self._error = self._result = None
-            self._threads.come_back(self)
+            self._threads.rejoin(self)
         else:
             self._done.release()
 
@@ -134,8 +134,7 @@ class AttemptThreads:
     def reserve(self, wait: float) -> Worker:
         """A worker for one attempt, after at most ``wait`` seconds.
 
-        Raises :class:`AttemptThreadsExhaustedError`, immediately if every thread is abandoned or the system has no
-        more.
+        Raises :class:`AttemptThreadsExhaustedError`, at once if every thread is abandoned or none can start.
         """
         until: float | None = None
         with self._changed:
@@ -177,14 +176,14 @@ class AttemptThreads:
                 self._all.remove(worker)
             return True
 
-    def leave_behind(self, worker: Worker) -> None:
+    def abandon(self, worker: Worker) -> None:
         """The worker runs an attempt that was given up."""
         with self._changed:
             if worker in self._all:
                 self.abandoned += 1
                 self._changed.notify_all()  # waiters may now have to be refused
 
-    def come_back(self, worker: Worker) -> None:
+    def rejoin(self, worker: Worker) -> None:
         """An abandoned worker is free again."""
         with self._changed:
             if worker in self._all:

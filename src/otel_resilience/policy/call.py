@@ -180,8 +180,7 @@ class Call(CallTelemetry):
         return left
 
     def time_limit_error(self, limit: float, idempotent: bool | None) -> TimeoutError:  # internal, three-valued
-        """The error for an attempt that was cut off after ``limit`` seconds, and whether its request may be
-        repeated."""
+        """The error for an attempt cut off after ``limit`` seconds, and whether its request may be repeated."""
         if self.bound_by is not None:
             cut_by_deadline = DeadlineExceededError(self.bound_by)
             cut_by_deadline.idempotent = idempotent
@@ -445,8 +444,7 @@ class Call(CallTelemetry):
 
     @contextlib.contextmanager
     def replacing(self, error: BaseException) -> Iterator[None]:
-        """The block makes the replacement for ``error``; the call ends with that, or with an exception from the
-        block."""
+        """The block makes the replacement for ``error``; the call ends with that, or with the block's exception."""
         self._leave()
         self._leave_limits()
         self._close_attempt_span()

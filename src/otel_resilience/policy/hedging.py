@@ -142,8 +142,7 @@ def _forget(task: asyncio.Task[Any]) -> None:
 
 async def _stop(runners: list[_Runner], call: Call, *, wait: bool) -> None:
     """The call ends by an error or by cancellation: running attempts are cancelled, and have ended when this returns,
-    unless the coroutine is being closed and cannot ``wait``. The call then holds what belongs to the first attempt; a
-    hedge decides nothing."""
+    unless the coroutine is being closed and cannot ``wait``. The call then holds what belongs to the first attempt."""
     for runner in runners:
         _cancel(runner)
         if not runner.attempt.begun:

@@ -242,8 +242,7 @@ class Policy(ProcessBound):
 
     @classmethod
     def from_env(cls, dependency: str, *, environ: Mapping[str, str] | None = None, **defaults: Any) -> Self:
-        """The policy of ``dependency`` from environment variables, with ``defaults`` for parameters that they do not
-        set.
+        """The policy of ``dependency`` from environment variables, with ``defaults`` for parameters not set by them.
 
         The variables start with ``RESILIENCE_`` and the name of the dependency in capitals, with ``_`` for everything
         that is not a letter or digit, and end with the parameter and its unit: ``RESILIENCE_SUPPLIER_MAX_ATTEMPTS``,
@@ -318,14 +317,12 @@ class Policy(ProcessBound):
         parameter for this call. ``deadline`` in seconds replaces the policy's if it is shorter. ``is_retryable`` (a
         predicate, an exception type, or several of them) replaces the classifier's decision about what to retry; a
         predicate that fails is logged once and counts as ``False``. ``retry_result`` replaces the policy's for this
-        call. ``permits``: how many permits of the rate limit each attempt takes, at least 1; more for expensive
-        operations.
+        call. ``permits``: how many permits of the rate limit each attempt takes, 1 or more.
 
         Raises :class:`~otel_resilience.CircuitOpenError`, :class:`~otel_resilience.RateLimitedError`,
         :class:`~otel_resilience.ConcurrencyLimitError`, :class:`~otel_resilience.AttemptTimeoutError`,
         :class:`~otel_resilience.DeadlineExceededError`, :class:`~otel_resilience.AttemptThreadsExhaustedError`, or the
-        operation's own last error with a note; ``TypeError`` for an operation that cannot be protected, such as a
-        generator.
+        operation's own last error with a note; ``TypeError`` if it cannot be protected, such as a generator.
 
         Examples:
             >>> policy = Policy("supplier", retry=RetryConfig())
@@ -446,8 +443,7 @@ class Policy(ProcessBound):
         return value
 
     def _begin_in_thread(self, operation: Callable[[], Any], call: Call, worker: Worker) -> Callable[[], Any]:
-        """Starts an attempt in that thread. Returns a function that runs it, for the time left after waiting for the
-        thread."""
+        """Starts an attempt in that thread. Returns what runs it, for the time left after waiting for the thread."""
         try:
             limit = call.time_limit()
             call.begin_attempt()
@@ -457,8 +453,7 @@ class Policy(ProcessBound):
         return functools.partial(run_limited, operation, limit, call, call.time_limit_error, worker)
 
     def _reserve(self, limit: float, call: Call) -> Worker | None:
-        """The thread in which the attempt can be cut off; ``None`` within an event loop, to which the operation
-        belongs."""
+        """The thread in which the attempt can be cut off; ``None`` within an event loop."""
         if running_loop() is not None:
             return None
         threads = self._threads
@@ -590,8 +585,7 @@ class Policy(ProcessBound):
 
         With ``async for``, deadline and ``attempt_timeout`` cut off the block; otherwise they cannot, and code inside
         can read the remaining time with :func:`~otel_resilience.remaining`. The result is not visible here, so
-        ``retry_result``, ``fallback`` and ``hedge_after`` have no effect: raise within the block, and catch around the
-        loop.
+        ``retry_result``, ``fallback`` and ``hedge_after`` have no effect: raise in the block, catch around the loop.
         """
         from otel_resilience.policy.attempts import Attempts  # imported late: many use functions alone
 
@@ -624,8 +618,7 @@ class Policy(ProcessBound):
         is_retryable: Retryable | None = None,
         retry_result: RetryResult | None = None,
     ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-        """A decorator with options; see :meth:`execute`. Raises ``TypeError`` for an operation that cannot be
-        protected."""
+        """A decorator with options; see :meth:`execute`. Raises ``TypeError`` for what cannot be protected."""
         _checked_options(name, idempotent, is_retryable)
         wanted = _retry_result("retry_result", retry_result)
         is_judged = wanted is not None or self.retry_result is not None

@@ -17,19 +17,16 @@ from otel_resilience.policy.policy import Policy
 
 
 class PolicyRegistry(ProcessBound):
-    """Policies by key: each is created on first use, and kept while it is among the last ``max_size`` used (at least
-    1).
+    """Policies by key: each is created on first use, and kept while among the last ``max_size`` used (at least 1).
 
     ``make`` is called once per key, however many threads ask, and without a lock: it may take time, and may use this
-    registry for other keys. If it raises, the error is raised here, nothing is kept, and the next request calls it
-    again.
+    registry for other keys. If it raises, the error is raised here, nothing is kept, and it is called again next time.
 
     The least recently used policy is evicted, with its breaker and its series in ``resilience.circuit_breaker.status``.
     Calls still running under it end normally; the next call for its key gets a new policy, with a closed circuit. Retry
     budgets belong to the policy's ``dependency``, and outlive it if another policy shares that name.
 
-    Thread-safe. Raises ``TypeError`` or ``ValueError`` naming the parameter; ``RuntimeError`` if creating a policy
-    waits for itself.
+    Thread-safe. Raises ``TypeError`` or ``ValueError`` naming the parameter; ``RuntimeError`` if ``make`` recurses.
 
     Examples:
         >>> policies = PolicyRegistry(lambda host: Policy(host, retry=RetryConfig(), breaker=CircuitBreakerConfig()))

@@ -89,8 +89,7 @@ def _verdict(result: Any, retry_result: RetryResult, policy: CallPlan, name: str
 
 
 class _Judged:
-    """An awaitable returned by a ``def``, whose result is judged. A coroutine that is never awaited is closed with
-    it."""
+    """An awaitable from a ``def``, whose result is judged. A coroutine that is never awaited is closed with it."""
 
     __slots__ = ("_awaitable", "_check")
 

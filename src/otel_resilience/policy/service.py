@@ -162,9 +162,8 @@ def retry(
 
     ``on`` says what to retry and has no default: a predicate, an exception type, several of them (a tuple, list, set,
     frozenset, or a union ``A | B``), or ``None`` for the classifier's verdict. Functions of one ``dependency`` share
-    its retry budget; without one each function is its own dependency, named by its module and its qualified name. The
-    other parameters are those of :class:`~otel_resilience.Policy`. Raises ``TypeError`` or ``ValueError`` naming the
-    parameter.
+    its retry budget; without one each function is its own dependency, named by module and qualified name. Other
+    parameters as for :class:`~otel_resilience.Policy`. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
     Examples:
         >>> @retry(RetryConfig(max_attempts=5), on=ConnectionError | TimeoutError, dependency="supplier")

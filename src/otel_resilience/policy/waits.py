@@ -22,8 +22,7 @@ def _wait(delay: float, call: Call, what: str) -> None:
 
 
 def wait_for_turn(delay: float, call: Call) -> None:
-    """Waits in the caller's thread for ``delay`` seconds, then for the slot of the call, once, and for the permit of
-    the attempt.
+    """Waits in the caller's thread for ``delay`` seconds, then for the call's slot, once, and for the attempt's permit.
 
     Raises :class:`~otel_resilience.LimitError` if they are not available in time. It does not wait while the circuit is
     open; the attempt checks the circuit again after the waits.
@@ -102,8 +101,7 @@ def check_can_cut(call: Call) -> asyncio.AbstractEventLoop:
 
 
 def check_block_can_be_cut(call: Call) -> None:
-    """Raises ``RuntimeError`` outside a task, as in a callback of the loop, before anything is reserved for the
-    block."""
+    """Raises ``RuntimeError`` outside a task, as in a callback of the loop, before anything is reserved."""
     if asyncio.current_task(check_can_cut(call)) is None:
         raise RuntimeError(f"a time limit can cut {call.operation} only in a task of asyncio")
 

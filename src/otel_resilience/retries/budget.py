@@ -148,8 +148,7 @@ class RetryBudget(ProcessBound):
                 self._bucket.enlarge(capacity)
 
     def take(self, cost: float) -> bool:
-        """Pays for one retry. ``cost`` is at least 0, else ``ValueError``. ``False`` if the bucket does not hold
-        ``cost`` tokens."""
+        """Pays for one retry. ``cost`` is at least 0, else ``ValueError``. ``False`` if the bucket holds less."""
         if type(cost) is not float or not 0.0 <= cost < _INFINITY:  # configurations have floats
             check.number("cost", cost, minimum=0)
         clock = self._clock

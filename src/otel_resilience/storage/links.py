@@ -87,8 +87,7 @@ class Link(abc.ABC):
 
     @abc.abstractmethod
     def refresh_every(self, seconds: float) -> None:
-        """Refreshes members of a remote storage at this interval from now on; immediately if it is shorter than
-        before."""
+        """Refreshes members of a remote storage at this interval; immediately if it is shorter than before."""
 
     @abc.abstractmethod
     def ready(self, seconds: float) -> bool:

@@ -272,8 +272,7 @@ class Storage(Protocol):
         """One step of a rate limit."""
 
     def pause(self, key: str, seconds: float) -> float:
-        """Records that nothing should start for ``seconds``; a longer pause stays. Returns the remaining seconds. 0
-        only reads."""
+        """Nothing should start for ``seconds``; a longer pause stays. Returns the remaining seconds. 0 only reads."""
 
     def ping(self) -> None:
         """The cheapest possible step."""

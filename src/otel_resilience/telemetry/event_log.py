@@ -47,8 +47,7 @@ class EventLog:
     else through the standard logger ``standard``.
 
     ``provider`` takes precedence over the global one, which may be set later. A disabled SDK provider counts as none.
-    Records of the standard logger have the name and the attributes of the event in ``otel.event.name`` and
-    ``otel.attributes``.
+    Records of the standard logger have its name and attributes in ``otel.event.name`` and ``otel.attributes``.
     """
 
     def __init__(

@@ -102,8 +102,7 @@ def watch_storage(link: Storage) -> None:
 
 
 def by_dependency(shown: Iterable[tuple[str, V]], join: Callable[[V, V], V]) -> Iterator[tuple[dict[str, str], V]]:
-    """One value, with its attribute, for each of a bounded set of dependencies, combined from the objects with its
-    name."""
+    """One value, with its attribute, for each of a bounded set of dependencies, combined from all of its name."""
     joined: dict[str, V] = {}
     for name, value in shown:
         dependency = cardinality.bounded_dependency(name)

@@ -129,9 +129,9 @@ class HasObservers(Protocol):
         ...
 
 
-NOBODY: Final = Observers()
+NO_OBSERVERS: Final = Observers()
 subscribed: tuple[Hooks | Observer, ...] = ()
-everywhere = NOBODY
+everywhere = NO_OBSERVERS
 """The functions of :data:`subscribed`. Read on every failure, so it is a plain tuple, replaced as a whole."""
 _of_policies: InUse[HasObservers] = InUse()
 """Policies with hooks."""
@@ -214,23 +214,23 @@ def notify_error(
     own: Observers | None, dependency: str, operation: str, verdict: Classification, error: BaseException
 ) -> None:
     """An attempt failed."""
-    _notify("errors", everywhere.errors + (own or NOBODY).errors, dependency, operation, verdict, error)
+    _notify("errors", everywhere.errors + (own or NO_OBSERVERS).errors, dependency, operation, verdict, error)
 
 
 def notify_retry(own: Observers | None, dependency: str, operation: str, attempt: int, delay: float) -> None:
     """A retry will follow."""
-    _notify("retries", everywhere.retries + (own or NOBODY).retries, dependency, operation, attempt, delay)
+    _notify("retries", everywhere.retries + (own or NO_OBSERVERS).retries, dependency, operation, attempt, delay)
 
 
 def notify_success(own: Observers | None, dependency: str, operation: str) -> None:
     """A call succeeded."""
     asked = tuple(observer.on_success for observer, wanted in _awaiting if dependency in wanted)
-    _notify("successes", asked + everywhere.successes + (own or NOBODY).successes, dependency, operation)
+    _notify("successes", asked + everywhere.successes + (own or NO_OBSERVERS).successes, dependency, operation)
 
 
 def notify_failure(own: Observers | None, dependency: str, operation: str, outcome: str, error: BaseException) -> None:
     """A call ended with an error."""
-    _notify("failures", everywhere.failures + (own or NOBODY).failures, dependency, operation, outcome, error)
+    _notify("failures", everywhere.failures + (own or NO_OBSERVERS).failures, dependency, operation, outcome, error)
 
 
 def notify_transition(dependency: str, transition: Transition) -> None:

@@ -15,7 +15,7 @@ from otel_resilience.limits.semaphore import FairSemaphore
 from otel_resilience.limits.threads import Worker
 from otel_resilience.testing.clock import FakeClock
 
-PATIENCE: Final = 1.0
+HANGS_AFTER: Final = 1.0
 """Real seconds after which an attempt that neither ends nor sleeps on the clock is assumed to hang."""
 SLICE: Final = 0.05
 """Real seconds; they are counted in slices, so that a pause of the whole machine counts as one slice and no more."""
@@ -147,12 +147,12 @@ class SharedClock(FakeClock):
 
 def _slices(seconds: float) -> int:
     """How many slices to wait for a limit of ``seconds`` on the clock."""
-    return max(1, math.ceil(min(seconds, PATIENCE) / SLICE))
+    return max(1, math.ceil(min(seconds, HANGS_AFTER) / SLICE))
 
 
 def _real(seconds: float) -> float:
     """The real seconds to wait for a limit of ``seconds`` on the clock."""
-    return seconds if math.isinf(seconds) else min(seconds, PATIENCE)
+    return seconds if math.isinf(seconds) else min(seconds, HANGS_AFTER)
 
 
 class _TooLate(BaseException):

@@ -34,8 +34,7 @@ _ATTRIBUTES: Final[dict[type, dict[str, str]]] = {
 class Substitution:
     """Within the block, objects of the library have these clocks or sleeps: existing ones and those created in it.
 
-    An object that was given a :class:`FakeClock` keeps it. ``only`` these objects, if any are given. Keeps no object
-    alive.
+    An object that was given a :class:`FakeClock` keeps it. ``only`` these objects, if given. Keeps none alive.
     """
 
     def __init__(self, substitutes: Mapping[str, Any], *, only: Iterable[object] = ()) -> None:

@@ -166,7 +166,7 @@ def test_a_command_that_hangs_says_that_it_was_stopped_before_it_is_ended(as_jso
 
 def test_last_words_that_hang_delay_the_end_by_little(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[int] = []
-    monkeypatch.setattr(signals, "LAST_WORDS", 0.01)
+    monkeypatch.setattr(signals, "FINAL_OUTPUT_WITHIN", 0.01)
     monkeypatch.setattr("os._exit", ended.append)
     stop = signals.StopSignals()
     silence = threading.Event()

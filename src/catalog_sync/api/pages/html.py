@@ -21,8 +21,8 @@ Child = str | Html | None | Iterable["Child"]
 
 
 def h(tag: str, *children: Child, **attributes: str | float | bool | None) -> Html:
-    """An element. Underscores in attribute names become hyphens, a trailing one is dropped; ``None`` and ``False`` omit
-    the attribute.
+    """An element. Underscores in names become hyphens, a trailing one is dropped; ``None`` and ``False`` omit an
+    attribute.
 
     h("a", "x < y", href="/", class_="id")    # <a href="/" class="id">x &lt; y</a>
     """

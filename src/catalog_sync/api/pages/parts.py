@@ -102,8 +102,7 @@ def section_of(identifier: str, title: str, found: Known[T], show: Callable[[T],
 
 
 def section(identifier: str, title: str, *children: Child, unknown: str | None = None) -> Html:
-    """A part of a page; ``unknown``: why its content is unknown now, in which case the script keeps what it showed
-    last."""
+    """A part of a page; ``unknown``: why its content is unknown now; the script then keeps what it showed last."""
     return h(
         "section",
         h("h2", title, id=f"{identifier}-title"),

@@ -84,8 +84,7 @@ def setup_telemetry(
 
 
 def keep_spans(keep: Callable[[SpanRecord], None]) -> SpanProcessor:
-    """A span processor for :func:`setup_telemetry` that passes every ended span to ``keep``, in the thread that ends
-    it.
+    """A span processor for :func:`setup_telemetry` that passes each ended span to ``keep``, in the thread that ends it.
 
     Loads the SDK. ``keep`` must be quick and must not raise.
     """

@@ -94,7 +94,6 @@ async def _describe_request(span: Span, request: Any) -> None:
 
 
 async def _judge_response(span: Span, request: Any, response: Any) -> None:
-    """An expected response is not an error; the conventions let whoever knows the purpose of the request decide
-    that."""
+    """An expected response is not an error; the conventions leave that to whoever knows what the request is for."""
     if response.status_code in (request.extensions or {}).get(EXPECTED_EXTENSION, ()):
         span.set_status(StatusCode.OK)

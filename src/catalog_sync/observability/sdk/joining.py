@@ -46,8 +46,7 @@ def present_loggers() -> LoggerProvider | None:
 
 
 def guard_spans(provider: TracerProvider) -> None:
-    """Gives every processor of the provider, including later ones, redacted spans; length limits are applied after
-    that."""
+    """Gives all processors of the provider, later ones too, redacted spans; length limits are applied after that."""
     multi = provider._active_span_processor  # noqa: SLF001
     if not _guards_first(multi):
         return
@@ -114,8 +113,7 @@ def under_agent() -> bool:
 
 
 def of_agent(provider: TracerProvider | MeterProvider | LoggerProvider) -> bool:
-    """Whether ``opentelemetry-instrument`` made this provider: it lives as long as the process, so it counts as
-    ours."""
+    """Whether ``opentelemetry-instrument`` made this provider: it lives as long as the process, so it is ours."""
     holder = provider._sdk_config if isinstance(provider, MeterProvider) else provider  # noqa: SLF001
     return _AGENT in holder.resource.attributes
 

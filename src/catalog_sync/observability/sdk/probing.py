@@ -1,5 +1,4 @@
-"""Whether a receiver accepts a signal: exports without content with the official exporter, and examines the
-response."""
+"""Whether a receiver accepts a signal: exports nothing with the official exporter, and examines the response."""
 
 from __future__ import annotations
 

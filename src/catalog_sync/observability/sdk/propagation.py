@@ -62,8 +62,7 @@ def extract_context(headers: Mapping[str, str]) -> Context:
 
 
 def foreign(context: Context) -> Context:
-    """The context with a mark that all its spans inherit: anyone may write such spans, so they are no evidence about a
-    sync."""
+    """Marks the context and all its spans: they may come from anyone, so they are no evidence of a sync."""
     parent = trace.get_current_span(context).get_span_context()
     if not parent.is_valid:
         return context

@@ -18,15 +18,13 @@ from catalog_sync.observability.sdk.redacting import HandsOn
 from otel_resilience.telemetry import contract
 
 MAX_OPEN: Final = 10_000
-"""Maximum spans of running calls that are remembered. Some never end, such as that of a call rejected by an open
-circuit."""
+"""Maximum spans of running calls that are remembered. Some never end, such as that of a rejected call."""
 
 _NANOS: Final = 1e9
 
 
 class QuickCalls(HandsOn, SpanProcessor):
-    """Passes spans on, except those of calls to ``dependency`` that succeeded on the first attempt in less than
-    ``seconds``.
+    """Passes spans on, except those of calls to ``dependency`` that succeeded at the first attempt within ``seconds``.
 
     A call that failed, was retried or was slow is passed on completely, and so is one with an error anywhere below it.
     """

@@ -16,8 +16,7 @@ from opentelemetry import trace
 from otel_resilience.redaction import redact
 
 SHUTDOWN_TIMEOUT: Final = 4.5
-"""Maximum seconds for shutting down telemetry, whatever the collector does: with all other shutdowns, less than
-five."""
+"""Maximum seconds for ending telemetry, whatever the collector does: with all other shutdowns, less than five."""
 
 EXIT_TIMEOUT: Final = 1.0
 """Seconds that other parties' providers are given at process exit: the end of the session has flushed them before."""
@@ -40,13 +39,11 @@ class Telemetry:
         return bool(self.shutdowns) and not self._ended
 
     def force_flush(self, timeout: float = SHUTDOWN_TIMEOUT) -> bool:
-        """Sends what has been collected, for at most ``timeout`` seconds. Returns whether all of it was handled in
-        time."""
+        """Sends what has been collected, for at most ``timeout`` seconds. Returns whether all of it was handled."""
         return _all_within(self.flushes, timeout) if self.active else True
 
     def shutdown(self, timeout: float = SHUTDOWN_TIMEOUT) -> bool:
-        """Sends what is left and shuts down, for at most ``timeout`` seconds in total. Returns whether it ended in
-        time.
+        """Sends what is left and shuts down within ``timeout`` seconds in total. Returns whether it ended in time.
 
         The signals are shut down in parallel, since the SDK gives each of them half a minute. What an unreachable
         collector did not accept by then is lost. Repeated calls do nothing.
@@ -64,8 +61,7 @@ class Telemetry:
 
 
 def end_at_exit(action: Callable[[], object]) -> None:
-    """Runs ``action`` when the process exits, in parallel with others, all of them for at most :data:`EXIT_TIMEOUT`
-    seconds."""
+    """Runs ``action`` at process exit, in parallel with others, for at most :data:`EXIT_TIMEOUT` seconds."""
     if not _at_exit:
         atexit.register(_exit)
     _at_exit.append(_AtExit(action))

@@ -21,7 +21,6 @@ class MergedTraces:
         self._stores = stores
 
     async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
-        """The last failed traces, newest first."""
         merged: dict[str, TraceSummary] = {}
         for store in reversed(self._stores):
             try:

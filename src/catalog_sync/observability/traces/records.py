@@ -93,8 +93,7 @@ class SpanRecord(JsonForm):
     def failed(self) -> bool:
         """Whether it shows a failure that no retry recovered from.
 
-        A failed attempt, or the request inside it, may have been retried successfully: then the enclosing spans have
-        not failed.
+        A failed attempt, or the request inside it, may have been retried successfully: enclosing spans did not fail.
         """
         return self.status == "error" and self.name != _ATTEMPT and self.kind not in _EVIDENCE
 

@@ -32,9 +32,8 @@ class _Trace:
 class TraceRing:
     """Collects spans as they end and drops the oldest traces. Thread-safe; implements ``TraceStore``.
 
-    There are three limits: ``syncs`` failed traces of syncs, ``others`` other failed ones, and ``recent`` ones that are
-    running or succeeded. So a flood of failed reads does not displace any sync. All of them together take at most
-    ``max_bytes``.
+    Keeps at most ``syncs`` failed traces of syncs, ``others`` other failed ones, and ``recent`` ones that are running
+    or succeeded, so that a flood of failed reads displaces no sync; and at most ``max_bytes`` in total.
     """
 
     def __init__(
@@ -76,13 +75,11 @@ class TraceRing:
             self._forget(shelf)
 
     async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
-        """The last failed traces, newest first."""
         with self._lock:
             kept = [list(trace.spans) for shelf in ("syncs", "others") for trace in self._traces[shelf].values()]
         return sorted(map(TraceSummary.of, kept), key=lambda summary: summary.end, reverse=True)[:limit]
 
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
-        """The spans of a trace by start time; empty if it is not stored."""
         with self._lock:
             found = self._find(trace_id)
             spans = list(found[1].spans) if found else []

@@ -79,8 +79,7 @@ def failed_attempt(tops: Sequence[Node], error_type: str | None) -> SpanRecord |
 def lines(tops: Sequence[Node], marked: str | None, *, evidence: bool = False) -> list[Line]:
     """The tree; ``marked`` is the ID of the span of :func:`failed_attempt`.
 
-    Failures that a retry recovered from are left out, unless ``evidence`` and they are part of a call that finally
-    failed.
+    Failures that a retry recovered from are left out; with ``evidence``, only if their call succeeded in the end.
     """
     found: list[Line] = []
     shown = hidden = 0

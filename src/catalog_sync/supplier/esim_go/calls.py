@@ -111,8 +111,7 @@ class SupplierCalls:
 
         If the open circuit rejects the call, the error says what had opened it. ``template`` is the path on telemetry
         if the path itself identifies a single object. ``answers``: the error statuses that are valid answers, each with
-        its meaning. Raises only ``CatalogSyncError``, its cause chained: ``SyncDeadlineError`` if ``deadline`` has
-        passed.
+        its meaning. Raises only ``CatalogSyncError``, its cause chained: ``SyncDeadlineError`` after ``deadline``.
         """
         url = httpx.URL(self._base_url + path, params=dict(params) or None)
         call = _Call(operation, parse, answers, deadline, url)

@@ -126,8 +126,7 @@ class EsimGoClient:
         )
 
     async def get_bundle(self, name: str, *, deadline: Deadline) -> Bundle:
-        """``GET /catalogue/bundle/{name}``. Raises ``NotFoundError`` if it does not exist, or the name cannot be a
-        bundle's."""
+        """``GET /catalogue/bundle/{name}``. Raises ``NotFoundError``, also for an impossible name."""
         if name in {"", ".", ".."} or not is_encodable(name):
             # As part of a path it would address something else, with the key.
             raise NotFoundError(f"no bundle has the name {name!r}")

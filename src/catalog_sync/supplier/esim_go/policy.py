@@ -1,5 +1,4 @@
-"""The policy for calls to eSIM Go, and the meaning of its errors. Loads no HTTP client, since ``status`` uses it
-too."""
+"""The policy for calls to eSIM Go, and the meaning of its errors. Loads no HTTP client: ``status`` uses it too."""
 
 from __future__ import annotations
 

@@ -69,8 +69,7 @@ def redirect_target(response: httpx.Response, followed: int) -> httpx.URL:
 
 
 def raise_for_status(response: httpx.Response, operation: str) -> None:
-    """Raises ``httpx.HTTPStatusError`` unless the response is a success; the error keeps headers and start of the
-    body."""
+    """Raises ``httpx.HTTPStatusError`` unless the response is a success; it keeps headers and start of the body."""
     if not response.is_success:
         raise httpx.HTTPStatusError(
             f"{operation}: the supplier answered {response.status_code}: {sample(response.content)}",

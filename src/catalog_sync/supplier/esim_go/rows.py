@@ -100,8 +100,7 @@ class ValidatedRows(NamedTuple):
     rejected: list[Rejected]
 
     def lacking_everywhere(self) -> str | None:
-        """The required field that every row of this page lacks because the supplier renamed it. ``None``: there is
-        none."""
+        """The required field that all rows of this page lack because the supplier renamed it. ``None``: none."""
         fields = {row.field for row in self.rejected if row.reason is QuarantineReason.MISSING_FIELD}
         if self.bundles or len(self.rejected) < MIN_ROWS_FOR_SCHEMA_MISMATCH or len(fields) != 1:
             return None

@@ -56,8 +56,7 @@ async def adopt_lease(store: CatalogStore, sync: DistributedSync) -> LockLease |
     """The lease of the sync, taken over from the previous step. Before the first step: the lease, or who holds it.
 
     A lease that expired while no step was running is re-acquired if no other run has published meanwhile. Raises
-    ``LockLostError`` if the sync owned the lock and another run owns it now, or has published since, and if the sync
-    has ended.
+    ``LockLostError`` if another run has taken the lock from the sync or has published since, and if the sync has ended.
     """
     lease = await store.lock.acquire(sync.correlation_id, shared=sync.lock_owner)
     if sync.token is not None and isinstance(lease, LockHolder):

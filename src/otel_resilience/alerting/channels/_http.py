@@ -82,8 +82,7 @@ class Endpoint:
         logging.getLogger("httpx").addFilter(_not_ours)  # it logs whole URLs at INFO
 
     def post(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> None:
-        """Returns once the receiver has confirmed with any 2xx, after at most ``timeout`` seconds. Raises
-        `ChannelError`."""
+        """Returns once the receiver confirms with any 2xx, within ``timeout`` seconds. Raises `ChannelError`."""
         self._run(_Attempt(self._url, self._proxy, body, headers, timeout))
 
     def reach(self, *, timeout: float) -> None:
@@ -104,7 +103,7 @@ class Endpoint:
 
     def _judge(self, status: int, headers: Mapping[str, str], answer: bytes) -> None:
         if 200 <= status < 300:
-            if not self._any_body and says_no(answer):
+            if not self._any_body and reports_failure(answer):
                 raise self._error(_CONTRADICTION, status=status)
             return
         verdict = classify_status(status, headers) or _NOT_MODIFIED
@@ -135,8 +134,7 @@ class Posting:
     def reach(self, *, timeout: float) -> None:
         """A dry run of a delivery: connects as for a message, within ``timeout`` seconds, and sends none.
 
-        It tests name resolution, proxy, port and certificate, but not whether the receiver accepts the key. Raises
-        :class:`ChannelError`.
+        It tests name resolution, proxy, port and certificate, but no key. Raises :class:`ChannelError`.
         """
         self._endpoint.reach(timeout=timeout)
 
@@ -180,8 +178,7 @@ class IncidentApi(Posting):
     """Never: each incident is separate at the receiver, too."""
 
     def __init__(self, key: tuple[str, str], url: str, name: str, min_interval: float) -> None:
-        """``key``: its description and the key itself. Raises ``ValueError`` if it is empty, or the URL is not
-        usable."""
+        """``key``: its description and the key. Raises ``ValueError`` if it is empty, or the URL is not usable."""
         called, given = key
         self._key = check.secret_text(called, given).strip()
         if not self._key:
@@ -288,7 +285,7 @@ def _beginning(response: httpx.Response, ends: float) -> bytes:
     return read[:MAX_ANSWER]
 
 
-def says_no(answer: bytes) -> bool:
+def reports_failure(answer: bytes) -> bool:
     """Whether the body of a success status is a web page, such as that of a login or a proxy, or reports a failure."""
     text = answer.strip()
     if text.startswith(b"<") or text.lower().startswith(_FAILED_BEHIND):
@@ -316,8 +313,7 @@ def _tls() -> ssl.SSLContext:
 
 
 def checked_url(url: str) -> str:
-    """``url`` without surrounding blanks. Raises ``TypeError`` or ``ValueError``, without the URL in it, if it is not
-    usable."""
+    """``url`` without surrounding blanks. Raises ``TypeError`` or ``ValueError``, without the URL, if unusable."""
     url = check.secret_text("url", url).strip()
     try:
         parts = urlsplit(url)

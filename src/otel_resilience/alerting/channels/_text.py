@@ -59,8 +59,7 @@ def width(char: str) -> int:
 
 
 def cut(text: str, limit: int, cost: Callable[[str], int] = width) -> str:
-    """``text``, or as much of it as fits into ``limit``, with an ellipsis; never cut between a letter and its
-    accents."""
+    """``text``, or what fits into ``limit`` with an ellipsis; never cut between a letter and its accents."""
     spent = at = fits = 0
     for at, char in enumerate(text):
         spent += cost(char)

@@ -132,8 +132,7 @@ class EmailChannel:
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
         """Hands the mail over within ``timeout`` seconds. Raises :class:`ChannelError`, also if the server defers some
-        recipients: the next attempt is for those alone. A recipient that it rejects permanently, while accepting
-        others, is logged."""
+        recipients: only they are tried again. If it rejects some permanently and accepts others, that is logged."""
         server = self._server
         recipients = self._left.get(notification.id, server.recipients)
         transfer = _Transfer(

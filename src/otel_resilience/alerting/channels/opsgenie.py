@@ -12,8 +12,7 @@ from otel_resilience.alerting.model.alert import Notification, Status
 from otel_resilience.classification.model import Severity
 
 ALERTS_URL: Final = "https://api.opsgenie.com/v2/alerts"
-"""In the EU ``https://api.eu.opsgenie.com/v2/alerts``; Jira Service Management has its own address, which ends with
-``/v2/alerts`` too."""
+"""EU: ``https://api.eu.opsgenie.com/v2/alerts``. Addresses of Jira Service Management end with ``/v2/alerts`` too."""
 MIN_INTERVAL: Final = 0.5
 MAX_MESSAGE: Final = 130
 MAX_DESCRIPTION: Final = 15_000

@@ -28,8 +28,7 @@ class DeliveryConfig:
     retry: RetryConfig = dataclasses.field(
         default_factory=lambda: RetryConfig(max_attempts=3, base_delay=0.5, max_retry_after=30.0)
     )
-    """If a receiver asks for a longer pause than ``max_retry_after`` it gets it; another channel takes over meanwhile.
-    """
+    """A receiver that asks for more than ``max_retry_after`` gets it; another channel takes over meanwhile."""
     breaker: CircuitBreakerConfig = dataclasses.field(
         default_factory=lambda: CircuitBreakerConfig(consecutive_failures=5, reset_timeout=15.0)
     )

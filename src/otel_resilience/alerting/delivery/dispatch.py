@@ -155,8 +155,7 @@ class Dispatcher:
             self._owner.on_receipt(Receipt(channel, member, True, seconds), by_all=not left)
 
     def failed(self, channel: str, notification: Notification, verdict: Classification, *, final: bool) -> bool:
-        """The channel gave up for now, or for good if ``final``. Returns whether it should keep the notification and
-        try again."""
+        """The channel gave up for now, or for good if ``final``. Returns whether to try again later."""
         keep = False
         news = []
         with self._lock:
@@ -450,8 +449,7 @@ class ChannelWorker:
         return False
 
     def _put_back(self, notification: Notification) -> None:
-        """Returns it to the queue, unless the resolution of its incident is queued by now and replaces it as in
-        :meth:`put`."""
+        """Returns it to the queue, unless the queued resolution of its incident replaces it as in :meth:`put`."""
         with self._changed:
             for place, each in enumerate(self._queue):
                 if self._must_precede(notification):

@@ -1,5 +1,4 @@
-"""The state of every notification: where it waits, which channels delivered it, which take over, what is undeliverable.
-Pure."""
+"""The state of every notification: waiting, delivered, taken over by another channel, or undeliverable. Pure."""
 
 from __future__ import annotations
 
@@ -99,8 +98,7 @@ class Ledger:
         return notification.id in self._tracked
 
     def open(self, notification: Notification) -> list[str]:
-        """Starts tracking it. Returns the names of the channels that it goes to; the fallbacks if there are no
-        others."""
+        """Starts tracking it. Returns the channels that it goes to; the fallbacks if there are no others."""
         free = [route for route in self.routes if not self._refuses(route.name, notification)]
         names = [route.name for route in free if route.takes(notification)]
         if not names and notification.channels is None:
@@ -151,8 +149,7 @@ class Ledger:
     def failed(self, channel: str, member: Notification, *, final: bool) -> FailureDecision:
         """A channel gave up, ``final``ly or for now.
 
-        A channel that it is meant for keeps it until it can deliver it. Until any channel delivers it, another one gets
-        it too.
+        A channel that it is meant for keeps trying. Until any channel delivers it, another one gets it too.
         """
         tracked = self._tracked.get(member.id)
         if tracked is None:

@@ -1,5 +1,4 @@
-"""The model of what people are notified of: an alert as it is raised, and a notification as channels get it. Free of
-secrets."""
+"""An alert as it is raised, and a notification as channels get it. Free of secrets."""
 
 from __future__ import annotations
 

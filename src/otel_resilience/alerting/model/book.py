@@ -116,8 +116,7 @@ class IncidentBook:
         self._cancelled: dict[str, float] = {}
         """When incidents seemed to have ended before anyone was notified."""
         self.suppressed: deque[tuple[str, int]] = deque()
-        """Reasons from the telemetry contract, each with how many alerts it suppressed outside a report; the caller
-        empties it."""
+        """Telemetry reasons, each with how many alerts it suppressed outside a report; the caller empties it."""
         self.withdrawn: deque[Incident] = deque()
         """Incidents whose first message is not sent, for now or at all; the caller empties it."""
         self.ended_elsewhere: deque[tuple[Incident, set[str]]] = deque()
@@ -137,8 +136,7 @@ class IncidentBook:
         return self._incidents.get(fingerprint)
 
     def report(self, alert: Alert, now: float, *, lowest: Severity | None = None) -> Outcome:
-        """Something happened at ``now``, in seconds since the epoch. ``lowest`` replaces the configured minimum
-        severity."""
+        """Something happened at ``now``, in seconds since the epoch. ``lowest`` replaces the minimum severity."""
         if alert.severity < (self.config.min_severity if lowest is None else lowest):
             return Outcome(None, "below_severity")
         if any(silence.covers(alert, now) for silence in self.config.silences):
@@ -370,8 +368,7 @@ class IncidentBook:
         )
 
     def _make_room(self, now: float) -> bool:
-        """Drops incidents that are remembered or watched without need; at most once a second, since looking is
-        expensive."""
+        """Drops incidents that are remembered or watched without need; once a second, since looking is expensive."""
         if now < self._full_until:
             return False
         for incident in self:

@@ -53,8 +53,7 @@ class EscalationStep:
 class Silence:
     """Suppresses messages about alerts that match all given fields, until ``until`` (seconds since the epoch).
 
-    If the incident is already open, only its end is sent meanwhile. Raises ``TypeError`` or ``ValueError`` naming the
-    parameter.
+    If the incident is open already, only its end is sent. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
     Examples:
         >>> from otel_resilience.alerting import Alert, Silence

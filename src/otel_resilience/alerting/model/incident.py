@@ -309,8 +309,7 @@ class Incident:
         self._silence_from(now)
 
     def _silence_from(self, now: float) -> None:
-        """A silence written by a clock that was ahead gets the length that the person asked for, from now on. The
-        change is stored."""
+        """A silence written by a clock that was ahead gets the requested length, from now on. The change is stored."""
         place = max((n for n, entry in enumerate(self.actions) if entry["action"] == "silence"), default=None)
         if place is None:
             return
@@ -323,8 +322,7 @@ class Incident:
             self.unsaved = True
 
     def absorb(self, observed: Observed) -> None:
-        """Adds what this process observed to the stored record. Of occurrences and signs of recovery, the latest one
-        counts."""
+        """Adds what this process observed to the stored record. The latest occurrence counts."""
         if observed.count and observed.alert is not None:
             self._see(observed.count, observed.first_at, observed.last_bad, observed.alert, observed.latest)
             for error_type, number in observed.error_types.items():

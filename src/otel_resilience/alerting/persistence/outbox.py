@@ -1,8 +1,7 @@
 """Notifications that must not be lost: each is on disk from before it is sent until a channel confirms it.
 
 Each process has its own folder, which it locks; the lock is released when the process ends, and the next one takes over
-what is left. One lock per folder rather than per file, since open files are limited and an alert storm must not exhaust
-them.
+what is left. Folders are locked rather than files, since an alert storm must not exhaust the limit on open files.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import Any, Final
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.files import make_private, try_lock
 from otel_resilience.alerting.model.alert import Notification, rfc3339
-from otel_resilience.alerting.persistence.store import DAMAGE, LeftAlone, read, write_synced
+from otel_resilience.alerting.persistence.store import DAMAGE, UnusableFiles, read, write_synced
 from otel_resilience.redaction import redact
 
 MAX_AGE: Final = 86_400.0
@@ -61,11 +60,11 @@ class Outbox:
         self._now = wall_clock
         self._own: Path | None = None
         self._lock: int | None = None
-        self._left_alone = LeftAlone()
+        self._unusable = UnusableFiles()
 
     def put(self, notification: Notification) -> None:
         """Keeps it until :meth:`remove`; the same ID replaces what was kept. Raises ``OSError``."""
-        write_synced(self._mine(), _name(notification), notification.dump())
+        write_synced(self._own_folder(), _name(notification), notification.dump())
 
     def remove(self, notification: Notification) -> None:
         """It was delivered, or is not to be sent after all. Raises ``OSError``."""
@@ -92,11 +91,11 @@ class Outbox:
                 notification = self._read(path)
                 if notification is None or not is_ours(notification):
                     continue
-                mine = self._mine()
+                mine = self._own_folder()
                 try:
                     path.rename(mine / path.name)
                 except OSError as error:
-                    self._left_alone.log(path, error)
+                    self._unusable.log(path, error)
                     continue
                 if self._now() - notification.caused_at > NEVER_TRIED:
                     self.move_to_dead_letters(notification, "no channel took it within a week")
@@ -128,8 +127,7 @@ class Outbox:
                 _log.warning("the dead letter %s cannot be read: %s", path.name, type(error).__name__)
 
     def revive(self, identifier: str) -> Notification | None:
-        """Removes and returns the dead letter with this ID, to send it again; ``None`` if there is none. Raises
-        ``OSError``."""
+        """Removes and returns the dead letter with this ID, or ``None``, to resend it. Raises ``OSError``."""
         for path, _, notification in self._letters():
             if notification.id == identifier:
                 notification = dataclasses.replace(notification, caused_at=self._now())
@@ -146,7 +144,7 @@ class Outbox:
         os.close(self._lock)
         self._own = self._lock = None
 
-    def _mine(self) -> Path:
+    def _own_folder(self) -> Path:
         """This process's folder, locked from the moment it exists. Raises ``OSError``."""
         if self._own is None:
             name = secrets.token_hex(8)
@@ -161,7 +159,7 @@ class Outbox:
         try:
             return read(path, "notification", Notification.load)
         except OSError as error:
-            self._left_alone.log(path, error)
+            self._unusable.log(path, error)
             return None
 
     def _left_behind(self) -> Iterator[Path]:
@@ -172,7 +170,7 @@ class Outbox:
             try:
                 lock = _locked(folder)
             except OSError as error:
-                self._left_alone.log(folder, error)
+                self._unusable.log(folder, error)
                 continue
             if lock is None:
                 continue

@@ -58,8 +58,7 @@ class Archive:
             self._writer.start()
 
     def secured(self, timeout: float) -> bool:
-        """Waits, at most ``timeout`` seconds, until everything kept so far survives the process. Returns whether it
-        does."""
+        """Whether everything kept so far survives the process; waits for it at most ``timeout`` seconds."""
         return self._writer.written(timeout)
 
     def end(self, timeout: float) -> None:
@@ -172,8 +171,7 @@ class Archive:
         return known is not None and known.severity is incident.severity
 
     def sent_by_another(self, incident: Incident, sender: str) -> bool:
-        """Whether the message kept here was prepared by ``sender``, this process, while another process sent and keeps
-        it.
+        """Whether the message kept here was prepared by ``sender``, this process, while another one sent and keeps it.
 
         A message taken over from a process that ended is neither.
         """
@@ -224,8 +222,7 @@ class Archive:
         self._write("a dead letter could not be written", lambda box: box.move_to_dead_letters(notification, reason))
 
     def close(self, undelivered: Iterable[Notification], *, tried: Iterable[Notification], now: float) -> None:
-        """Releases the outbox and logs what is lost. Those ``tried`` unsuccessfully that are too old become dead
-        letters."""
+        """Releases the outbox and logs what is lost. Old notifications that were ``tried`` become dead letters."""
         for notification in tried if self._outbox is not None else ():
             if is_durable(notification) and now - notification.caused_at > MAX_AGE:
                 self.move_to_dead_letters(notification, "no channel took it within a day")

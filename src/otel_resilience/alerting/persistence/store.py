@@ -128,7 +128,7 @@ class DiskStore:
         check.instance("folder", folder, Path, str)
         self._folder = Path(folder)
         self._now = wall_clock
-        self._left_alone = LeftAlone()
+        self._unusable = UnusableFiles()
 
     def load(self) -> Iterable[Record]:
         """Every record that can be read. A damaged one is set aside; one that cannot be accessed, such as another
@@ -144,7 +144,7 @@ class DiskStore:
             except FileNotFoundError:
                 continue  # another process was faster
             except OSError as error:
-                self._left_alone.log(path, error)
+                self._unusable.log(path, error)
                 continue
             if record is not None:
                 yield record
@@ -312,7 +312,7 @@ def read(path: Path, what: str, parse: Callable[[Any], T]) -> T | None:
         return None
 
 
-class LeftAlone:
+class UnusableFiles:
     """Files and folders that cannot be used now, such as those of another user: each is logged once."""
 
     def __init__(self) -> None:

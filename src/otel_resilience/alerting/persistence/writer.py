@@ -87,8 +87,7 @@ class DiskWriter:
             return self._done >= number
 
     def close(self, timeout: float) -> bool:
-        """Finishes within ``timeout`` seconds, and ends. Returns whether everything was done; otherwise logs how much
-        was not."""
+        """Ends within ``timeout`` seconds. Returns whether everything was done; else logs how much was not."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()

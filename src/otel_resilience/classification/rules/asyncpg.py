@@ -1,7 +1,6 @@
 """Rules for asyncpg. Nothing here imports it.
 
-A refused port is a ``ConnectionRefusedError`` and a time limit a ``TimeoutError``, which the standard library's rules
-handle.
+A refused port is a ``ConnectionRefusedError`` and a time limit a ``TimeoutError``: the standard library's rules.
 """
 
 from __future__ import annotations

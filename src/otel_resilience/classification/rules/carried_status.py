@@ -34,8 +34,7 @@ def classify_carried_status(exception: BaseException) -> Classification | None:
 
 
 def answered(exception: BaseException) -> Classification:
-    """The verdict on an error response reported by a client. One without a conclusive status is confirmed by one
-    retry."""
+    """The verdict on an error response reported by a client. One without a conclusive status is retried once."""
     return classify_carried_status(exception) or verdicts.CONFIRM_ONCE
 
 

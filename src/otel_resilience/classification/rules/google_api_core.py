@@ -21,8 +21,7 @@ def _gave_up(exception: BaseException) -> Classification:
 
 
 def _answered(exception: BaseException) -> Classification:
-    """By the HTTP status if the response came over HTTP, otherwise by that of gRPC, from which the HTTP one is
-    derived."""
+    """By the HTTP status if the response came over HTTP, else by that of gRPC, from which HTTP's is derived."""
     over_http = attribute(attribute(exception, "response"), "status_code") is not None
     status = None if over_http else attribute(attribute(exception, "grpc_status_code"), "name")
     verdict = judge_rpc(status, attribute(exception, "message"), None)

@@ -104,6 +104,5 @@ _by_name: Final = by_class_name(
 
 @decided_by_class(lambda kind: not issubclass(kind, (OSError, RuntimeError, OverflowError, BufferError)))
 def classify_stdlib(exception: BaseException) -> Classification | None:
-    """The verdict on exceptions of Python and its standard library; ``None`` if they are not conclusive, such as a
-    ``ValueError``."""
+    """The verdict on exceptions of Python and its standard library; ``None`` for others, such as a ``ValueError``."""
     return _by_name(exception)

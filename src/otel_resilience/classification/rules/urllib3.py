@@ -21,8 +21,7 @@ def _proxy(exception: BaseException) -> Classification:
 
 
 def _other(exception: BaseException) -> Classification:
-    """What urllib3 raises when its own retries end with error responses, of which it keeps only the status; else
-    misuse."""
+    """urllib3's own retries ended with error responses, of which it keeps only the status; otherwise misuse."""
     found = _TOO_MANY.match(message_of(exception))
     if found is None:
         return verdicts.MISUSE

@@ -1,5 +1,4 @@
-"""Verdicts that the rules of several clients share, so that the same fault is judged alike whichever client reports
-it."""
+"""Verdicts that the rules of several clients share, so that a fault is judged alike whichever client reports it."""
 
 from __future__ import annotations
 

@@ -31,8 +31,7 @@ SOCKET_TIMEOUT: Final = 1.0
 ROUNDS: Final = 16
 """Attempts to write a step before giving up because other processes were faster."""
 PAUSE: Final = 0.002
-"""Upper bound of the random pause after every second lost round, in seconds. In total they stay below the time that a
-caller waits."""
+"""Upper bound of the random pause after every second lost round, in seconds. A caller waits longer than their sum."""
 
 COMPARE_AND_SET: Final = """
 local found = redis.call('GET', KEYS[1]) or ''
