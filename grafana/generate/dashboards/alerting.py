@@ -57,8 +57,8 @@ _TELLING: Final = Row(
     (
         stat(
             "Delivery confirmed",
-            "Share of the incidents within the time range that reached somebody: one of their notifications was"
-            " accepted by a channel, even if others failed.",
+            "Share of the incidents within the time range of which at least one notification was accepted by a"
+            " channel, even if others failed.",
             [loki(f"({_incidents(_ACCEPTED)} or vector(0)) / {_incidents(_TRIED)}", instant=True)],
             unit="percentunit",
             limits=thresholds((None, RED), (0.95, YELLOW), (1, GREEN)),
@@ -67,22 +67,22 @@ _TELLING: Final = Row(
         ),
         stat(
             "Waiting",
-            "Notifications in the queues of the channels, as the last process reported it.",
+            "Notifications in the queues of the channels, as last reported by a process.",
             [prom(f"sum({WAITING})")],
             limits=thresholds((None, GREEN), (1, YELLOW), (20, RED)),
             none="unknown",
         ),
         stat(
             "Dead letters",
-            "Notifications that no channel took, as the last process reported it; `catalog-sync alerts` shows and sends"
-            " them again.",
+            "Notifications that no channel accepted, as last reported by a process. `catalog-sync alerts` lists them"
+            " and can send them again.",
             [prom(DEAD_LETTERS)],
             limits=thresholds((None, GREEN), (1, RED)),
             none="unknown",
         ),
         timeseries(
             "Notifications by outcome",
-            "Delivered and given up, by channel.",
+            "Notifications that were delivered or given up, by channel.",
             [
                 prom(
                     total(_TOLD, INTERVAL, contract.CHANNEL, contract.OUTCOME),
@@ -96,13 +96,13 @@ _TELLING: Final = Row(
         ),
         event_table(
             "Failed deliveries",
-            "Notifications that were given up at a channel, each with its trace.",
+            "Notifications that a channel failed to deliver and gave up, each with its trace.",
             events(contract.EVENT_ALERT_FAILED),
             {contract.CHANNEL: "Channel", contract.ERROR_TYPE: "Error"} | _COLUMNS,
         ),
         event_table(
             "Deliveries",
-            "Notifications that a channel accepted. The fingerprint stays the same over an incident.",
+            "Notifications that a channel accepted. The fingerprint stays the same throughout an incident.",
             events(contract.EVENT_ALERT_DELIVERED),
             {contract.CHANNEL: "Channel", contract.PREFIX + "alert.delivery.duration": "Delivery"} | _COLUMNS,
         ),
@@ -114,7 +114,7 @@ _FAST: Final = Row(
     (
         timeseries(
             "Delivery time by channel",
-            "95th percentile from the error until the channel accepted, over five minutes.",
+            "95th percentile over five minutes of the time from the error until the channel accepted the notification.",
             [
                 prom(quantile(0.95, _BUCKETS, "5m", contract.CHANNEL), "{{resilience_channel}}"),
                 dots(match("span.name", contract.DELIVERY_SPAN)),
@@ -138,7 +138,7 @@ _SPARED: Final = Row(
     (
         timeseries(
             "Suppressed alerts",
-            "Alerts without a notification of their own, by reason; they are counted in the notification of their"
+            "Alerts that were not notified separately, by reason; they are counted in the notification of their"
             " incident.",
             [
                 prom(
@@ -170,7 +170,7 @@ _GRAFANA: Final = Row(
         alert_list("Rules that fire", "Rules of Grafana that fire, wait, or cannot be evaluated."),
         timeseries(
             "Grafana's notifications",
-            "Sent and failed, by integration. A failure here means that a page may not have arrived.",
+            "Notifications that were sent or failed, by integration. After a failure, a page may not have arrived.",
             [
                 prom(total(_GRAFANA_SENT, INTERVAL, "integration"), "{{integration}} sent"),
                 prom(total(_GRAFANA_FAILED, INTERVAL, "integration"), "{{integration}} failed"),
@@ -180,14 +180,14 @@ _GRAFANA: Final = Row(
         ),
         timeseries(
             "Grafana's delivery time",
-            "95th percentile of one notification, over five minutes.",
+            "95th percentile over five minutes of the time to send one notification.",
             [prom(quantile(0.95, _GRAFANA_LATENCY, "5m"), "p95")],
             unit="s",
             width=12,
         ),
         timeseries(
             "Rules that could not be evaluated",
-            "Failed evaluations: a store did not respond, or a query is wrong.",
+            "Failed evaluations: a data source did not respond, or a query is wrong.",
             [prom(total(ON_DASHBOARD.named("grafana_alerting_rule_evaluation_failures_total"), INTERVAL), "failures")],
             bars=True,
             overrides=colors(failures=RED),

@@ -74,7 +74,8 @@ _WHERE: Final = Row(
         OPEN_CIRCUITS,
         state_timeline(
             "State of the circuits",
-            "One lane per dependency: the most alarming state of all processes. A gap means that no process reported.",
+            "One lane per dependency with the most severe state of all processes. A gap means that no process"
+            " reported one.",
             [prom(_state(), "{{resilience_dependency}}")],
             _SHOWN,
             width=20,
@@ -113,8 +114,8 @@ _NEAR: Final = Row(
         timeseries(
             "Failures in the window",
             f"Failed attempts of the last {_WINDOW} that a breaker counts, in the process with the most; *Instance*"
-            " selects one. The line is"
-            f" ERROR_CIRCUIT_BREAKER_THRESHOLD ({_BREAKER.threshold}) where it is not set otherwise: there a circuit"
+            " selects a process. The line is the default of"
+            f" ERROR_CIRCUIT_BREAKER_THRESHOLD ({_BREAKER.threshold}), at which a circuit"
             " opens.",
             [prom(_worst(_FAILURES), _NAMED)],
             unit="none",
@@ -122,8 +123,8 @@ _NEAR: Final = Row(
         ),
         timeseries(
             "Failure rate",
-            f"Share of the attempts of the last {_WINDOW} that failed this way, in the worst process. The line is one"
-            " half, where many breakers that count by rate open.",
+            f"Share of the attempts of the last {_WINDOW} that failed in a way that a breaker counts, in the worst"
+            " process. The line is at one half, where many rate-based breakers open.",
             [prom(_worst(ratio(_FAILURES, _ATTEMPTS)), _NAMED)],
             unit="percentunit",
             maximum=1,
@@ -138,7 +139,7 @@ _NEAR: Final = Row(
         timeseries(
             "Slow-call rate",
             f"Share of the calls of the last {_WINDOW} that took longer than {Settings().slow_call:g} s, waits and"
-            f" retries included, in the worst process. Line: {Settings().slow_share:.0%}, above which DependencySlow"
+            f" retries included, in the worst process. Above the line, at {Settings().slow_share:.0%}, DependencySlow"
             " may fire.",
             [prom(_worst(f"1 - ({ratio(_QUICK, _CALLS)})"), _NAMED)],
             unit="percentunit",
@@ -155,7 +156,7 @@ _WHY: Final = Row(
     (
         timeseries(
             "Transitions",
-            "Changes of state in each interval, by reason.",
+            "State changes in each interval, by reason.",
             [
                 _counted(
                     contract.BREAKER_TRANSITIONS,
@@ -193,8 +194,8 @@ _COST: Final = Row(
     (
         timeseries(
             "Rejected calls",
-            "Calls that an open circuit rejected: nothing was sent to the dependency. In shadow mode: calls that"
-            " passed, and that an enforcing breaker would have rejected.",
+            "Calls that an open circuit rejected; nothing was sent to the dependency. In shadow mode: calls that"
+            " passed but would have been rejected by an enforcing breaker.",
             [
                 _counted(contract.BREAKER_REJECTIONS, "{{resilience_dependency}}", contract.DEPENDENCY),
                 _counted(contract.BREAKER_SHADOW_REJECTIONS, "{{resilience_dependency}} (shadow)", contract.DEPENDENCY),
@@ -205,7 +206,7 @@ _COST: Final = Row(
         ),
         timeseries(
             "Late results",
-            "Results that came after the state had changed and were not counted.",
+            "Results that arrived after the state had changed and were therefore not counted.",
             [_counted(contract.BREAKER_STALE, "{{resilience_dependency}}", contract.DEPENDENCY), _DOTS],
             bars=True,
             width=12,
@@ -218,7 +219,7 @@ _BACK: Final = Row(
     (
         stat(
             "Median recovery",
-            "From opening until closed again, over the time range.",
+            "Median time from the opening of a circuit until it was closed again, within the time range.",
             [prom(quantile(0.5, _RECOVERY, RANGE))],
             unit="s",
             limits=thresholds((None, GREEN), (120, YELLOW), (600, RED)),
@@ -226,7 +227,7 @@ _BACK: Final = Row(
         ),
         timeseries(
             "Recovery time",
-            "Longest recoveries (95th percentile) of those that ended within the interval.",
+            "95th percentile of the recoveries that ended within the interval.",
             [
                 prom(quantile(0.95, _RECOVERY, INTERVAL, contract.DEPENDENCY), "{{resilience_dependency}}"),
                 dots('resilience_dependency!=""', OF_DEPENDENCIES),
@@ -237,7 +238,7 @@ _BACK: Final = Row(
         ),
         event_table(
             "Probes without an answer",
-            "Half-open probes whose lease ran out: the dependency accepted the call and did not respond.",
+            "Half-open probes whose lease expired: the dependency accepted the call but did not respond.",
             events(contract.EVENT_PROBE_EXPIRED),
             {contract.DEPENDENCY: "Dependency", contract.PREFIX + "circuit_breaker.probes": "Probes"},
             width=10,

@@ -27,9 +27,9 @@ def budget_left() -> Panel:
     """The least of all dependencies."""
     return stat(
         "Error budget left",
-        f"Of the failures that the objective ({_OBJECTIVE:.0%} of protected calls succeed over 30 days) allows, the"
-        " share that is left, of the dependency that has the least. Below zero: the objective is missed. Over as many"
-        " of the 30 days as Prometheus keeps.",
+        f"Remaining share of the failures that the objective allows ({_OBJECTIVE:.0%} of protected calls succeed over"
+        " 30 days), for the dependency with the least left. Below zero the objective is missed. If Prometheus keeps"
+        " fewer than 30 days, only those count.",
         [prom(f"1 - max({_spent(_PERIOD)})")],
         unit="percentunit",
         limits=thresholds((None, BLUE), (-1000, RED), (0, ORANGE), (0.25, YELLOW), (0.5, GREEN)),
@@ -39,8 +39,8 @@ def budget_left() -> Panel:
 
 BURN_RATE: Final = timeseries(
     "Burn rate of the error budget",
-    "How many times faster than the objective allows the budget is spent, over one hour. At 1 it lasts 30 days, at 6"
-    " five days, at 14.4 two days: there the rules fire.",
+    "How many times faster than allowed the error budget is spent, over one hour. At 1 it lasts 30 days, at 6 five"
+    " days, and at 14.4 two days; the rules fire at these rates.",
     [prom(_spent("1h"), "{{resilience_dependency}}")],
     unit="none",
     limits=thresholds((None, GREEN), (1, YELLOW), (6, ORANGE), (14.4, RED)),
@@ -49,7 +49,7 @@ BURN_RATE: Final = timeseries(
 
 LEFT_BY_DEPENDENCY: Final = timeseries(
     "Error budget left by dependency",
-    "Share of the 30 days' budget that is left; below zero the objective is missed.",
+    "Remaining share of the 30-day error budget; below zero the objective is missed.",
     [prom(f"1 - {_spent(_PERIOD)}", "{{resilience_dependency}}")],
     unit="percentunit",
     lowest=None,

@@ -64,8 +64,8 @@ _HOW_MANY: Final = Row(
     (
         stat(
             "Failed calls",
-            "Share of protected calls within the time range that failed in the end, were rejected or ran out of time;"
-            " retries included. The objective is below 1 %.",
+            "Share of protected calls within the time range that failed after all retries, were rejected or exceeded"
+            " their deadline. The objective is below 1 %.",
             [prom(ratio(total(_LOST, RANGE), total(_CALLS, RANGE)))],
             unit="percentunit",
             limits=_SHARE_LIMITS,
@@ -73,7 +73,7 @@ _HOW_MANY: Final = Row(
         ),
         stat(
             "Failed attempts",
-            "Attempts that failed within the time range, also those that a retry cured.",
+            "Attempts that failed within the time range, including those followed by a successful retry.",
             [prom(total(_ERRORS, RANGE))],
             none="0",
         ),
@@ -87,7 +87,7 @@ _HOW_MANY: Final = Row(
         ),
         timeseries(
             "Errors by type",
-            "Failed attempts by error.type: an HTTP status, a Redis reply, or a name of the closed vocabulary.",
+            "Failed attempts by error.type: an HTTP status, a Redis reply, or a name from the closed vocabulary.",
             [prom(total(_ERRORS, INTERVAL, contract.ERROR_TYPE), "{{error_type}}"), _DOTS],
             bars=True,
             width=10,
@@ -100,7 +100,7 @@ _PASSING: Final = Row(
     (
         stat(
             "Permanent share",
-            "Share of failed attempts within the time range that no retry can cure.",
+            "Share of failed attempts within the time range for which no retry can help.",
             [prom(ratio(total(_PERMANENT, RANGE), total(_ERRORS, RANGE)))],
             unit="percentunit",
             limits=thresholds((None, GREEN), (0.05, YELLOW), (0.5, RED)),
@@ -108,7 +108,7 @@ _PASSING: Final = Row(
         ),
         timeseries(
             "Errors by class",
-            "Transient errors are retried, throttled ones wait as asked, permanent ones are not retried.",
+            "Transient errors are retried, throttled ones after the requested wait, permanent ones not at all.",
             [prom(total(_ERRORS, INTERVAL, contract.ERROR_CLASS), "{{resilience_error_class}}")],
             bars=True,
             overrides=_CLASSES,
@@ -116,7 +116,7 @@ _PASSING: Final = Row(
         ),
         timeseries(
             "Permanent errors by type",
-            "These need a person: a key, a contract, a configuration.",
+            "These errors need a person: to replace a key, adapt to a changed API, or correct a setting.",
             [
                 prom(
                     total(_PERMANENT, INTERVAL, contract.DEPENDENCY, contract.ERROR_TYPE),
@@ -139,8 +139,8 @@ def _attempt_latency(name: str, status: str) -> Panel:
     buckets = OF_JOB.named("traces_span_metrics_duration_seconds_bucket", *selected)
     return timeseries(
         f"Latency of {name} attempts",
-        "Median, 95th and 99th percentile over five minutes, by dependency, waits not included. Of Redis only what"
-        " failed or took a second has spans.",
+        "Median, 95th and 99th percentile over five minutes, by dependency, without waits. For Redis, only calls that"
+        " failed or took at least a second have spans.",
         [
             *(
                 prom(quantile(share, buckets, "5m", contract.DEPENDENCY), f"{{{{resilience_dependency}}}} {legend}")
@@ -159,7 +159,7 @@ _WHOSE: Final = Row(
     (
         timeseries(
             "Share of failed calls by dependency",
-            "Protected calls that failed in the end, of all that ended within five minutes.",
+            "Share of the protected calls ended within five minutes that failed after all retries.",
             [
                 prom(
                     ratio(total(_LOST, "5m", contract.DEPENDENCY), total(_CALLS, "5m", contract.DEPENDENCY)),
@@ -172,7 +172,7 @@ _WHOSE: Final = Row(
         ),
         timeseries(
             "Calls by dependency",
-            "Protected calls that ended in each interval, retries not counted.",
+            "Protected calls that ended in each interval, without retries.",
             [prom(total(_CALLS, INTERVAL, contract.DEPENDENCY), "{{resilience_dependency}}")],
             bars=True,
         ),
@@ -202,15 +202,15 @@ _EXAMPLE: Final = Row(
     (
         metric_table(
             "Top fingerprints",
-            "The most frequent combinations of call and error within the time range. The number opens traces with"
-            " that failure.",
+            "The most frequent combinations of call and error within the time range. Click a number to open traces"
+            " with that failure.",
             _TOP,
             _FINGERPRINT,
             _TRACES,
         ),
         event_table(
             "Latest errors",
-            "Errors of severity HIGH and CRITICAL as they were classified, each with its trace.",
+            "Errors classified as HIGH or CRITICAL, each with its trace.",
             events(contract.EVENT_ERROR_CLASSIFIED, where(contract.ERROR_SEVERITY, "HIGH|CRITICAL", "=~")),
             _FINGERPRINT,
         ),

@@ -62,7 +62,7 @@ _SERVES: Final = Row(
         ),
         timeseries(
             "Answers that are errors",
-            "Responses with a status of 400 or above, by route and status; successful ones would hide them.",
+            "Responses with a status of 400 or above, by route and status, without the successful ones.",
             [
                 prom(
                     total(
@@ -81,7 +81,7 @@ _SERVES: Final = Row(
         ),
         timeseries(
             "Latency",
-            "Median, 95th and 99th percentile of all responses of five minutes.",
+            "Median, 95th and 99th percentile of all responses, over five minutes.",
             [
                 prom(quantile(share, _BUCKETS, "5m"), name)
                 for share, name in ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
@@ -91,7 +91,7 @@ _SERVES: Final = Row(
         ),
         timeseries(
             "Latency by route",
-            "95th percentile over five minutes.",
+            "95th percentile of the responses, over five minutes.",
             [prom(quantile(0.95, _BUCKETS, "5m", _ROUTE), "{{http_route}}"), dots(_SERVED)],
             unit="s",
             width=12,
@@ -106,7 +106,7 @@ _SATURATED: Final = Row(
     (
         timeseries(
             "Workers and their queue",
-            "Messages that no worker has taken, steps that workers are doing, and how many they can do at a time.",
+            "Messages that no worker has taken, steps in progress, and the number of steps that can run at a time.",
             [
                 prom(f"max({ON_DASHBOARD.of(catalog.QUEUE_SIZE)})", "waiting"),
                 prom(f"max({ON_DASHBOARD.of(catalog.WORKER_BUSY)})", "busy"),
@@ -118,7 +118,8 @@ _SATURATED: Final = Row(
         ),
         timeseries(
             "Wait for a worker",
-            "How long the requested sync has waited for a worker; 0 if none waits. Above the line QueueStuck fires.",
+            "How long the requested sync has been waiting for a worker; 0 if none is waiting. Above the line QueueStuck"
+            " fires.",
             [prom(f"max({ON_DASHBOARD.of(catalog.QUEUE_WAIT)})", "wait")],
             unit="s",
             limits=thresholds((None, GREEN), (Settings().queue_wait, RED)),
@@ -126,15 +127,15 @@ _SATURATED: Final = Row(
         ),
         stat(
             "Dead letters",
-            "Messages that were put aside because no worker can handle them; `catalog-sync status` shows the last.",
+            "Messages that were set aside because no worker can process them; `catalog-sync status` shows the latest.",
             [prom(f"max({ON_DASHBOARD.of(catalog.QUEUE_DEAD_LETTERS)})")],
             limits=thresholds((None, GREEN), (1, RED)),
             none="no workers",
         ),
         timeseries(
             "Waits for a limit",
-            "95th percentile over five minutes of the waits for a permit (rate) or a slot (concurrency); what passed at"
-            " once is not in it.",
+            "95th percentile over five minutes of the waits for a permit (rate) or a slot (concurrency), without calls"
+            " that did not have to wait.",
             [
                 prom(
                     quantile(0.95, ON_DASHBOARD.of(contract.LIMIT_WAIT, suffix="_bucket"), "5m", _BY, contract.LIMIT),
@@ -145,7 +146,7 @@ _SATURATED: Final = Row(
         ),
         timeseries(
             "Calls turned away by a limit",
-            "Calls that a limit could not admit in time; nothing was sent.",
+            "Calls that got no permit or slot in time; nothing was sent.",
             [
                 prom(
                     total(ON_DASHBOARD.of(contract.LIMIT_REJECTIONS), INTERVAL, _BY, contract.LIMIT),
@@ -156,7 +157,7 @@ _SATURATED: Final = Row(
         ),
         timeseries(
             "Calls under way",
-            "Calls in flight to a dependency with a concurrency limit, all processes together.",
+            "Calls in flight to dependencies with a concurrency limit, in all processes together.",
             [
                 prom(
                     f"sum by ({label(_BY)}) ({ON_DASHBOARD.of(contract.CONCURRENCY_IN_FLIGHT)})",
@@ -167,7 +168,7 @@ _SATURATED: Final = Row(
         ),
         timeseries(
             "Abandoned threads",
-            "Threads that still run an attempt which was given up at its time limit.",
+            "Threads that are still running an attempt that was abandoned at its time limit.",
             [
                 prom(
                     f"sum by ({label(_BY)}) ({ON_DASHBOARD.of(contract.TIMEOUT_ABANDONED)})",
@@ -178,14 +179,14 @@ _SATURATED: Final = Row(
         ),
         timeseries(
             "Waiting notifications",
-            "Notifications in the queues of the channels; the last known number where no process reports one.",
+            "Notifications in the queues of the channels; the last known number if no process reports one.",
             [prom(WAITING, "{{resilience_channel}}")],
             unit="none",
         ),
         timeseries(
             "Steps of shared state",
-            "95th percentile over five minutes of one step of breakers and budgets that are shared, waits for the"
-            " storage included; failed ones separately.",
+            "95th percentile over five minutes of one step of shared breakers and budgets, waits for the storage"
+            " included; failed steps are shown separately.",
             [
                 prom(
                     quantile(
@@ -202,7 +203,7 @@ _SATURATED: Final = Row(
         ),
         stat(
             "Shared state that is degraded",
-            "Processes that cannot reach shared state now and fall back to local state.",
+            "Processes that currently cannot reach shared state and use local state instead.",
             [prom(f"sum({_DEGRADED})")],
             limits=thresholds((None, GREEN), (1, RED)),
             width=6,
@@ -210,7 +211,7 @@ _SATURATED: Final = Row(
         ),
         event_table(
             "Losses of shared state",
-            "When shared state could not be reached, each with the error.",
+            "Each time at which shared state became unreachable, with the error.",
             events(contract.EVENT_STORAGE_DEGRADED),
             {contract.STORAGE: "Storage", contract.ERROR_TYPE: "Error"},
             width=18,

@@ -24,7 +24,8 @@ _NOW: Final = Row(
         budget_left(),
         alert_list(
             "Firing alerts",
-            "Rules of Grafana that fire, wait, or cannot be evaluated. Watchdog, which always fires, is on Alerting.",
+            "Grafana rules that are firing, pending, or cannot be evaluated. Watchdog, which always fires, is on the"
+            " dashboard Alerting.",
             instances='{severity!="none"}',
             width=16,
         ),

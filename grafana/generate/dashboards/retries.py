@@ -70,7 +70,8 @@ _HELP: Final = Row(
     (
         stat(
             "Cured by a retry",
-            "Of the calls whose first attempt failed with what a retry can cure, the share that a retry made succeed.",
+            "Share of calls that succeeded after a retry, out of those whose first attempt failed with a retryable"
+            " error.",
             [prom(_cured(RANGE))],
             unit="percentunit",
             limits=thresholds((None, RED), (0.5, YELLOW), (0.9, GREEN)),
@@ -90,8 +91,8 @@ _HELP: Final = Row(
         ),
         timeseries(
             "Calls that did not go well at once",
-            "The same without those that did, which would hide them: ok_after_retry are calls that a retry saved,"
-            " fallback those with a substitute value; rejected ones were not sent.",
+            "The same without the calls that succeeded at once, which would hide the others. ok_after_retry: a retry"
+            " succeeded; fallback: the caller got a substitute value; rejected: nothing was sent.",
             [
                 prom(total(_NOT_AT_ONCE, INTERVAL, contract.OUTCOME), "{{resilience_outcome}}"),
                 dots(*FAILED_ATTEMPTS, OF_DEPENDENCIES),
@@ -102,7 +103,7 @@ _HELP: Final = Row(
         ),
         timeseries(
             "Share cured by a retry",
-            "By dependency, over five minutes. Low while errors are many: the failures are not transient.",
+            "By dependency, over five minutes. If it is low despite many errors, the failures are not transient.",
             [prom(_cured("5m", _BY), "{{resilience_dependency}}")],
             unit="percentunit",
             maximum=1,
@@ -126,7 +127,7 @@ _COST: Final = Row(
         ),
         timeseries(
             "Attempts per call",
-            "Mean over five minutes, by dependency: by how much retries multiply the load.",
+            "Mean over five minutes, by dependency: the factor by which retries multiply the load.",
             [prom(ratio(total(_ATTEMPTS, "5m", _BY), total(_SENDING, "5m", _BY)), "{{resilience_dependency}}")],
             unit="none",
             limits=_AMPLIFIED,
@@ -148,7 +149,7 @@ _COST: Final = Row(
         ),
         timeseries(
             "Waits before retries",
-            "95th percentile of the waits, by whether backoff or the server's Retry-After set them.",
+            "95th percentile of the waits, by their source: backoff or the server's Retry-After.",
             [
                 prom(
                     quantile(
@@ -162,7 +163,7 @@ _COST: Final = Row(
         ),
         timeseries(
             "Retries made",
-            "Retries in each interval, by what set their wait.",
+            "Retries in each interval, by the source of their wait.",
             [
                 prom(
                     total(OF_DEPENDENCY.of(contract.DELAY, suffix="_count"), INTERVAL, _BY, contract.RETRY_SOURCE),
@@ -180,7 +181,7 @@ _NOT_MADE: Final = Row(
     (
         timeseries(
             "Suppressed retries",
-            "Retries that were not made although attempts remained, by reason.",
+            "Retries that were not made although there were attempts left, by reason.",
             [
                 prom(
                     total(OF_DEPENDENCY.of(contract.SUPPRESSED), INTERVAL, _BY, contract.SUPPRESS_REASON),
@@ -194,7 +195,7 @@ _NOT_MADE: Final = Row(
         ),
         event_table(
             "Calls that used up their attempts",
-            "Each with the error of its last attempt and its trace.",
+            "Calls that failed in their last attempt, each with the error and its trace.",
             events(contract.EVENT_RETRY_EXHAUSTED),
             {
                 _BY: "Dependency",
@@ -206,7 +207,7 @@ _NOT_MADE: Final = Row(
         ),
         event_table(
             "Budgets that ran dry",
-            "Reported once per episode.",
+            "Each time a retry budget became empty; reported once per episode.",
             events(contract.EVENT_BUDGET_EXHAUSTED),
             {_BY: "Dependency"},
             width=12,

@@ -68,8 +68,8 @@ def _mean_duration(outcomes: str) -> str:
 
 AGE: Final = stat(
     "Age of the catalogue",
-    "Time since the published catalogue was read from the supplier. Keeps growing while no process reports it. Red from"
-    " CATALOG_STALE_AFTER_S (a day) on.",
+    "Time since the published catalogue was read from the supplier. It keeps growing even while no process reports it."
+    " Red from CATALOG_STALE_AFTER_S (a day) on.",
     [prom(f"time() - {PUBLISHED_AT}")],
     unit="s",
     limits=_AGE_LIMITS,
@@ -107,7 +107,7 @@ _FRESH: Final = Row(
         ),
         timeseries(
             "Age over time",
-            "The saw-tooth falls with every good sync; a line that only rises means that nothing is published.",
+            "The line falls with every successful sync; if it only rises, nothing is being published.",
             [prom(f"time() - {PUBLISHED_AT}", "age")],
             unit="s",
             limits=_AGE_LIMITS,
@@ -115,7 +115,7 @@ _FRESH: Final = Row(
         ),
         timeseries(
             "Reads by source",
-            "Reads by where the data came from: fresh, stale, or the snapshot on disk (Redis could not be read).",
+            "Reads by the source of the data: fresh, stale, or the snapshot on disk (if Redis could not be read).",
             [prom(total(ON_DASHBOARD.of(contract.READS), INTERVAL, contract.SOURCE), "{{catalog_source}}")],
             bars=True,
             overrides=colors(fresh=GREEN, stale=YELLOW, snapshot=ORANGE),
@@ -138,8 +138,8 @@ _WORKED: Final = Row(
         OUTCOMES,
         timeseries(
             "Duration of syncs",
-            "Mean of the syncs that ended in each interval, by kind; of a single sync, its duration. A percentile of"
-            " so few would only show a bucket bound. Failed ones separately.",
+            "Mean duration of the syncs that ended in each interval, by kind, with failed ones shown separately. There"
+            " are too few syncs for a percentile, which would only show a bucket bound.",
             [
                 prom(_mean_duration(GOOD_OUTCOMES), "{{catalog_kind}}"),
                 prom(_mean_duration(FAILED_OUTCOMES), "{{catalog_kind}} failed"),
@@ -166,14 +166,14 @@ _FAILED: Final = Row(
     (
         event_table(
             "Failed syncs",
-            "Syncs that published nothing. Open the trace, then the red attempt span: it shows which call failed,"
-            " at which attempt, with which error.",
+            "Syncs that published nothing. Open the trace, then the red attempt span: it shows the call, the attempt"
+            " and the error.",
             FAILED_SYNCS,
             _COLUMNS,
         ),
         timeseries(
             "Failed attempts by call",
-            "Which operation of which dependency failed, and with which error. A retry may have succeeded.",
+            "Failed attempts by dependency, operation and error. A retry may have succeeded.",
             [
                 prom(_ERRORS_OF_CALLS, "{{resilience_dependency}} {{resilience_operation}}: {{error_type}}"),
                 dots(*FAILED_ATTEMPTS),
@@ -183,14 +183,14 @@ _FAILED: Final = Row(
         ),
         trace_table(
             "Failed groups and publications",
-            "Groups that could not be fetched, and publications that were refused, each with its error."
-            " Tempo shows them half a minute late.",
+            "Groups that could not be fetched and publications that were refused, each with its error."
+            " They appear in Tempo after half a minute.",
             spans(f'name =~ "{contract.GROUP_SPAN}|{contract.PUBLISH_SPAN}"', FAILED)
             + f" | select(span.{contract.GROUP}, span.{resilience.ERROR_TYPE})",
         ),
         timeseries(
             "Rows set aside",
-            "Rows of the supplier that could not be used, by reason. A sync refuses to publish above"
+            "Unusable rows from the supplier, by reason. A sync refuses to publish if their share exceeds"
             " CATALOG_MAX_BAD_ROW_RATIO.",
             [prom(total(ON_DASHBOARD.of(contract.SYNC_QUARANTINED), INTERVAL, contract.REASON), "{{catalog_reason}}")],
             bars=True,
@@ -198,7 +198,7 @@ _FAILED: Final = Row(
         ),
         bargauge(
             "Bundles by group",
-            "Bundles of each group as the last good sync left it. A catalogue that shrinks by more than"
+            "Bundles of each group after the last good sync. A catalogue that shrinks by more than"
             " CATALOG_MAX_DROP_RATIO is not published.",
             [prom(BUNDLES, "{{catalog_group}}")],
             unit="locale",
@@ -206,7 +206,7 @@ _FAILED: Final = Row(
         ),
         timeseries(
             "Last change of bundles by group",
-            "By how much the last change made each group larger or smaller.",
+            "The number of bundles by which the last change made each group larger or smaller.",
             [prom(_CHANGE, "{{catalog_group}}")],
             unit="percentunit",
             limits=thresholds((None, RED), (-0.3, GREEN)),

@@ -96,7 +96,7 @@ _PROCESSES: Final = Row(
     (
         stat(
             "Dropped",
-            "Spans and log records that a full queue threw away within the time range.",
+            "Spans and log records that were dropped because a queue was full, within the time range.",
             _dropped(RANGE),
             limits=_LOSSES,
             none="0",
@@ -105,7 +105,7 @@ _PROCESSES: Final = Row(
         ),
         timeseries(
             "Queues of the SDK",
-            "Share of the queue that is filled, the fullest process of each job. A full queue drops the oldest.",
+            "Filled share of the queue, for the fullest process of each job. A full queue drops the oldest items.",
             [prom(_sdk_queue(signal), f"{{{{job}}}} {name}") for name, signal in _SIGNALS.items()],
             unit="percentunit",
             maximum=1,
@@ -115,7 +115,7 @@ _PROCESSES: Final = Row(
         ),
         timeseries(
             "Drops and failed exports",
-            "Items that were dropped before, or given up after, an export. The Collector may be down.",
+            "Items that were dropped before an export, or given up after one. The Collector may be down.",
             [
                 *_dropped(INTERVAL, "job"),
                 *(
@@ -157,7 +157,8 @@ _COLLECTOR: Final = Row(
     (
         stat(
             "Lost in the Collector",
-            "Items refused at the receiver, refused by a store, or dropped at a full queue within the time range.",
+            "Items refused by the receiver, refused by a backend, or dropped because a queue was full, within the time"
+            " range.",
             [prom(_collector_losses())],
             limits=_LOSSES,
             none="0",
@@ -171,7 +172,8 @@ _COLLECTOR: Final = Row(
         ),
         timeseries(
             "Queues to the stores",
-            "Share of each queue that is filled: a store is slow or down. Queues to Tempo and Loki survive a restart.",
+            "Filled share of each queue; it grows if a backend is slow or down. The queues to Tempo and Loki survive a"
+            " restart.",
             [prom(_QUEUE, "{{exporter}} {{data_type}}")],
             unit="percentunit",
             maximum=1,
@@ -180,27 +182,27 @@ _COLLECTOR: Final = Row(
         ),
         timeseries(
             "Requests under way",
-            "Requests that an exporter holds, those between two tries included. Above zero for minutes: a store is"
-            " down, or refuses one of them repeatedly.",
+            "Requests that an exporter holds, including those between two attempts. If there are any for minutes, a"
+            " backend is down or refuses one of them repeatedly.",
             [prom(_UNDER_WAY, "{{exporter}} {{data_type}}")],
             width=24,
             height=7,
         ),
         timeseries(
             "Received",
-            "What came in, by kind.",
+            "Items that the Collector received, by kind.",
             _collector("otelcol_receiver_accepted"),
             width=12,
         ),
         timeseries(
             "Sent",
-            "What the stores took, by exporter and kind.",
+            "Items that the backends accepted, by exporter and kind.",
             _collector("otelcol_exporter_sent", "exporter"),
             width=12,
         ),
         timeseries(
             "Refused and thrown away",
-            "At the receiver (the SDK tries again) and at a full queue (lost).",
+            "Items refused by the receiver (the SDK sends them again), and items dropped at a full queue (lost).",
             [
                 *_collector("otelcol_receiver_refused"),
                 *_collector("otelcol_exporter_enqueue_failed", "exporter"),
@@ -210,7 +212,7 @@ _COLLECTOR: Final = Row(
         ),
         timeseries(
             "Failed exports",
-            "Lost: permanently refused by a store, or given up after OTELCOL_RETRY_FOR.",
+            "Lost items: permanently refused by a backend, or given up after OTELCOL_RETRY_FOR.",
             _collector("otelcol_exporter_send_failed", "exporter", matchers=(WITH_QUEUE,)),
             bars=True,
             width=12,
@@ -223,7 +225,7 @@ _STORES: Final = Row(
     (
         stat(
             "Targets that answer",
-            "Whether Prometheus could scrape each target the last time.",
+            "Whether the last scrape of each target succeeded.",
             [prom(f"min by (job) ({ON_DASHBOARD.named('up')})", "{{job}}")],
             unit="bool_yes_no",
             limits=thresholds((None, RED), (1, GREEN)),
@@ -245,8 +247,8 @@ _STORES: Final = Row(
         ),
         timeseries(
             "Clocks ahead",
-            "By how much the clock of each service is ahead of the Collector's; below zero it is behind. Shown if it"
-            " is ahead by more than a minute or behind by more than five; for jobs always.",
+            "Time by which the clock of each service is ahead of the Collector's; below zero it is behind. Services are"
+            " shown if they are ahead by more than one minute or behind by more than five, jobs always.",
             [
                 prom(f"max by (job) ({_ahead(ON_DASHBOARD)}) > 0", "{{job}} ahead"),
                 prom(f"min by (job) ({_ahead(ON_DASHBOARD)}) < 0", "{{job}} behind"),
@@ -257,7 +259,7 @@ _STORES: Final = Row(
         ),
         logs(
             "What the SDK says about itself",
-            "Warnings of the OpenTelemetry SDK in our services.",
+            "Warnings from the OpenTelemetry SDK in our services.",
             f'{STREAMS} | scope_name=~"opentelemetry.*" | severity_text=~"WARN.*|ERROR"',
         ),
     ),

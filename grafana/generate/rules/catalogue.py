@@ -57,17 +57,17 @@ def _failed(settings: Settings) -> Rule:
         panel="Failed syncs",
         meaning="The latest sync of this kind ended FAILED or LOCK_UNAVAILABLE after all retries, and none has"
         " succeeded since. Nothing was published. The alert ends with the next COMPLETE or PARTIAL sync of the same"
-        " kind, or after a day. Silent while CircuitBreakerOpen, AuthenticationFailed, StoreFailing or"
-        " PublicationRefused says why; that alert then lasts until a sync succeeds.",
+        " kind, or after a day. It does not fire while CircuitBreakerOpen, AuthenticationFailed, StoreFailing or"
+        " PublicationRefused reports the cause; that alert then lasts until a sync succeeds.",
         look=(
-            "The trace in the alert: the red `attempt` span names the call, the attempt and the error.",
+            "The trace in the alert: the red `attempt` span shows the call, the attempt and the error.",
             "Dashboard *Catalogue sync*, table *Failed syncs*: is it always the same error?",
             "Dashboard *Circuit breakers*: does an open circuit reject the calls?",
         ),
         act=(
-            "Supplier down or slow: nothing to repair here; the next run or `catalog-sync run` tries again.",
+            "Supplier down or slow: there is nothing to repair here; the next run, or `catalog-sync run`, tries again.",
             "LOCK_UNAVAILABLE: Redis cannot be reached; see StoreFailing.",
-            "`catalog-sync doctor` checks every connection and says what to do.",
+            "Run `catalog-sync doctor`: it checks every connection and tells you how to fix what is broken.",
         ),
         wait=2 * EVALUATION_INTERVAL,
         trace=_sync_trace(where(contract.OUTCOME, FAILED_OUTCOMES, "=~"), _KIND, traceql=(FAILED, *_OF_KIND)),
@@ -86,8 +86,8 @@ def _partial(settings: Settings) -> Rule:
         dashboard=_DASHBOARD,
         panel="Last syncs",
         meaning="Some groups could not be fetched. They keep their last good data, marked stale; the others are fresh.",
-        look=("Table *Failed groups and publications*: which group, which call.",),
-        act=("`catalog-sync run --group NAME` syncs one group again. If it keeps failing, ask the supplier.",),
+        look=("Table *Failed groups and publications*: which group and which call failed?",),
+        act=("Run `catalog-sync run --group NAME` to sync one group again. If it keeps failing, ask the supplier.",),
         hold=settings.hold,
         trace=_sync_trace(
             where(contract.OUTCOME, "PARTIAL"),
@@ -110,17 +110,16 @@ def _of_an_error(settings: Settings) -> tuple[Rule, ...]:
             summary="A sync fetched everything but refused to publish: the new catalogue looks wrong.",
             dashboard=_DASHBOARD,
             panel="Failed groups and publications",
-            meaning="The staged version failed a check before the swap: too many bundles vanished"
-            " (CATALOG_MAX_DROP_RATIO), too"
-            " many rows were unusable (CATALOG_MAX_BAD_ROW_RATIO), or the staged version is incomplete. Readers keep"
-            " the old version.",
+            meaning="The staged version failed a check before publication: too many bundles have vanished"
+            " (CATALOG_MAX_DROP_RATIO), too many rows are unusable (CATALOG_MAX_BAD_ROW_RATIO), or the staged version"
+            " is incomplete. Readers keep the old version.",
             look=(
-                "The trace: the `catalog.publish` span says which check failed.",
+                "The trace: the `catalog.publish` span shows which check failed.",
                 "Panels *Rows set aside* and *Bundles by group*: what is missing?",
             ),
             act=(
-                "Ask the supplier whether the change is meant.",
-                "If it is: `catalog-sync run --force` publishes it.",
+                "Ask the supplier whether the change is intended.",
+                "If it is, publish it with `catalog-sync run --force`.",
             ),
             hold=settings.hold,
             trace=_sync_trace(
@@ -137,11 +136,13 @@ def _of_an_error(settings: Settings) -> tuple[Rule, ...]:
             summary="A sync lost its lock and stopped: another run took it, or the process was suspended.",
             dashboard=_DASHBOARD,
             panel="Failed syncs",
-            meaning="The lease of the lock ran out while the sync was running, so it published nothing: a fenced lock"
-            " never lets"
-            " two runs write.",
-            look=("The trace: where is the gap in which the lock was not renewed?", "CPU and memory of the host."),
-            act=("Once: the next run succeeds. Repeatedly: the host stalls or Redis is too slow.",),
+            meaning="The lease of the lock expired while the sync was running, so it published nothing: the fenced lock"
+            " never lets two runs write.",
+            look=(
+                "The trace: where is the gap in which the lock was not renewed?",
+                "The host's CPU and memory.",
+            ),
+            act=("If it happened once, the next run succeeds. If it recurs, the host stalls or Redis is too slow.",),
             hold=settings.hold,
             trace=_sync_trace(
                 where(ERROR_TYPE, "lock_lost"), traceql=(span_attribute(ERROR_TYPE, "lock_lost"), FAILED)
@@ -161,12 +162,12 @@ def _stale(settings: Settings) -> Rule:
         summary="The catalogue is stale: its newest publication is {{ $value | humanizeDuration }} old.",
         dashboard=_DASHBOARD,
         panel="Age of the catalogue",
-        meaning="The published catalogue is older than CATALOG_STALE_AFTER_S. Readers get it marked `stale`. The age"
-        " keeps growing while no process reports it.",
-        look=("Panel *Age over time*: since when does the line only rise?", "Does NoSyncSeen fire too?"),
+        meaning="The published catalogue is older than CATALOG_STALE_AFTER_S, and readers receive it marked `stale`."
+        " The age keeps growing even while no process reports it.",
+        look=("Panel *Age over time*: since when has the line only risen?", "Does NoSyncSeen fire too?"),
         act=(
-            "Start `catalog-sync run` manually; its exit code and report say what is wrong.",
-            "Check that cron or the beat service still starts it.",
+            "Start `catalog-sync run` manually; its exit code and report show what is wrong.",
+            "Check that cron or the scheduler still starts it.",
         ),
         trace=_sync_trace(where(contract.OUTCOME, FAILED_OUTCOMES, "=~")),
     )  # fmt: skip
@@ -185,16 +186,15 @@ def _unseen(settings: Settings) -> Rule:
         summary=f"No sync has ended in the last {duration(settings.no_sync_after)}: the job does not run.",
         dashboard=_DASHBOARD,
         panel="Syncs by outcome",
-        meaning="A dead man's switch: no process has reported the end of any sync, good or bad. The job is not"
-        " started, dies"
-        " before its end, or its telemetry does not arrive.",
+        meaning="This is a dead man's switch: no process has reported the end of any sync, successful or not. The job"
+        " is not started, it dies before its end, or its telemetry does not arrive.",
         look=(
             "Dashboard *Telemetry health*: does anything arrive at all?",
-            "The crontab, the beat service, the host; the job's own output.",
+            "The crontab, the scheduler and the host; the job's own output.",
         ),
         act=(
-            "`catalog-sync syncs` lists the last syncs of all processes, without telemetry.",
-            "Start the scheduler again; then `catalog-sync run`.",
+            "Run `catalog-sync syncs`: it lists the last syncs of all processes, without telemetry.",
+            "Start the scheduler again, then run `catalog-sync run`.",
         ),
         wait=settings.first_sync_grace,
     )
@@ -212,14 +212,15 @@ def _not_taken(settings: Settings) -> Rule:
         summary="A sync has waited for {{ $value | humanizeDuration }}, and no worker takes it.",
         dashboard="catalog-load",
         panel="Wait for a worker",
-        meaning="A sync was requested, its message is in the queue, and no worker has started it: there is none, or all"
-        " are busy or hang. Readers keep the last good catalogue; from CATALOG_STALE_AFTER_S on, CatalogueStale fires.",
+        meaning="A sync was requested and its message is in the queue, but no worker has started it: there are no"
+        " workers, or all of them are busy or hang. Readers keep the last good catalogue; CatalogueStale fires once it"
+        " is older than CATALOG_STALE_AFTER_S.",
         look=(
             "Panel *Workers and their queue*: are there workers, and are all of their slots busy?",
             "`catalog-sync status`: workers seen recently, the running job, dead letters.",
         ),
         act=(
-            "No workers: start some; they process what is queued.",
+            "No workers: start some; they process the queue.",
             "All busy: start more, or raise `--concurrency`. A step that hangs is ended at its time limit.",
         ),
         hold=settings.hold,
@@ -238,8 +239,8 @@ def heartbeat() -> Rule:
         summary="Alerting is alive.",
         dashboard="catalog-alerting",
         panel="Grafana's notifications",
-        meaning="Always fires. Its notification goes to GRAFANA_HEARTBEAT_URL every minute; a service there raises an"
-        " alarm when it stops for two.",
-        look=("Nothing, while it fires.",),
-        act=("If it stopped: is Grafana up, does it evaluate rules, does it reach the network?",),
+        meaning="This rule always fires. Its notification goes to GRAFANA_HEARTBEAT_URL every minute; the service there"
+        " raises an alarm if it is missing for two minutes.",
+        look=("Nothing, as long as it fires.",),
+        act=("If it stopped: is Grafana up, does it evaluate rules, and can it reach the network?",),
     )

@@ -63,17 +63,17 @@ def _breaker_open(settings: Settings) -> Rule:
         summary="The circuit to {{ $labels.resilience_dependency }} is open: calls are rejected.",
         dashboard="catalog-breakers",
         panel="State of the circuits",
-        meaning="So many calls failed that the breaker rejects further ones, which gives the dependency time and"
-        " keeps our own processes free. It sends a probe when its open time ends. After a failed sync the"
-        " alert lasts until a sync succeeds. Silent for Redis while StoreFailing fires.",
+        meaning="So many calls failed that the breaker now rejects further ones. This gives the dependency time to"
+        " recover and keeps our own processes free. The breaker sends a probe when its open time ends. After a failed"
+        " sync the alert lasts until a sync succeeds. It does not fire for Redis while StoreFailing fires.",
         look=(
-            "The newest trace of the search: its red `attempt` span is one of these failures.",
+            "The newest trace that the link finds: its red `attempt` span is one of these failures.",
             "Dashboard *Errors*, *Which dependency is it?*: timeouts, 5xx, refused connections?",
             "The dependency's own status page.",
         ),
         act=(
             "Dependency down: wait; the breaker closes by itself. Readers keep the last good catalogue.",
-            "Dependency healthy, circuit forced open: somebody opened it manually and must close it.",
+            "Dependency healthy, circuit forced open: someone opened it manually and must close it again.",
         ),
         hold=settings.hold,
         trace=_attempt_trace(),
@@ -91,13 +91,12 @@ def _authentication(settings: Settings) -> Rule:
         summary="{{ $labels.resilience_dependency }} refuses our credentials.",
         dashboard="catalog-errors",
         panel="Permanent errors by type",
-        meaning="The key was revoked, has expired, or may not do this (401, 403, or Redis NOAUTH, WRONGPASS, NOPERM)."
-        " No retry"
-        " helps, and the breaker does not count it.",
-        look=("The trace: which call. All calls: the key; one call: its rights.",),
+        meaning="The key was revoked, has expired, or lacks the permission (401, 403, or Redis NOAUTH, WRONGPASS,"
+        " NOPERM). Retries do not help, and the breaker does not count these errors.",
+        look=("The trace: if all calls are refused, the key is invalid; if only one is, it lacks a permission.",),
         act=(
-            "Set a valid ESIM_GO_API_KEY, or the password in REDIS_URL, and restart the processes.",
-            "`catalog-sync doctor` checks the new one.",
+            "Set a valid ESIM_GO_API_KEY, or the correct password in REDIS_URL, and restart the processes.",
+            "Check it with `catalog-sync doctor`.",
         ),
         hold=settings.hold,
         trace=_attempt_trace(
@@ -118,13 +117,12 @@ def _store(settings: Settings) -> Rule:
         summary="Redis fails: nothing can be published, readers fall back to the snapshot.",
         dashboard="catalog-errors",
         panel="Errors by type",
-        meaning="Commands fail again and again: connection_error or a timeout where Redis is down, redis_oom where it"
-        " is full,"
-        " redis_readonly or redis_misconf where it takes no writes.",
-        look=("The trace: which command.", "`redis-cli INFO memory persistence replication`."),
+        meaning="Commands fail repeatedly: with connection_error or a timeout if Redis is down, redis_oom if it is"
+        " full, and redis_readonly or redis_misconf if it accepts no writes.",
+        look=("The trace: which command fails?", "`redis-cli INFO memory persistence replication`."),
         act=(
-            "Down: start it. The catalogue is read from the snapshot until then.",
-            "Full: raise maxmemory, or remove keys of other programs; each sync removes old versions.",
+            "Down: start it. Until then the catalogue is read from the snapshot.",
+            "Full: raise maxmemory, or remove keys of other programs. Each sync removes old versions by itself.",
             "Read-only: REDIS_URL names a replica, or the disk is full.",
         ),
         hold=settings.hold,
@@ -143,12 +141,14 @@ def _drift(settings: Settings) -> Rule:
         summary="{{ $labels.resilience_dependency }} sends responses in an unexpected format.",
         dashboard="catalog-errors",
         panel="Permanent errors by type",
-        meaning="A response with status 200 was not JSON, or its rows lacked fields that the sync needs: the"
-        " supplier changed"
-        " its format, or a proxy in between responds in its place.",
-        look=("The trace: the `attempt` span's event names the field or the content type.", "Panel *Rows set aside*."),
+        meaning="A response with status 200 was not JSON, or its rows lacked fields that the sync needs. Either the"
+        " supplier has changed its format, or a proxy in between responds in its place.",
+        look=(
+            "The trace: the event of the `attempt` span names the field or the content type.",
+            "Panel *Rows set aside*.",
+        ),
         act=(
-            "Compare a response with the supplier's documentation; adapt the parsing of rows, or contact the supplier.",
+            "Compare a response with the supplier's documentation; adapt the parser of rows, or contact the supplier.",
         ),
         hold=settings.hold,
         trace=_attempt_trace(
@@ -170,10 +170,10 @@ def _budget(settings: Settings) -> Rule:
         summary="The retry budget of {{ $labels.resilience_dependency }} ran dry: failed calls are not retried.",
         dashboard="catalog-retries",
         panel="Suppressed retries",
-        meaning="Too large a share of calls needed retries, so further ones are not made: they would only add load to a"
-        " dependency that already fails.",
-        look=("Dashboard *Retries*, *What do they cost?*", "Dashboard *Errors*: what do the calls fail with?"),
-        act=("Fix the cause. Raise the budget only if the dependency can take the load.",),
+        meaning="Too many calls needed retries, so no further retries are made: they would only add load to a"
+        " dependency that is already failing.",
+        look=("Dashboard *Retries*, row *What do they cost?*", "Dashboard *Errors*: why do the calls fail?"),
+        act=("Fix the cause. Raise the budget only if the dependency can handle the load.",),
         hold=settings.hold,
         trace=Trace(
             logql=with_trace(contract.EVENT_BUDGET_EXHAUSTED, _OF_DEPENDENCY),
@@ -197,10 +197,11 @@ def _throttled(settings: Settings) -> Rule:
         summary="{{ $labels.resilience_dependency }} asks us to slow down.",
         dashboard="catalog-errors",
         panel="Errors by type",
-        meaning="Many responses were 429. The client waits as asked; syncs become slow and may reach their deadline.",
+        meaning="Many responses had status 429. The client waits as requested, so syncs become slow and may reach their"
+        " deadline.",
         look=(
-            "Dashboard *Retries*, *Waits before retries*: how long does it ask us to wait?",
-            "Who else uses the key?",
+            "Dashboard *Retries*, panel *Waits before retries*: how long are we asked to wait?",
+            "Does another program use the same key?",
         ),
         act=("Lower CATALOG_SUPPLIER_RATE_PER_S, or ask the supplier for a higher limit.",),
         hold=settings.hold,
@@ -251,12 +252,13 @@ def _slow(settings: Settings) -> Rule:
         " cut by a time limit.",
         dashboard="catalog-errors",
         panel="Duration of calls by dependency",
-        meaning="A brownout: calls still succeed, but time limits cut attempts"
+        meaning="This is a brownout: calls still succeed, but time limits cut off attempts"
         f" ({settings.cut_share:.0%} of calls or more), or more calls than usual take longer than"
         f" {settings.slow_call:g} s ({settings.slow_share:.0%} or more, and four times the share of the last day). Both"
-        " are shares, so many fast calls cannot hide the slow ones. Silent while Throttled says why.",
-        look=("Dots on the panel open slow traces: is it one long attempt, or many with waits between them?",),
-        act=("Slow attempts: the dependency or the network. Many attempts: see its errors.",),
+        " conditions use shares, so many fast calls cannot hide the slow ones. It does not fire while Throttled"
+        " reports the cause.",
+        look=("Dots on the panel open slow traces: is there one long attempt, or many with waits between them?",),
+        act=("Slow attempts: check the dependency and the network. Many attempts: look at their errors.",),
         hold=settings.hold,
         trace=Trace(
             traceql=spans(span_attribute(_BY, "{dependency}"), f"duration > {settings.slow_call:g}s"),
@@ -300,15 +302,13 @@ def _burn(settings: Settings, name: str, rate: float, long: int, short: int, eve
         " objective allows.",
         dashboard="catalog-errors",
         panel="Share of failed calls by dependency",
-        meaning=f"{settings.objective:.0%} of protected calls should succeed in the end, over 30 days. At the present"
-        f" rate"
-        f" ({rate:g} times the allowed one or more, over {duration(long)} and still over {duration(short)}) the budget"
-        f" for"
-        f" failures is gone in {30 * 24 / rate:.0f} hours."
-        " Silent while a failed sync, or a critical alert about the same dependency, of the shorter window says"
-        " the same.",
-        look=("Dashboard *Errors*, *What does one look like?*: the top fingerprint and its traces.",),
-        act=("Fix the top fingerprint: see the rule for its error, or ask the dependency's owner.",),
+        meaning=f"The objective is that {settings.objective:.0%} of protected calls succeed, after retries, over 30"
+        f" days. Failures now occur at {rate:g} times the allowed rate or more, over {duration(long)} and still over"
+        f" {duration(short)}; at this rate the error budget is spent in {30 * 24 / rate:.0f} hours. The alert does not"
+        " fire while a failed sync within the shorter window, or a critical alert about the same dependency, reports"
+        " the cause.",
+        look=("Dashboard *Errors*, row *What does one look like?*: the top fingerprint and its traces.",),
+        act=("Fix the top fingerprint: follow the rule for its error, or ask the owner of the dependency.",),
         hold=settings.hold,
         every=every,
         trace=_attempt_trace(),

@@ -15,8 +15,8 @@ Operator = Literal[">", "<"]
 
 SEVERITIES: Final[dict[Severity, str]] = {
     "critical": "Pages the person on call, at any hour.",
-    "warning": "To be looked at in working hours.",
-    "none": "A heartbeat; nobody is notified.",
+    "warning": "Needs attention during working hours.",
+    "none": "A heartbeat; no one is notified.",
 }
 
 

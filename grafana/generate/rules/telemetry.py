@@ -48,11 +48,10 @@ def _delivery(settings: Settings) -> Rule:
         summary="Alerts do not reach the channel {{ $labels.resilience_channel }}.",
         dashboard="catalog-alerting",
         panel="Failed deliveries",
-        meaning="A notification of the services themselves was given up after retries. It is a dead letter"
-        " unless another"
-        " channel took it.",
+        meaning="A notification that a service itself sends was given up after retries. It becomes a dead letter unless"
+        " another channel delivers it.",
         look=("Table *Failed deliveries*: how did the channel respond?", "`catalog-sync alerts`: the outbox."),
-        act=("Correct the channel's ERROR_ALERT_* variable; `catalog-sync alerts test` tries it.",),
+        act=("Correct the channel's ERROR_ALERT_* variable, and try it with `catalog-sync alerts test`.",),
         hold=settings.hold,
         trace=Trace(
             traceql=spans(f'name = "{contract.DELIVERY_SPAN}"', FAILED),
@@ -73,9 +72,9 @@ def _grafana_delivery(settings: Settings) -> Rule:
         summary="Grafana's notifications by {{ $labels.integration }} fail.",
         dashboard="catalog-alerting",
         panel="Grafana's notifications",
-        meaning="Grafana could not deliver to a contact point. The other contact points of the route still get this"
-        " alert.",
-        look=("*Alerting*, *Contact points* in Grafana: the last error of each.",),
+        meaning="Grafana could not deliver a notification to a contact point. The other contact points of the route"
+        " still get this alert.",
+        look=("In Grafana, *Alerting*, *Contact points*: the last error of each.",),
         act=("Correct the GRAFANA_* variable of the contact point and restart Grafana.",),
         hold=settings.hold,
     )
@@ -102,9 +101,8 @@ def _dropped(settings: Settings) -> Rule:
         summary="Our processes lose telemetry: {{ $value }} items in five minutes.",
         dashboard="catalog-telemetry",
         panel="Drops and failed exports",
-        meaning="A queue of the SDK was full, or an export was given up. Traces and counts of that time are incomplete."
-        " The sync"
-        " itself is not slowed down.",
+        meaning="A queue of the SDK was full, or an export was given up. Traces and counts of that time are incomplete;"
+        " the sync itself is not slowed down.",
         look=("Panels *Queues of the SDK* and *Duration of exports*.", "Is the Collector up, and does it refuse data?"),
         act=("Collector down: start it. Collector healthy: raise OTEL_BSP_MAX_QUEUE_SIZE, or lower the volume.",),
         hold=settings.hold,
@@ -130,16 +128,16 @@ def _collector_losing(settings: Settings) -> Rule:
         summary="The Collector refuses or throws away telemetry: {{ $value }} items in five minutes.",
         dashboard="catalog-telemetry",
         panel="Refused and thrown away",
-        meaning="A queue to a store was full, the memory limiter refused data, or a store refused a request permanently"
-        " (400, 401, 413) or for a day.",
+        meaning="A queue to a backend was full, the memory limiter refused data, or a backend refused a request"
+        " permanently (400, 401, 413) or for a day.",
         look=(
-            "Panel *Failed exports*: which store refuses? The Collector's log has its response.",
-            "Panel *Queues to the stores*: which store is behind?",
-            "Panel *Memory*.",
+            "Panel *Failed exports*: which backend refuses? The Collector's log has its response.",
+            "Panel *Queues to the stores*: which backend is behind?",
+            "Panel *Memory*: does the limiter refuse data?",
         ),
         act=(
-            "Refused: correct what the response names: credentials, limits, the clock of a host.",
-            "Full: bring the store back; raise the queue or the limit of memory in otel-collector/ if it recurs.",
+            "Refused: correct what the response names, such as credentials, limits, or the clock of a host.",
+            "Full: bring the backend back. If it recurs, raise the queue size or the memory limit in otel-collector/.",
         ),
         hold=settings.hold,
     )
@@ -163,16 +161,16 @@ def _stuck(settings: Settings) -> Rule:
         " take.",
         dashboard="catalog-telemetry",
         panel="Requests under way",
-        meaning="Requests to a store have been in flight without a break for more than a minute. Either the store takes"
-        " nothing, and the queue grows; or it refuses one request again and again, and the others pass. Silent while"
-        " StoreDown fires for the same store.",
+        meaning="There have been requests to a backend in flight for more than a minute without a break. Either the"
+        " backend accepts nothing and the queue grows, or it refuses one request repeatedly while the others pass. The"
+        " alert does not fire while StoreDown fires for the same backend.",
         look=(
-            "Panel *Queues to the stores*: does it grow, or stay small?",
-            "The Collector's log: `Exporting failed` has the response of the store.",
+            "Panel *Queues to the stores*: does the queue grow, or stay small?",
+            "The Collector's log: `Exporting failed` is followed by the backend's response.",
         ),
         act=(
-            "Queue grows: bring the store back, or raise its limit.",
-            "Queue small: correct what the response names. The request is given up after OTELCOL_RETRY_FOR.",
+            "The queue grows: bring the backend back, or raise its limit.",
+            "The queue is small: correct what the response names. The request is given up after OTELCOL_RETRY_FOR.",
         ),
         wait=75,
         hold=settings.hold,
@@ -190,10 +188,9 @@ def _clock(settings: Settings) -> Rule:
         summary="A clock of {{ $labels.job }} is off by {{ $value | humanizeDuration }}.",
         dashboard="catalog-telemetry",
         panel="Clocks ahead",
-        meaning="The host of a process and that of the Collector have different times. Metrics are right, since"
-        " the Collector replaces such times. Traces and log records have the wrong ones: searches by time miss them,"
-        " and Loki refuses records from the future. The age of a catalogue published this way is unknown to"
-        " other hosts.",
+        meaning="The clocks of a process's host and of the Collector differ. Metrics are correct, because the Collector"
+        " replaces such timestamps. Traces and log records have wrong timestamps: searches by time miss them, and Loki"
+        " refuses records from the future. Other hosts cannot tell the age of a catalogue that this host published.",
         look=(
             "Panel *Clocks ahead*: by how much, and in which direction?",
             "`catalog-sync doctor` on the host compares its clock with Redis and the supplier.",
@@ -216,9 +213,9 @@ def _queue(settings: Settings) -> Rule:
         summary="The Collector's queue to {{ $labels.exporter }} is {{ $value | humanizePercentage }} full.",
         dashboard="catalog-telemetry",
         panel="Queues to the stores",
-        meaning="The store accepts less than comes in. Nothing is lost until the queue is full.",
-        look=("Is the store up, is its disk full, is it slow?",),
-        act=("Bring the store back: the queue drains by itself.",),
+        meaning="The backend accepts less data than arrives. Nothing is lost until the queue is full.",
+        look=("Is the backend up, is its disk full, is it slow?",),
+        act=("Bring the backend back; the queue then drains by itself.",),
         wait=60,
         hold=settings.hold,
     )
@@ -239,9 +236,9 @@ def _collector_down() -> Rule:
         summary="The Collector does not answer: no telemetry arrives, and most other rules are blind.",
         dashboard="catalog-telemetry",
         panel="Targets that answer",
-        meaning="Prometheus cannot scrape the Collector. Syncs go on; the services' own alerts still go out.",
+        meaning="Prometheus cannot scrape the Collector. Syncs continue, and the services' own alerts are still sent.",
         look=("`docker compose logs otel-collector`, or the journal of its host.",),
-        act=("Start it. It then sends its queues from disk; what the SDKs dropped meanwhile is lost.",),
+        act=("Start it. It then sends its queues from disk; data that the SDKs dropped meanwhile is lost.",),
         wait=EVALUATION_INTERVAL,
     )
 
@@ -259,10 +256,10 @@ def _store_down() -> Rule:
         " Collector.",
         dashboard="catalog-telemetry",
         panel="Targets that answer",
-        meaning="Prometheus cannot scrape Tempo or Loki. No rule depends on them: only links of alerts lead to nothing"
-        " until it is back. What comes meanwhile waits in the Collector's queue on disk.",
-        look=("`docker compose logs tempo loki`: is the disk full, is it out of memory?",),
-        act=("Start it. The queue drains by itself.",),
+        meaning="Prometheus cannot scrape Tempo or Loki. No rule depends on them, but the links of alerts find nothing"
+        " until the backend is back. Data that arrives meanwhile waits in the Collector's queue on disk.",
+        look=("`docker compose logs tempo loki`: is the disk full, or is the process out of memory?",),
+        act=("Start it; the queue then drains by itself.",),
         wait=2 * EVALUATION_INTERVAL,
     )
 
@@ -279,9 +276,10 @@ def _prometheus_down() -> Rule:
         summary="Prometheus does not answer: no rule can be evaluated, each keeps its last state.",
         dashboard="catalog-telemetry",
         panel="Targets that answer",
-        meaning="Grafana gets no data from Prometheus. Firing alerts continue; no other can start. The services'"
-        " own alerts still go out. Where Prometheus evaluates the rules itself, Watchdog falls silent instead.",
-        look=("`docker compose logs prometheus`: is the disk full, is it out of memory, does it replay its log?",),
+        meaning="Grafana gets no data from Prometheus. Alerts that fire continue to fire, but no new ones can start."
+        " The services' own alerts are still sent. If Prometheus evaluates the rules itself, Watchdog stops firing"
+        " instead.",
+        look=("`docker compose logs prometheus`: is the disk full, is it out of memory, is it replaying its log?",),
         act=("Start it. Samples taken meanwhile wait in the Collector's queue on disk.",),
         wait=2 * EVALUATION_INTERVAL,
         no_data="Alerting",
