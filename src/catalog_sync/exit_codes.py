@@ -28,5 +28,5 @@ OF_OUTCOME: Final = {
 
 
 def of_signal(number: int) -> int:
-    """130 for SIGINT, 143 for SIGTERM: what a shell reports of a process that a signal ended."""
+    """129 for SIGHUP, 130 for SIGINT, 143 for SIGTERM: what a shell reports of a process that a signal ended."""
     return 128 + number
