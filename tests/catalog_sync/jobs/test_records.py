@@ -138,7 +138,6 @@ class TestARecord:
         failed = GroupProgress("a", "failed", 0, {"type": "timeout"})
         assert json.loads(json.dumps(failed)) == ["a", "failed", 0, {"type": "timeout"}]
 
-
     def test_may_have_been_written_by_a_newer_version(self) -> None:
         """While an upgrade goes on, workers of both versions do one sync; to end it would be to lose it."""
         group = {"name": "a", "status": "ok", "bundles": 12, "error": None}

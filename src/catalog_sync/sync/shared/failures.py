@@ -29,7 +29,8 @@ def error_to_json(error: BaseException) -> dict[str, Any]:
 def error_from_json(data: Mapping[str, Any]) -> CatalogSyncError:
     """The inverse of :func:`error_to_json`: an error of the same class where it is one of this package.
 
-    What another version of this program adds is left out: while an upgrade goes on, workers of both do one sync. Raises ``KeyError``, ``TypeError`` or ``ValueError`` on anything else.
+    What another version of this program adds is left out: while an upgrade goes on, workers of both do one sync.
+    Raises ``KeyError``, ``TypeError`` or ``ValueError`` on anything else.
     """
     fields = data["classification"]
     verdict = Classification(
