@@ -8,8 +8,8 @@ import dataclasses
 import datetime
 import logging
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync.domain.errors import (
     CacheConnectionError,
@@ -48,7 +48,7 @@ OnReport = Callable[[SyncReport, float | None], None]
 """Called for every sync, inside its span: the report, and the age in seconds of what readers get, where it is known."""
 
 COMMIT_LIMIT: Final = 2.0
-"""Seconds that a commit under way may still take after the run was stopped."""
+"""Seconds that a commit under way, or the snapshot after it, may still take after the run was stopped."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +91,8 @@ class SyncService:
     async def run(self, request: SyncRequest | None = None) -> SyncReport:
         """Sync once. Returns a report whatever happens, except that ``CancelledError`` passes once the lock is free.
 
+        A run that is cancelled once its version is live, or goes live, ends as published.
+
         With ``distributed`` this is the last step of a sync that several processes share: the report covers all of
         them, the lock is not given back, and where the store went away before anything was published,
         ``CacheConnectionError`` or ``LockLostError`` is raised, for the step can be repeated.
@@ -103,7 +105,11 @@ class SyncService:
         sent, repeated = counts.sent, counts.repeated
         with instruments.sync_span(request.kind, request.trigger), correlation_scope(known) as identifier:
             result = _Result()
-            await self._under_lock(request, result)
+            try:
+                await self._under_lock(request, result)
+            except asyncio.CancelledError:
+                if not result.published:
+                    raise
             run = result.run
             done = request if run is None else run.request
             report = SyncReport(
@@ -211,7 +217,7 @@ class SyncService:
             # Once the commit was sent the version may be live: then it is left alone.
             if not committing:
                 await staging.discard()
-        await self._save(meta, result)
+        await _to_its_end(self._save(meta, result))
 
     async def _within_deadline(self, run: Run) -> Candidate:
         async with within_deadline(self.settings.sync_deadline, self.settings.sync_deadline):
@@ -237,17 +243,8 @@ class SyncService:
     async def _commit(
         self, staging: Staging, meta: CatalogueMeta, lease: LockLease, candidate: Candidate, result: _Result
     ) -> None:
-        """Commit; a cancellation waits, for a bounded time, until it is known whether the version is live."""
         receipt = self.distributed.job if self.distributed else None
-        commit = asyncio.ensure_future(self.store.commit(staging, meta, lease, receipt=receipt))
-        try:
-            await asyncio.shield(commit)
-        except asyncio.CancelledError:
-            await asyncio.wait([commit], timeout=COMMIT_LIMIT)
-            if commit.done() and not commit.cancelled() and commit.exception() is None:
-                result.publish(candidate, meta)
-            commit.cancel()
-            raise
+        await _to_its_end(self.store.commit(staging, meta, lease, receipt=receipt))
         result.publish(candidate, meta)
 
     async def _published_before(self, meta: CatalogueMeta, version: str) -> CatalogueMeta:
@@ -296,6 +293,18 @@ class SyncService:
         instruments.emit_sync_finished(report)
         if self.on_report is not None:
             self.on_report(report, age)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, object]) -> None:
+    """Await ``work``, also where the run is stopped meanwhile: that passes where it fails, or takes too long."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=COMMIT_LIMIT)
+        if not task.done() or task.cancelled() or task.exception() is not None:
+            task.cancel()
+            raise
 
 
 def _reported(error: BaseException) -> ErrorInfo:
