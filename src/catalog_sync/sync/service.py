@@ -25,6 +25,7 @@ from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.observability import instruments
 from catalog_sync.store.errors import AlreadyPublishedError, SyncEndedError, VersionGoneError
 from catalog_sync.store.owner import Owner
+from catalog_sync.store.staging import STAGING_TTL
 from catalog_sync.supplier.port import Deadline
 from catalog_sync.sync.builder import CatalogueBuilder
 from catalog_sync.sync.full import build_full
@@ -185,7 +186,9 @@ class SyncService:
         began = self.now()
         distributed = self.distributed
         suffix = distributed.attempt if distributed else correlation_id()[:8]
-        staging = self.store.begin(f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}")
+        version = f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}"
+        # It may wait for the supplier for a part of its time, in which nothing is written.
+        staging = self.store.begin(version, ttl=max(STAGING_TTL, int(self.settings.sync_deadline)))
         committing = False
         try:
             run = result.run = Run(
