@@ -175,7 +175,7 @@ def _ended_job(record: SyncRecord) -> Job:
         started_at=record.started_at,
         finished_at=record.ended_at,
         outcome=record.outcome,
-        groups=tuple(GroupProgress(**group) for group in report.get("groups", ())),
+        groups=tuple(GroupProgress(*map(group.get, GroupProgress._fields)) for group in report.get("groups", ())),
         report=report,
         trigger=record.trigger,
     )

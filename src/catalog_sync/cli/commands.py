@@ -87,7 +87,7 @@ def run(
     """Sync the catalogue, or a part of it: at most one of --group, --country and --bundle.
 
     Exit codes: 0 complete, 1 failed, 2 usage or configuration, 3 partial, 4 another run holds the lock, 5 Redis is not
-    available, 130 and 143 stopped.
+    available, 129, 130 and 143 stopped.
     """
     scopes = {"--group": group, "--country": country, "--bundle": bundle, "--if-due": if_due or None}
     given = [option for option, value in scopes.items() if value is not None]

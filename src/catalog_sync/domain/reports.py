@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any, Final
 
-from catalog_sync.domain.models import ErrorInfo, GroupReport, Outcome, SyncKind, SyncReport
+from catalog_sync.domain.models import ErrorInfo, Outcome, SyncKind, SyncReport
 from catalog_sync.domain.text import is_encodable
 
-_GROUP_FIELDS: Final = frozenset(field.name for field in dataclasses.fields(GroupReport))
 _EMPTY: Final[dict[str, Any]] = {
     **dict.fromkeys(("outcome", "kind", "started_at", "correlation_id"), ""),
     "duration_s": 0,
@@ -45,7 +43,6 @@ def _is_group(data: Any) -> bool:
         and isinstance(data.get("bundles"), int)
         and "error" in data
         and _is_error(data["error"])
-        and data.keys() <= _GROUP_FIELDS
     )
 
 

@@ -84,7 +84,7 @@ class Record:
             token=self.token,
             record=JobKeys(self.job.id).record,
             attempt=attempt,
-            refused_by=None if self.refused_by is None else LockHolder(**self.refused_by),
+            refused_by=None if self.refused_by is None else LockHolder.from_json(self.refused_by),
         )
 
 

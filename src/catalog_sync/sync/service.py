@@ -8,8 +8,8 @@ import dataclasses
 import datetime
 import logging
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync.domain.errors import (
     CacheConnectionError,
@@ -25,6 +25,7 @@ from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.observability import instruments
 from catalog_sync.store.errors import AlreadyPublishedError, SyncEndedError, VersionGoneError
 from catalog_sync.store.owner import Owner
+from catalog_sync.store.staging import STAGING_TTL
 from catalog_sync.supplier.port import Deadline
 from catalog_sync.sync.builder import CatalogueBuilder
 from catalog_sync.sync.full import build_full
@@ -48,7 +49,7 @@ OnReport = Callable[[SyncReport, float | None], None]
 """Called for every sync, inside its span, with the report and the age in seconds of what readers get, if known."""
 
 COMMIT_LIMIT: Final = 2.0
-"""Seconds that a running commit may still take after the run was stopped."""
+"""Seconds that a running commit, or the snapshot after it, may still take after the run was stopped."""
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +92,8 @@ class SyncService:
     async def run(self, request: SyncRequest | None = None) -> SyncReport:
         """Syncs once. Always returns a report, except that ``CancelledError`` is raised once the lock is released.
 
+        A run that is cancelled once its version is live, or goes live, ends as published.
+
         With ``distributed`` this is the last step of a sync that several processes share: the report covers all of
         them, the lock is not released, and if the store became unavailable before anything was published,
         ``CacheConnectionError`` or ``LockLostError`` is raised, since the step can be repeated.
@@ -103,7 +106,11 @@ class SyncService:
         sent, repeated = counts.sent, counts.repeated
         with instruments.sync_span(request.kind, request.trigger), correlation_scope(known) as identifier:
             result = _Result()
-            await self._under_lock(request, result)
+            try:
+                await self._under_lock(request, result)
+            except asyncio.CancelledError:
+                if not result.published:
+                    raise
             run = result.run
             done = request if run is None else run.request
             report = SyncReport(
@@ -179,7 +186,9 @@ class SyncService:
         began = self.now()
         distributed = self.distributed
         suffix = distributed.attempt if distributed else correlation_id()[:8]
-        staging = self.store.begin(f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}")
+        version = f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}"
+        # It may wait for the supplier for a part of its time, in which nothing is written.
+        staging = self.store.begin(version, ttl=max(STAGING_TTL, int(self.settings.sync_deadline)))
         committing = False
         try:
             run = result.run = Run(
@@ -211,7 +220,7 @@ class SyncService:
             # Once the commit was sent the version may be live: then it must not be deleted.
             if not committing:
                 await staging.discard()
-        await self._save(meta, result)
+        await _to_its_end(self._save(meta, result))
 
     async def _within_deadline(self, run: Run) -> Candidate:
         async with within_deadline(self.settings.sync_deadline, self.settings.sync_deadline):
@@ -237,17 +246,8 @@ class SyncService:
     async def _commit(
         self, staging: Staging, meta: CatalogueMeta, lease: LockLease, candidate: Candidate, result: _Result
     ) -> None:
-        """Commits; a cancellation waits, for a limited time, until it is known whether the version is live."""
         receipt = self.distributed.job if self.distributed else None
-        commit = asyncio.ensure_future(self.store.commit(staging, meta, lease, receipt=receipt))
-        try:
-            await asyncio.shield(commit)
-        except asyncio.CancelledError:
-            await asyncio.wait([commit], timeout=COMMIT_LIMIT)
-            if commit.done() and not commit.cancelled() and commit.exception() is None:
-                result.publish(candidate, meta)
-            commit.cancel()
-            raise
+        await _to_its_end(self.store.commit(staging, meta, lease, receipt=receipt))
         result.publish(candidate, meta)
 
     async def _published_before(self, meta: CatalogueMeta, version: str) -> CatalogueMeta:
@@ -296,6 +296,18 @@ class SyncService:
         instruments.emit_sync_finished(report)
         if self.on_report is not None:
             self.on_report(report, age)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, object]) -> None:
+    """Await ``work``, also where the run is stopped meanwhile: that passes where it fails, or takes too long."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=COMMIT_LIMIT)
+        if not task.done() or task.cancelled() or task.exception() is not None:
+            task.cancel()
+            raise
 
 
 def _reported(error: BaseException) -> ErrorInfo:

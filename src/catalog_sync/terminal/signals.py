@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the command is cancelled, cleans up within a time limit, and reports that it was stopped."""
+"""SIGINT, SIGTERM, SIGHUP: the command is cancelled, cleans up within a time limit, and reports that it was stopped."""
 
 from __future__ import annotations
 
@@ -55,6 +55,8 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._handle)
             signal.signal(signal.SIGTERM, self._handle)
+            if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup
+                signal.signal(signal.SIGHUP, self._handle)
 
     def run(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """``asyncio.run`` with a task that the signals cancel. Raises :class:`StopRequested` if it was cancelled."""

@@ -354,7 +354,8 @@ class Worker:
 
     async def _publish(self, record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
         job = record.job
-        if job.cancel_requested:
+        # What an earlier attempt has published is live, and reported as such.
+        if job.cancel_requested and await self.store.receipt(job.id) is None:
             heartbeat.conclude()
             await self.ledger.end(job.id, JobStatus.CANCELLED, None, None, finished_at=rfc3339(self.now()))
             _log.info("sync %s was cancelled", job.id)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from catalog_sync.domain.models import Outcome, SyncReport
+from catalog_sync.domain.models import Bundle, Outcome, SyncReport
 from catalog_sync.domain.schedule import pause_after
+from catalog_sync.store.staging import Staging
+from catalog_sync.supplier.esim_go.policy import LONGEST_WAIT
 from support.sync_world import World
 
 DEADLINE = 900.0
@@ -56,3 +59,19 @@ async def test_no_group_waits_where_that_would_take_most_of_the_time_of_the_sync
     assert all(group.error.type in {"429", "rate_limited"} for group in report.groups if group.error is not None)
     assert report.outcome in {Outcome.PARTIAL, Outcome.FAILED}
     assert pause_after(report) == pytest.approx(seconds, abs=5)
+
+
+async def test_what_is_staged_outlives_the_longest_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis deletes what an abandoned run has staged; one that waits is not abandoned."""
+    kept: list[int] = []
+    put = Staging.put
+
+    async def put_and_look(staging: Staging, bundles: Iterable[Bundle]) -> None:
+        await put(staging, bundles)
+        kept.append(await world.store.redis.command("look", "TTL", staging.keys.bundles))
+
+    monkeypatch.setattr(Staging, "put", put_and_look)
+    async with world.other_client(sync_deadline=7200.0) as client:
+        assert (await client.sync()).outcome is Outcome.COMPLETE
+    assert kept
+    assert min(kept) > 7200 * LONGEST_WAIT

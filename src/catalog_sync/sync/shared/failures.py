@@ -11,13 +11,13 @@ from catalog_sync.domain.errors import CatalogSyncError
 from catalog_sync.sync.reporting import error_info
 from otel_resilience import BreakerEffect, Classification, ErrorClass, Severity, classify
 
+_FIELDS = tuple(field.name for field in dataclasses.fields(Classification) if field.init)
+
 
 def error_to_json(error: BaseException) -> dict[str, Any]:
     """``error`` without traceback and cause, its message redacted."""
     verdict, info = classify(error), error_info(error)
-    classification = {
-        field.name: getattr(verdict, field.name) for field in dataclasses.fields(Classification) if field.init
-    }
+    classification = {name: getattr(verdict, name) for name in _FIELDS}
     return {
         "kind": type(error).__name__,
         "message": info.message,
@@ -29,12 +29,13 @@ def error_to_json(error: BaseException) -> dict[str, Any]:
 def error_from_json(data: Mapping[str, Any]) -> CatalogSyncError:
     """The inverse of :func:`error_to_json`: an error of the same class if it is one of this package.
 
+    What another version of this program adds is left out: while an upgrade goes on, workers of both do one sync.
     Raises ``KeyError``, ``TypeError`` or ``ValueError`` on anything else.
     """
     fields = data["classification"]
     verdict = Classification(
         **{
-            **fields,
+            **{name: fields[name] for name in _FIELDS if name in fields},
             "error_class": ErrorClass(fields["error_class"]),
             "severity": Severity(fields["severity"]),
             "breaker": BreakerEffect(fields["breaker"]),
