@@ -125,7 +125,7 @@ def test_successes_are_reported_without_a_wait(server: RedisServer, share: Any) 
 def test_redis_down_at_the_start_is_reported_once_and_calls_go_on(share: Any) -> None:
     with RecordedTelemetry().recording() as recorded:
         shared = share(RedisStorage(f"redis://127.0.0.1:{free_port()}/0"))
-        one = breaker(shared)
+        one = breaker(shared, PATIENT_CONFIG)
         assert not shared.ready(5)
         for _ in range(3):
             fail(one)
