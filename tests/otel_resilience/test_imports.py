@@ -61,7 +61,7 @@ BLOCK_EVERYTHING_ELSE = """
 def run(script: str) -> None:
     code = textwrap.dedent(BLOCK_EVERYTHING_ELSE) + textwrap.dedent(script)
     result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert result.returncode == 0, result.stderr
 
@@ -167,7 +167,7 @@ def newly_loaded(code: str) -> set[str]:
         print(*(set(sys.modules) - before))
     """
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script)]
-    return set(subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.split())
+    return set(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.split())
 
 
 def test_importing_the_library_alone_loads_its_table_of_names() -> None:

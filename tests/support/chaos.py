@@ -257,7 +257,7 @@ class Chaos:
 
     async def _ask_for_syncs(self) -> None:
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             while not self._done.is_set():
                 asked = time.monotonic()
                 try:

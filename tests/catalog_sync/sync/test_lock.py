@@ -102,7 +102,7 @@ async def test_a_cancelled_run_frees_the_lock_and_leaves_nothing_staged(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15  # the answer would be waited for, 20 s
 
     assert await world.store.lock.holder() is None
     assert await world.meta() == before
