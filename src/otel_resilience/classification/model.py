@@ -125,7 +125,7 @@ def _wait(name: str, value: object) -> None:
 class Classification:
     """The verdict on one error.
 
-    An enumeration's value is accepted as its text (``breaker="neutral"``). Raises ``TypeError`` or ``ValueError``
+    An enumeration's value is accepted as its text (``breaker="neutral"``), if not by type checkers. Raises ``TypeError`` or ``ValueError``
     naming the field where a value is none that it can have.
 
     Examples:
