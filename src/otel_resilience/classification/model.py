@@ -125,8 +125,8 @@ def _wait(name: str, value: object) -> None:
 class Classification:
     """The verdict on one error.
 
-    An enumeration's value is accepted as its text (``breaker="neutral"``), if not by type checkers. Raises ``TypeError`` or ``ValueError``
-    naming the field where a value is none that it can have.
+    An enumeration's value is accepted as its text (``breaker="neutral"``), if not by type checkers. Raises
+    ``TypeError`` or ``ValueError`` naming the field where a value is none that it can have.
 
     Examples:
         >>> busy = Classification("transient", "MEDIUM", "503", breaker="failure", retry_after=2.5)
