@@ -28,5 +28,5 @@ OF_OUTCOME: Final = {
 
 
 def of_signal(number: int) -> int:
-    """129 for SIGHUP, 130 for SIGINT, 143 for SIGTERM: what a shell reports for a process that was ended by the signal."""
+    """129 for SIGHUP, 130 for SIGINT, 143 for SIGTERM: what a shell reports for a process ended by it."""
     return 128 + number

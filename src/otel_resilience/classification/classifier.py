@@ -79,7 +79,7 @@ class Classifier:
     Examples:
         >>> class WarehouseBusy(Exception):
         ...     pass
-        >>> busy = Classification("transient", "LOW", "unavailable")
+        >>> busy = Classification(ErrorClass.TRANSIENT, Severity.LOW, "unavailable")
         >>> def warehouse(error):
         ...     return busy if isinstance(error, WarehouseBusy) else None
         >>> Classifier([warehouse]).classify(WarehouseBusy()).error_type

@@ -125,8 +125,8 @@ def _wait(name: str, value: object) -> None:
 class Classification:
     """The verdict on one error.
 
-    Enumerations are also accepted as their values (``breaker="neutral"``). Raises ``TypeError`` or ``ValueError``
-    naming the field if a value is not allowed.
+    Enumerations are also accepted as their values (``breaker="neutral"``), though not by type checkers. Raises
+    ``TypeError`` or ``ValueError`` naming the field if a value is not allowed.
 
     Examples:
         >>> busy = Classification("transient", "MEDIUM", "503", breaker="failure", retry_after=2.5)

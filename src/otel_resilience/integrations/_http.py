@@ -59,8 +59,9 @@ class StatusError(Exception):
         ...     return isinstance(error, StatusError) and error.response.status_code == 418
         >>> answers = iter([418, 200])
         >>> wire = httpx.MockTransport(lambda request: httpx.Response(next(answers)))
+        >>> boiling = Classification(ErrorClass.TRANSIENT, Severity.LOW, "418")
         >>> policy = Policy("kitchen", retry=RetryConfig(), classifier=default_classifier().extended(
-        ...     lambda error: Classification("transient", "LOW", "418") if teapot(error) else None
+        ...     lambda error: boiling if teapot(error) else None
         ... ))
         >>> with httpx.Client(transport=ResilientTransport(policy, wire)) as client:
         ...     client.get("https://kitchen.example/tea").status_code

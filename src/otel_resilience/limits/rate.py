@@ -15,6 +15,7 @@ from otel_resilience._internal.forks import renew_after_fork
 from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.operations import running_loop
 from otel_resilience._internal.process_bound import ProcessBound
+from otel_resilience._internal.waiting import wait
 from otel_resilience.errors import RateLimitedError
 from otel_resilience.limits.config import RateLimit, longest_wait
 from otel_resilience.limits.semaphore import FairSemaphore
@@ -177,7 +178,7 @@ class RateLimiter(ProcessBound):
         now = max(started, self._clock())
         while (ready := self._take(now, cost)) > now:
             self._check(ready, now, until)
-            sleep(ready - now)
+            wait(sleep, ready - now)
             now = max(ready, self._clock())
         telemetry.limit_waited(self.dependency, RATE, now - started)
 

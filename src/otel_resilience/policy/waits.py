@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING
 
 from otel_resilience._internal.operations import running_loop
+from otel_resilience._internal.waiting import wait
 from otel_resilience.errors import LimitError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def _wait(delay: float, call: Call, what: str) -> None:
     if running_loop() is not None:
         warn_of_loop(call, f"the waits {what} block the loop for")
-    call.policy.sleep(delay)
+    wait(call.policy.sleep, delay)
 
 
 def wait_for_turn(delay: float, call: Call) -> None:

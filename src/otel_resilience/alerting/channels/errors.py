@@ -18,7 +18,8 @@ class ChannelError(ResilienceError):
 
     Examples:
         >>> from otel_resilience.alerting.channels import ChannelError
-        >>> error = ChannelError("slack", Classification("permanent", "HIGH", "404"), status=404)
+        >>> refused = Classification(ErrorClass.PERMANENT, Severity.HIGH, "404")
+        >>> error = ChannelError("slack", refused, status=404)
         >>> error.revoked
         True
     """
