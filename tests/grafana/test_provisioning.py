@@ -230,7 +230,8 @@ def test_every_route_leads_to_a_contact_point_and_a_page_waits_for_no_other() ->
     mutes = {timing["name"] for timing in load("alerting/mute-timings.yaml")["muteTimes"]}
     for route in (POLICY, *POLICY["routes"]):
         assert route["receiver"] in POINTS
-        assert route["group_by"] == (["..."] if route["receiver"] == "page" else ["component"])
+        together = {"page": ["..."], "team": ["component", "deployment_environment_name"], "heartbeat": ["component"]}
+        assert route["group_by"] == together[route["receiver"]]
         assert {"group_wait", "group_interval", "repeat_interval"} <= route.keys()
         assert set(route.get("mute_time_intervals", [])) <= mutes
     muted = [route["receiver"] for route in POLICY["routes"] if "mute_time_intervals" in route]
