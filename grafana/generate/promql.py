@@ -24,7 +24,11 @@ INTERVAL: Final = "$__interval"
 RANGE: Final = "$__range"
 ENVIRONMENT: Final = label(DEPLOYMENT_ENVIRONMENT)
 """On every series of ours where it is set. Several environments may write to one Prometheus: no rule mixes them."""
-JOB_SCOPE: Final = 'job=~"$job"'
+IN_ENVIRONMENT: Final = f"{{{{{ENVIRONMENT}}}}}"
+"""For a legend."""
+ENVIRONMENT_SCOPE: Final = f'{ENVIRONMENT}=~"$environment|"'
+"""Series without one too: the Collector and the stores belong to every environment."""
+JOB_SCOPE: Final = f'job=~"$job", {ENVIRONMENT_SCOPE}'
 """For span metrics: the Collector adds up all processes of a service, so they have no ``instance``."""
 DASHBOARD_SCOPE: Final = f'{JOB_SCOPE}, instance=~"$instance"'
 
@@ -49,6 +53,8 @@ class Series:
 
 ON_DASHBOARD: Final = Series(DASHBOARD_SCOPE)
 OF_JOB: Final = Series(JOB_SCOPE)
+RECORDED: Final = Series(ENVIRONMENT_SCOPE)
+"""What recording rules left, which has neither a job nor an instance."""
 OF_DEPENDENCY: Final = Series(f'{DASHBOARD_SCOPE}, resilience_dependency=~"$dependency"')
 IN_RULE: Final = Series("")
 

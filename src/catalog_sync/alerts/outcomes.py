@@ -90,7 +90,7 @@ def raised(
         yield _failed(report, report.error, credential, STORE_UNAVAILABLE)
     elif report.outcome is Outcome.PARTIAL:
         yield _partial(report, partial_threshold)
-    if age is not None and age > stale_after and report.outcome is not Outcome.SKIPPED_LOCKED:
+    if age is not None and age > stale_after:
         yield _stale(report, age)
 
 

@@ -111,10 +111,12 @@ class CatalogAlerts:
             self._heartbeat.beat()
         for ending in outcomes.ended(report, age=age, stale_after=settings.stale_after):
             ending.end(self.service)
+        # Where another sync is under way, that one renews it, unless it takes longer than any may.
+        patience = settings.sync_deadline if report.outcome is Outcome.SKIPPED_LOCKED else 0.0
         for alert in outcomes.raised(
             report,
             age=age,
-            stale_after=settings.stale_after,
+            stale_after=settings.stale_after + patience,
             partial_threshold=settings.alerts.partial_threshold,
             credential=self._credential,
         ):
