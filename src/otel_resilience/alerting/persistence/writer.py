@@ -59,7 +59,7 @@ class DiskWriter:
             return True
 
     def ask(self, read: Callable[[], T]) -> Future[T]:
-        """What ``read`` returns, or raises, after all that was given before. Open for ever where the writer ended."""
+        """What ``read`` returns, or raises, after all that was given before; ``TimeoutError`` where it will not be done."""
         answer: Future[T] = Future()
 
         def answered() -> None:
@@ -68,14 +68,14 @@ class DiskWriter:
             except Exception as error:  # noqa: BLE001  # raised where it is waited for
                 answer.set_exception(error)
 
-        self.submit(answered)
+        if not self.submit(answered):
+            answer.set_exception(TimeoutError("the disk is too slow, or the alert service has ended"))
         return answer
 
     def call(self, read: Callable[[], T]) -> T:
         """As :meth:`ask`, waiting for the disk: not for callers that must not. Raises ``TimeoutError`` where that takes
         longer than :data:`CALL_WITHIN`, or the writer has ended."""
-        answer = self.ask(read)
-        return answer.result(0.0 if self._closing else CALL_WITHIN)
+        return self.ask(read).result(CALL_WITHIN)
 
     def written(self, timeout: float) -> bool:
         """Wait until what was given so far is done, ``timeout`` seconds at most. Whether it is. A disk that was too
