@@ -81,6 +81,7 @@ class TestFakeTimeLoop:
     @pytest.mark.parametrize("start", [1_800_000_000.0, 1e12])
     def test_a_clock_on_the_time_of_day_fires_every_timer(self, start: float) -> None:
         """Such a number is coarser than the time within which asyncio takes a timer for due."""
+
         class Watched(FakeTimeLoop):
             looks = 0
 

@@ -59,7 +59,7 @@ class DiskWriter:
             return True
 
     def ask(self, read: Callable[[], T]) -> Future[T]:
-        """What ``read`` returns, or raises, after all that was given before; ``TimeoutError`` where it will not be done."""
+        """What ``read`` returns, or raises, after all that was given before; ``TimeoutError`` where it is not done."""
         answer: Future[T] = Future()
 
         def answered() -> None:
