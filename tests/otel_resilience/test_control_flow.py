@@ -5,24 +5,33 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import tempfile
 import unittest
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery.exceptions import Ignore, Reject, Retry
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 
 from otel_resilience import (
     BreakerEffect,
     CircuitBreakerConfig,
     Classification,
     ErrorClass,
+    Hooks,
     Policy,
     RetryConfig,
     Severity,
     classify,
     default_classifier,
 )
+from otel_resilience.alerting import Alert, AlertConfig, AlertService, Notification, Outbox
+from otel_resilience.storage import BudgetStep, BudgetView, MemoryStorage, SharedState
+from otel_resilience.telemetry import use_providers
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.resilience import Driver, Script, TransientFault
 
@@ -131,6 +140,108 @@ def test_it_is_no_error_in_logs_and_metrics(caplog: pytest.LogCaptureFixture) ->
     assert duration.attributes["resilience.outcome"] == "cancelled"
     assert all(span.status.is_unset for span in recorded.spans)
     assert [span.name for span in recorded.spans] == ["attempt", "supplier list"]
+
+
+# A job queue raises its time limit from a signal handler: in the middle of whatever runs, code that guards itself
+# against errors of others included.
+
+
+def in_a_predicate(interrupt: Callable[..., Any]) -> None:
+    Policy("supplier", retry=RetryConfig()).execute(Script(TransientFault()).play, is_retryable=interrupt)
+
+
+def in_a_judge_of_results(interrupt: Callable[..., Any]) -> None:
+    Policy("supplier", retry=RetryConfig(), retry_result=interrupt).execute(lambda: 1)
+
+
+def in_a_hook(interrupt: Callable[..., Any]) -> None:
+    class Watching(Hooks):
+        def on_success(self, dependency: str, operation: str) -> None:
+            interrupt()
+
+    Policy("supplier", hooks=Watching()).execute(lambda: 1)
+
+
+def in_a_span_processor(interrupt: Callable[..., Any]) -> None:
+    class Slow(SpanProcessor):
+        def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+            interrupt()
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Slow())
+    with use_providers(tracer_provider=provider):
+        Policy("supplier").execute(lambda: 1)
+
+
+def in_a_log_handler(interrupt: Callable[..., Any]) -> None:
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            interrupt()
+
+    logger = logging.getLogger("otel_resilience.events")
+    handler = Slow()
+    logger.addHandler(handler)
+    try:
+        Policy("supplier", breaker=CircuitBreakerConfig(failure_threshold=1)).execute(Script(TransientFault()).play)
+    finally:
+        logger.removeHandler(handler)
+
+
+def in_a_storage(interrupt: Callable[..., Any]) -> None:
+    class Slow(MemoryStorage):
+        def budget(self, key: str, step: BudgetStep) -> BudgetView:
+            return interrupt() if step.cost else super().budget(key, step)  # type: ignore[no-any-return]  # it raises
+
+    policy = Policy("supplier", retry=RetryConfig(), shared=SharedState(Slow()))
+    policy.execute(Script(TransientFault()).play)
+
+
+def in_a_report(interrupt: Callable[..., Any]) -> None:
+    class Slow(Outbox):
+        def put(self, notification: Notification) -> None:
+            interrupt()
+
+    with tempfile.TemporaryDirectory() as folder:
+        service = AlertService(AlertConfig(), [], outbox=Slow(Path(folder)))
+        service.report(Alert(kind="trouble", title="Trouble", severity=Severity.CRITICAL))
+
+
+every_place = pytest.mark.parametrize(
+    "place",
+    [
+        in_a_predicate,
+        in_a_judge_of_results,
+        in_a_hook,
+        in_a_span_processor,
+        in_a_log_handler,
+        in_a_storage,
+        in_a_report,
+    ],
+)
+
+
+@pytest.mark.fault("L7")
+@every_place
+@pytest.mark.parametrize("kind", [SoftTimeLimitExceeded, foreign("rq.timeouts", "BaseTimeoutException")])
+def test_a_time_limit_that_strikes_in_our_own_work_ends_the_job(place: Callable[..., None], kind: Any) -> None:
+    def interrupt(*_: object) -> None:
+        raise kind
+
+    with pytest.raises(kind):
+        place(interrupt)
+
+
+@pytest.mark.fault("L7")
+@every_place
+@pytest.mark.parametrize("kind", [ValueError, Retry, concurrent.futures.CancelledError])
+def test_what_code_that_only_observes_raises_itself_does_not(place: Callable[..., None], kind: Any) -> None:
+    def broken(*_: object) -> None:
+        raise kind
+
+    try:
+        place(broken)
+    except TransientFault:
+        pass  # the operation's own
 
 
 def step(awaitable: Any) -> None:

@@ -19,6 +19,7 @@ from otel_resilience._internal.foreign import cause_of, is_a
 from otel_resilience._internal.nesting import Enclosing, Failure, chain, enclosing, leave, nearest_deadline, not_over
 from otel_resilience._internal.operations import discard, is_awaitable
 from otel_resilience.circuitbreaker.states import BreakerState
+from otel_resilience.classification.control_flow import pass_interruption_on
 from otel_resilience.classification.model import CANCELLED, Classification, ErrorClass
 from otel_resilience.classification.requests_seen import left_running, shows_nothing, shows_unsafe_request
 from otel_resilience.correlation import correlation_id
@@ -570,6 +571,7 @@ class Call(CallTelemetry):
             discard(answer)
             problem = "returned an awaitable"
         except Exception as broken:  # noqa: BLE001  # a broken predicate must not take the place of the error it looks at
+            pass_interruption_on(broken)
             problem = f"failed with {type(broken).__name__}"
         self.policy.warn_once(
             "is_retryable", f"{self.operation}: the predicate is_retryable {problem}; the error was not retried"
