@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import tempfile
 import unittest
@@ -28,6 +29,7 @@ from otel_resilience import (
     Severity,
     classify,
     default_classifier,
+    remaining,
 )
 from otel_resilience.alerting import Alert, AlertConfig, AlertService, Notification, Outbox
 from otel_resilience.storage import BudgetStep, BudgetView, MemoryStorage, SharedState
@@ -190,7 +192,7 @@ def in_a_log_handler(interrupt: Callable[..., Any]) -> None:
 def in_a_storage(interrupt: Callable[..., Any]) -> None:
     class Slow(MemoryStorage):
         def budget(self, key: str, step: BudgetStep) -> BudgetView:
-            return interrupt() if step.cost else super().budget(key, step)  # type: ignore[no-any-return]  # it raises
+            return interrupt() if step.cost else super().budget(key, step)
 
     policy = Policy("supplier", retry=RetryConfig(), shared=SharedState(Slow()))
     policy.execute(Script(TransientFault()).play)
@@ -206,18 +208,10 @@ def in_a_report(interrupt: Callable[..., Any]) -> None:
         service.report(Alert(kind="trouble", title="Trouble", severity=Severity.CRITICAL))
 
 
-every_place = pytest.mark.parametrize(
-    "place",
-    [
-        in_a_predicate,
-        in_a_judge_of_results,
-        in_a_hook,
-        in_a_span_processor,
-        in_a_log_handler,
-        in_a_storage,
-        in_a_report,
-    ],
-)
+PLACES = [
+    in_a_predicate, in_a_judge_of_results, in_a_hook, in_a_span_processor, in_a_log_handler, in_a_storage, in_a_report,
+]  # fmt: skip
+every_place = pytest.mark.parametrize("place", PLACES)
 
 
 @pytest.mark.fault("L7")
@@ -238,10 +232,27 @@ def test_what_code_that_only_observes_raises_itself_does_not(place: Callable[...
     def broken(*_: object) -> None:
         raise kind
 
-    try:
+    with contextlib.suppress(TransientFault):  # the operation's own
         place(broken)
-    except TransientFault:
-        pass  # the operation's own
+
+
+@pytest.mark.fault("L7")
+def test_a_probe_that_is_interrupted_before_it_begins_gives_its_slot_back(clock: FakeClock) -> None:
+    class Slow(SpanProcessor):
+        def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+            if span.name == "attempt":
+                raise SoftTimeLimitExceeded
+
+    policy = Policy("supplier", breaker=CircuitBreakerConfig(failure_threshold=1, reset_timeout=5), clock=clock)
+    with pytest.raises(TransientFault):
+        policy.execute(Script(TransientFault()).play)
+    clock.advance(10)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Slow())
+    with use_providers(tracer_provider=provider), pytest.raises(SoftTimeLimitExceeded):
+        policy.execute(lambda: pytest.fail("begun"))
+    assert policy.execute(lambda: "well") == "well"
+    assert remaining() is None
 
 
 def step(awaitable: Any) -> None:

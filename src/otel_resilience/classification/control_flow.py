@@ -77,6 +77,6 @@ def is_control_flow_class(kind: type[BaseException]) -> bool:
 
 
 def pass_interruption_on(caught: Exception) -> None:
-    """Raises ``caught`` where a job is ended by it. For code that lets no error of others through, which it may strike."""
+    """Raises ``caught`` where it ends a job: for code that lets no error of others through, in which it may strike."""
     if any(name_of(base) in _INTERRUPTIONS for base in bases_of(type(caught))):
         raise caught

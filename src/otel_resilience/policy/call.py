@@ -197,9 +197,9 @@ class Call(CallTelemetry):
             self.started_attempt = policy.clock()
         else:
             self.started_attempt = self.started  # nothing was waited for
+        self.token = _enter(self)
         if self.listener is not None:
             self._open_attempt_span(self.listener)
-        self.token = _enter(self)
 
     def _ask(self, breaker: CircuitBreaker) -> int:
         try:
@@ -273,12 +273,10 @@ class Call(CallTelemetry):
 
     def suspend(self) -> None:
         """The operation returned an awaitable: the attempt is withdrawn, and starts again where that is awaited."""
-        self._leave()
+        self.release()
         self._leave_limits()
         self.suspended = True
         self.attempts -= 1
-        if self.policy.breaker is not None:
-            self.policy.breaker.release(self.permit)
         self._forget_spans()
 
     def resume(self) -> None:
@@ -289,10 +287,14 @@ class Call(CallTelemetry):
             self.observe(self.listener)
 
     def release(self) -> None:
-        """The attempt says nothing about the dependency."""
-        self._leave()
-        if self.policy.breaker is not None:
-            self.policy.breaker.release(self.permit)
+        """The attempt that runs, if any, says nothing about the dependency."""
+        token = self.token
+        if token is not None:
+            self.token = None
+            if not leave(token):
+                self.attached = None  # cannot be undone from here either
+            if self.policy.breaker is not None:
+                self.policy.breaker.release(self.permit)
 
     def failed(self, error: BaseException) -> float:  # noqa: C901  # as Policy._execute
         """The attempt failed. Seconds to wait before the next one, or :data:`GIVE_UP`."""
@@ -442,7 +444,7 @@ class Call(CallTelemetry):
     @contextlib.contextmanager
     def replacing(self, error: BaseException) -> Iterator[None]:
         """The block makes what takes the place of ``error``; the call ends with that, or with what the block raises."""
-        self._leave()
+        self.release()
         self._leave_limits()
         self._close_attempt_span()
         try:
@@ -458,7 +460,7 @@ class Call(CallTelemetry):
     def ended(self, error: BaseException, *, replaced: bool = False) -> None:
         """The call ends with ``error``, whatever that is: the context is attached, the span closed. ``replaced``: the
         caller gets what a fallback made."""
-        self._leave()
+        self.release()
         self._leave_limits()
         self._close_attempt_span()
         if self.sent and is_a(error, ResilienceError):
@@ -497,13 +499,6 @@ class Call(CallTelemetry):
             return "rejected"
         deadline = self.suppressed == "deadline" or is_a(error, DeadlineExceededError)
         return "deadline" if deadline else "failed"
-
-    def _leave(self) -> None:
-        token = self.token
-        if token is not None:
-            self.token = None
-            if not leave(token):
-                self.attached = None  # cannot be undone from here either
 
     def _leave_limits(self) -> None:
         """Gives the slot back, and a permit with which no attempt was begun."""

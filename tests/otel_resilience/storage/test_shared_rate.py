@@ -76,7 +76,7 @@ class TestInOneProcess:
         """While one works, a loop on fake time would jump to the next timer, such as that of a deadline."""
 
         class NoThreads(ThreadPoolExecutor):
-            def submit(self, *args: object, **kwargs: object) -> Future[Any]:  # type: ignore[override]  # whatever it is
+            def submit(self, *args: object, **kwargs: object) -> Future[Any]:
                 raise AssertionError("work for a thread")
 
         async def main() -> None:
