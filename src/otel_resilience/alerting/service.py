@@ -37,6 +37,7 @@ from otel_resilience.alerting.model.observed import Observed
 from otel_resilience.alerting.persistence.outbox import Outbox
 from otel_resilience.alerting.persistence.recovery import DURABLE, Archive, is_durable
 from otel_resilience.alerting.persistence.store import IncidentStore, Record
+from otel_resilience.classification.control_flow import pass_interruption_on
 from otel_resilience.classification.model import Severity
 from otel_resilience.redaction import redact
 
@@ -227,6 +228,7 @@ class AlertService:
             if self._is_here() and self._report(in_context(alert), lowest) and not _on_event_loop():
                 self._archive.secured(SECURED_WITHIN)
         except Exception as error:  # noqa: BLE001  # an alert must not fail what it reports on
+            pass_interruption_on(error)
             _log.error("an alert was lost: %s", redact(repr_of(error)))
 
     def resolve(self, kind: str, dependency: str | None = None, *parts: str, certain: bool = False) -> None:

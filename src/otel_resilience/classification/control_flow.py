@@ -15,7 +15,16 @@ from otel_resilience._internal.foreign import bases_of, name_of
 CANCELLATIONS: Final = (asyncio.CancelledError, concurrent.futures.CancelledError)
 """In a group next to failures, they only say that the failures ended the other tasks of the group."""
 
-_BY_NAME: Final = frozenset(
+_INTERRUPTIONS: Final = frozenset(
+    {
+        "billiard.exceptions.SoftTimeLimitExceeded",
+        "rq.timeouts.BaseTimeoutException",
+        "rq.worker.StopRequested",
+        "rq.worker.base.StopRequested",
+    }
+)
+"""Raised by job queues from a signal handler, and therefore in the middle of any code."""
+_BY_NAME: Final = _INTERRUPTIONS | frozenset(
     {
         "builtins.StopIteration",
         "builtins.StopAsyncIteration",
@@ -28,14 +37,10 @@ _BY_NAME: Final = frozenset(
         "celery.exceptions.Retry",
         "celery.exceptions.Ignore",
         "celery.exceptions.Reject",
-        "billiard.exceptions.SoftTimeLimitExceeded",
         "dramatiq.errors.Retry",
         "dramatiq.middleware.threading.Interrupt",
         "huey.exceptions.RetryTask",
         "huey.exceptions.CancelExecution",
-        "rq.timeouts.BaseTimeoutException",
-        "rq.worker.StopRequested",
-        "rq.worker.base.StopRequested",
         "arq.worker.Retry",
         "arq.worker.RetryJob",
         "airflow.exceptions.AirflowSkipException",
@@ -69,3 +74,9 @@ def is_control_flow_class(kind: type[BaseException]) -> bool:
     if not issubclass(kind, Exception) or issubclass(kind, CANCELLATIONS):
         return True
     return any(name_of(base) in _BY_NAME for base in bases_of(kind))
+
+
+def pass_interruption_on(caught: Exception) -> None:
+    """Raises ``caught`` if it ends a job: for code that suppresses the errors of others, and may be interrupted."""
+    if any(name_of(base) in _INTERRUPTIONS for base in bases_of(type(caught))):
+        raise caught

@@ -142,11 +142,15 @@ class Attempt:
                 self._limit.__exit__(kind, error, traceback)
             except BaseException as cut:  # noqa: BLE001  # judged below as if the block had raised it
                 failure = cut
-        if failure is None:
-            call.over = True
-            call.succeeded()
-            return False
-        delay = call.failed(failure)
+        try:
+            if failure is None:
+                call.succeeded()
+                call.over = True
+                return False
+            delay = call.failed(failure)
+        except BaseException as interruption:
+            _end(call, interruption)
+            raise
         if delay != GIVE_UP and (not delay or not call.cuts or can_wait_async(call)):
             return True
         _end(call, failure)

@@ -19,6 +19,7 @@ from otel_resilience._internal.foreign import cause_of, is_a
 from otel_resilience._internal.nesting import Enclosing, Failure, chain, enclosing, leave, nearest_deadline, not_over
 from otel_resilience._internal.operations import discard, is_awaitable
 from otel_resilience.circuitbreaker.states import BreakerState
+from otel_resilience.classification.control_flow import pass_interruption_on
 from otel_resilience.classification.model import CANCELLED, Classification, ErrorClass
 from otel_resilience.classification.requests_seen import left_running, shows_nothing, shows_unsafe_request
 from otel_resilience.correlation import correlation_id
@@ -200,9 +201,9 @@ class Call(CallTelemetry):
             self.started_attempt = policy.clock()
         else:
             self.started_attempt = self.started  # without a wait
+        self.token = _enter(self)
         if self.listener is not None:
             self._open_attempt_span(self.listener)
-        self.token = _enter(self)
 
     def _ask(self, breaker: CircuitBreaker) -> int:
         try:
@@ -276,12 +277,10 @@ class Call(CallTelemetry):
 
     def suspend(self) -> None:
         """The operation returned an awaitable: the attempt is withdrawn, and starts again when that is awaited."""
-        self._leave()
+        self.release()
         self._leave_limits()
         self.suspended = True
         self.attempts -= 1
-        if self.policy.breaker is not None:
-            self.policy.breaker.release(self.permit)
         self._forget_spans()
 
     def resume(self) -> None:
@@ -292,10 +291,14 @@ class Call(CallTelemetry):
             self.observe(self.listener)
 
     def release(self) -> None:
-        """The attempt says nothing about the dependency."""
-        self._leave()
-        if self.policy.breaker is not None:
-            self.policy.breaker.release(self.permit)
+        """The running attempt, if any, says nothing about the dependency."""
+        token = self.token
+        if token is not None:
+            self.token = None
+            if not leave(token):
+                self.attached = None  # cannot be undone from here either
+            if self.policy.breaker is not None:
+                self.policy.breaker.release(self.permit)
 
     def failed(self, error: BaseException) -> float:  # noqa: C901  # as Policy._execute
         """The attempt failed. Seconds to wait before the next one, or :data:`GIVE_UP`."""
@@ -445,7 +448,7 @@ class Call(CallTelemetry):
     @contextlib.contextmanager
     def replacing(self, error: BaseException) -> Iterator[None]:
         """The block makes the replacement for ``error``; the call ends with that, or with the block's exception."""
-        self._leave()
+        self.release()
         self._leave_limits()
         self._close_attempt_span()
         try:
@@ -461,7 +464,7 @@ class Call(CallTelemetry):
     def ended(self, error: BaseException, *, replaced: bool = False) -> None:
         """The call ends with ``error``, of any kind: the context is attached, the span closed. ``replaced``: the caller
         gets what a fallback returned."""
-        self._leave()
+        self.release()
         self._leave_limits()
         self._close_attempt_span()
         if self.sent and is_a(error, ResilienceError):
@@ -500,13 +503,6 @@ class Call(CallTelemetry):
             return "rejected"
         deadline = self.suppressed == "deadline" or is_a(error, DeadlineExceededError)
         return "deadline" if deadline else "failed"
-
-    def _leave(self) -> None:
-        token = self.token
-        if token is not None:
-            self.token = None
-            if not leave(token):
-                self.attached = None  # cannot be undone from here either
 
     def _leave_limits(self) -> None:
         """Returns the slot, and a permit with which no attempt was started."""
@@ -574,6 +570,7 @@ class Call(CallTelemetry):
             discard(answer)
             problem = "returned an awaitable"
         except Exception as broken:  # noqa: BLE001  # a broken predicate must not replace the error being judged
+            pass_interruption_on(broken)
             problem = f"failed with {type(broken).__name__}"
         self.policy.warn_once(
             "is_retryable", f"{self.operation}: the predicate is_retryable {problem}; the error was not retried"

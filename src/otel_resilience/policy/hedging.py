@@ -71,6 +71,7 @@ async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay:
         result = await _first_success(runners, call)
     except BaseException as error:
         await _stop(runners, call, wait=not isinstance(error, GeneratorExit))
+        runners.clear()  # the traceback refers to this frame, and a task to its error
         raise
     delay.add(call.policy.clock() - call.started_attempt)
     return result
@@ -104,22 +105,26 @@ async def _first_success(runners: list[_Runner], call: Call) -> Any:
     """The result of the first that succeeds, or the last error; the call then holds what belongs to that attempt."""
     while len(runners) > 1:
         await asyncio.wait([runner.task for runner in runners], return_when=asyncio.FIRST_COMPLETED)
-        done = [runner for runner in runners if runner.task.done()]
-        winner = next((each for each in done if not each.task.cancelled() and each.task.exception() is None), None)
-        if winner is None:
-            loser = done[0]
-            runners.remove(loser)
-            error = asyncio.CancelledError() if loser.task.cancelled() else loser.task.exception()
-            call.hold(loser.held)
-            call.lost(error)
-        else:
-            (loser,) = (runner for runner in runners if runner is not winner)
-            runners.remove(loser)
-            call.hold(loser.held)
-            call.lost(None)
-            _cancel(loser)
-        call.hold(runners[0].held)
+        _drop_loser(runners, call)
     return await runners[0].task
+
+
+def _drop_loser(runners: list[_Runner], call: Call) -> None:
+    """Drops one of two attempts, of which at least one is done: it no longer decides the call."""
+    done = [runner for runner in runners if runner.task.done()]
+    winner = next((each for each in done if not each.task.cancelled() and each.task.exception() is None), None)
+    if winner is None:
+        loser = done[0]
+        error = asyncio.CancelledError() if loser.task.cancelled() else loser.task.exception()
+    else:
+        (loser,) = (runner for runner in runners if runner is not winner)
+        error = None
+    runners.remove(loser)
+    call.hold(loser.held)
+    call.lost(error)
+    if winner is not None:
+        _cancel(loser)
+    call.hold(runners[0].held)
 
 
 _ending: set[asyncio.Task[Any]] = set()

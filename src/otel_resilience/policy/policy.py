@@ -419,7 +419,10 @@ class Policy(ProcessBound):
             failure = call.to_replace(error, self.fallback)
             if failure is None:
                 raise
-            return self._replacement(failure, call)
+            try:
+                return self._replacement(failure, call)
+            finally:
+                del failure  # its traceback refers to this frame
 
     def _replacement(self, failure: Exception, call: Call) -> Any:
         """What the caller gets instead of ``failure``: what the fallback returns, else the last result."""
@@ -548,7 +551,10 @@ class Policy(ProcessBound):
             failure = call.to_replace(error, self.fallback)
             if failure is None:
                 raise
-            return await self._replacement_async(failure, call)  # type: ignore[no-any-return]  # as its author says
+            try:
+                return await self._replacement_async(failure, call)  # type: ignore[no-any-return]  # as its author says
+            finally:
+                del failure  # as above
 
     def _shared_timer(self, loop: asyncio.AbstractEventLoop) -> SharedTimer:
         """The timer of all attempts in this loop; only the one of the most recently used loop is kept."""
@@ -597,7 +603,9 @@ class Policy(ProcessBound):
             if interventions.active:
                 from otel_resilience.policy.off_switch import changed_call
 
-                policy, _, _, limit = changed_call(self, self._unprotected, begin, options, limit, asynchronous=False)
+                policy, _, _, limit = changed_call(
+                    self, self._unprotected, self.attempts, options, limit, asynchronous=False
+                )
             return begin_call(policy, None, options, limit)
 
         return Attempts(begin)

@@ -10,6 +10,7 @@ from otel_resilience._internal.foreign import attribute, header_of, is_a, name_o
 from otel_resilience._internal.operations import discard, is_awaitable
 from otel_resilience._internal.predicates import judges_errors
 from otel_resilience.classification import error_types
+from otel_resilience.classification.control_flow import pass_interruption_on
 from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Severity
 from otel_resilience.classification.rules.carried_status import http_status
 from otel_resilience.classification.rules.http_status import judge_response
@@ -83,6 +84,7 @@ def _verdict(result: Any, retry_result: RetryResult, policy: CallPlan, name: str
         discard(answer)
         problem = "returned an awaitable"
     except Exception as broken:  # noqa: BLE001  # a broken predicate must not lose the result
+        pass_interruption_on(broken)
         problem = f"failed with {name_of(type(broken))}"
     policy.warn_once("retry_result", f"{name}: the predicate retry_result {problem}; the result counts as a success")
     return None

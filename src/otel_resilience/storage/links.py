@@ -23,6 +23,7 @@ from otel_resilience import telemetry
 from otel_resilience._internal.foreign import repr_of
 from otel_resilience._internal.forks import renew_after_fork, renew_lock_after_fork
 from otel_resilience.classification import error_types
+from otel_resilience.classification.control_flow import pass_interruption_on
 from otel_resilience.classification.defaults import classify
 from otel_resilience.redaction import redact
 from otel_resilience.storage.protocol import Storage, StorageError
@@ -104,6 +105,7 @@ class Link(abc.ABC):
         try:
             answer = step()
         except Exception as failure:
+            pass_interruption_on(failure)
             error = StorageError("closed before it answered") if self._cut_off else failure
             telemetry.storage_step(self.name, time.monotonic() - started, _error_type(error))
             if error is not failure:

@@ -111,7 +111,8 @@ class SharedRateLimiter(RateLimiter):
             return ready
         if not self._reached:
             self._reached = True
-            await asyncio.to_thread(self._link.ready, FIRST_WAIT)
+            if self._link.storage.remote:
+                await asyncio.to_thread(self._link.ready, FIRST_WAIT)
         answers: list[RateView] = []
         await self._link.call_async(lambda: self._ask(step), answers.append)
         return self._decide(ready, now, step, answers, cost)

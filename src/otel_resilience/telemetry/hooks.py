@@ -17,6 +17,7 @@ from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.nesting import enclosing
 from otel_resilience._internal.once import Once
 from otel_resilience._internal.operations import discard, is_awaitable
+from otel_resilience.classification.control_flow import pass_interruption_on
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -285,4 +286,5 @@ async def _await(what: str, answer: Awaitable[None]) -> None:
 
 
 def _report(what: str, broken: Exception) -> None:
+    pass_interruption_on(broken)
     _log.warning("an observer of %s failed: %s", what, redact(repr_of(broken)))

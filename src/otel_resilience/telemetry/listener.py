@@ -19,6 +19,7 @@ from opentelemetry import trace as trace_api
 
 from otel_resilience._internal.foreign import repr_of
 from otel_resilience._internal.version import __version__
+from otel_resilience.classification.control_flow import pass_interruption_on
 from otel_resilience.redaction import redact
 from otel_resilience.telemetry import contract, providers
 from otel_resilience.telemetry.event_log import Attributes, EventLog, hand_over
@@ -57,6 +58,7 @@ def never_raise(function: Callable[P, T]) -> Callable[P, T | None]:
 
 def report_broken(what: str, exc: Exception) -> None:
     """Logs a failure of telemetry, in functions that :func:`never_raise` would make unnecessarily slow."""
+    pass_interruption_on(exc)
     hand_over(_log.warning, "telemetry failed in %s: %s", what, redact(repr_of(exc)))
 
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
+import time
+from typing import Final
+
+_RESOLUTION: Final = time.get_clock_info("monotonic").resolution
+"""Seconds within which asyncio takes a timer for due. At a time that is less precise, it never is at its own time."""
 
 
 class FakeClock:
@@ -87,4 +93,6 @@ class _JumpingSelector(selectors.DefaultSelector):
         ready = super().select(0 if timeout is not None else None)
         if not ready and timeout is not None and timeout > 0:
             self._clock.advance(timeout)
+            if self._clock.now + _RESOLUTION == self._clock.now:
+                self._clock.advance(math.ulp(self._clock.now))
         return ready

@@ -10,8 +10,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +84,19 @@ class TestInOneProcess:
             )
 
         return make  # type: ignore[return-value]  # both kinds
+
+    def test_no_thread_is_needed(self, make: Limiters) -> None:
+        """While one works, a loop on fake time would jump to the next timer, such as that of a deadline."""
+
+        class NoThreads(ThreadPoolExecutor):
+            def submit(self, *args: object, **kwargs: object) -> Future[Any]:
+                raise AssertionError("work for a thread")
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_default_executor(NoThreads(1))
+            await make(RateLimit(4)).acquire_async()
+
+        asyncio.run(main())
 
     def test_all_together_stay_within_the_limit(self, make: Limiters, clock: FakeClock) -> None:
         several = [make(RateLimit(4)) for _ in range(3)]

@@ -16,6 +16,7 @@ from otel_resilience.alerting.model.incident import Incident, Phase, message_num
 from otel_resilience.alerting.persistence.outbox import MAX_AGE, MAX_DEAD_LETTERS, Outbox
 from otel_resilience.alerting.persistence.store import DAMAGE, IncidentStore, Record, revision_of
 from otel_resilience.alerting.persistence.writer import DiskWriter
+from otel_resilience.classification.control_flow import pass_interruption_on
 from otel_resilience.classification.model import Severity
 from otel_resilience.redaction import redact
 
@@ -246,4 +247,5 @@ def _tolerated(problem: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001  # whatever it is, the alert must be sent
+        pass_interruption_on(error)
         _log.error("%s: %s", problem, type(error).__name__)

@@ -59,7 +59,7 @@ class DiskWriter:
             return True
 
     def ask(self, read: Callable[[], T]) -> Future[T]:
-        """What ``read`` returns or raises, after everything queued before. Never completes if the writer has ended."""
+        """What ``read`` returns or raises, after everything queued before; ``TimeoutError`` if it cannot be queued."""
         answer: Future[T] = Future()
 
         def answered() -> None:
@@ -68,14 +68,14 @@ class DiskWriter:
             except Exception as error:  # noqa: BLE001  # raised in the thread that waits for it
                 answer.set_exception(error)
 
-        self.submit(answered)
+        if not self.submit(answered):
+            answer.set_exception(TimeoutError("the disk is too slow, or the alert service has ended"))
         return answer
 
     def call(self, read: Callable[[], T]) -> T:
         """Like :meth:`ask`, but waits for the disk. Raises ``TimeoutError`` if that takes longer than
         :data:`CALL_WITHIN`, or the writer has ended."""
-        answer = self.ask(read)
-        return answer.result(0.0 if self._closing else CALL_WITHIN)
+        return self.ask(read).result(CALL_WITHIN)
 
     def written(self, timeout: float) -> bool:
         """Waits at most ``timeout`` seconds until everything queued so far is done. Returns whether it is. After one
