@@ -226,7 +226,7 @@ class EsimGoClient:
                 self._probed_at = self._clock()
             if self._refused is not None:
                 raise AuthenticationError(
-                    f"the supplier refuses the API key; {self._refused}",
+                    f"the supplier refuses the API key ({self._refused})",
                     classification=AuthenticationError.default.replace(error_type=self._refused.error_type),
                     context=self._refused.context,
                 ) from denied

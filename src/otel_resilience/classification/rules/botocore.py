@@ -70,7 +70,7 @@ classify_botocore: Final = by_class_name(
         "botocore.exceptions": {
             "ClientError": _answered,
             "ConnectTimeoutError": verdicts.CONNECT_TIMEOUT,
-            "ReadTimeoutError": verdicts.READ_TIMEOUT,
+            "ReadTimeoutError": os_errors.read_timeout,
             "EndpointConnectionError": _connecting,
             "ProxyConnectionError": verdicts.PROXY,
             "SSLError": judged_behind(classify_urllib3, os_errors.TLS_REFUSED),

@@ -10,7 +10,7 @@ from typing import Final
 
 from otel_resilience._internal.foreign import attribute, is_a
 from otel_resilience.classification import error_types
-from otel_resilience.classification.causes import message_of, nearest_verdict
+from otel_resilience.classification.causes import judged_behind, message_of, nearest_verdict
 from otel_resilience.classification.model import BreakerEffect, Classification, Severity, badness, flagged
 from otel_resilience.classification.rules import verdicts
 
@@ -85,6 +85,7 @@ _PLAIN: Final = frozenset(
 )
 """Classes of Python itself that are not special cases in :func:`judge`."""
 _SEVERAL_ADDRESSES: Final = "Multiple exceptions: "
+_HANDSHAKE: Final = "The handshake operation timed out"
 _ERRNO_IN_TEXT: Final = re.compile(r"\[Errno (\d{1,4})\]")
 
 
@@ -116,6 +117,16 @@ def connecting(exception: BaseException) -> Classification:
     return REFUSED if behind is None else flagged(behind, "unsent", True)
 
 
+def handshake(exception: BaseException) -> Classification | None:
+    """The verdict on a TLS handshake that took too long, which clients report as a read that did; nothing was sent."""
+    stalled = is_a(exception, TimeoutError) and message_of(exception).endswith(_HANDSHAKE)
+    return verdicts.CONNECT_TIMEOUT if stalled else None
+
+
+read_timeout: Final = judged_behind(handshake, verdicts.READ_TIMEOUT)
+"""The verdict on a client's exception about an answer that takes too long."""
+
+
 def errno_of(exception: BaseException) -> int | None:
     """The system's error number; ``None`` if it is missing or not a number."""
     number = attribute(exception, "errno")
@@ -139,7 +150,7 @@ def _by_type(exception: OSError) -> Classification | None:
         return BROKEN
     if is_a(exception, PermissionError):
         return DENIED
-    return _several_addresses(message_of(exception))
+    return handshake(exception) or _several_addresses(message_of(exception))
 
 
 def _several_addresses(text: str) -> Classification | None:

@@ -20,7 +20,7 @@ classify_requests: Final = by_class_name(
     {
         "requests.exceptions": {
             "ConnectTimeout": verdicts.CONNECT_TIMEOUT,
-            "ReadTimeout": verdicts.READ_TIMEOUT,
+            "ReadTimeout": os_errors.read_timeout,
             "Timeout": verdicts.READ_TIMEOUT,
             "ProxyError": _behind(verdicts.PROXY),
             "SSLError": _behind(os_errors.TLS_REFUSED),

@@ -58,7 +58,7 @@ def _url_error(exception: BaseException) -> Classification:
     if not is_a(reason, BaseException):
         return verdicts.MISUSE
     if is_a(reason, TimeoutError) and os_errors.errno_of(reason) is None:
-        return verdicts.transient(error_types.CONNECT_TIMEOUT)
+        return os_errors.handshake(reason) or verdicts.transient(error_types.CONNECT_TIMEOUT)
     return os_errors.judge(reason) or nearest_verdict(reason, os_errors.judge) or os_errors.BROKEN
 
 

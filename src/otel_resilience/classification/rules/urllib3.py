@@ -34,7 +34,7 @@ def _other(exception: BaseException) -> Classification:
 _CLASSES: Final[dict[str, Classification | Rule]] = {
     "NewConnectionError": os_errors.connecting,
     "ConnectTimeoutError": verdicts.CONNECT_TIMEOUT,
-    "ReadTimeoutError": verdicts.READ_TIMEOUT,
+    "ReadTimeoutError": os_errors.read_timeout,
     "TimeoutError": verdicts.READ_TIMEOUT,
     "SSLError": judged_behind(classify_stdlib, os_errors.TLS_REFUSED, argument=-1),
     "ProxyError": _proxy,
