@@ -254,7 +254,7 @@ def test_a_probe_that_is_interrupted_before_it_begins_gives_its_slot_back(clock:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(Slow())
     with use_providers(tracer_provider=provider), pytest.raises(SoftTimeLimitExceeded):
-        policy.execute(lambda: pytest.fail("begun"))
+        policy.execute(Script("must not start").play)
     assert policy.execute(lambda: "well") == "well"
     assert remaining() is None
 
