@@ -201,7 +201,6 @@ class GuardedRedis:
         return await self.call(name, run, writes=writes, deadline=deadline)
 
     async def command(self, name: str, *parts: str | bytes | int) -> Any:
-        """Sends one command."""
 
         async def send(client: redis.Redis) -> Any:
             return await client.execute_command(*named(parts, self.prefix))  # type: ignore[no-untyped-call]  # redis-py has no types here

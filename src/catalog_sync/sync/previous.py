@@ -123,7 +123,6 @@ class Previous:
         return None if source is None else source.groups.get(group)
 
     async def in_group(self, group: str) -> AsyncIterator[Bundle]:
-        """Its bundles in ``group``."""
         index = None
         if self._store is not None:
             try:

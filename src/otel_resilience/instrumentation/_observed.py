@@ -100,7 +100,6 @@ class ObservedCall(CallTelemetry):
 
     @never_raise
     def attempt_succeeded(self) -> None:
-        """The attempt succeeded."""
         if self.running:
             self.running = False
             self.leave_attempt()
@@ -108,7 +107,6 @@ class ObservedCall(CallTelemetry):
 
     @never_raise
     def attempt_failed(self, error: BaseException) -> None:
-        """The attempt failed with ``error``."""
         if not self.running:
             return
         self.running = False

@@ -188,8 +188,6 @@ class IncidentApi(Posting):
 
 
 class _Attempt(BoundedThread):
-    """One request."""
-
     def __init__(self, url: str, proxy: str | None, body: bytes, headers: Mapping[str, str], timeout: float) -> None:
         super().__init__("alert request", timeout)
         self.status: int | None = None
