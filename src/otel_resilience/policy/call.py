@@ -91,7 +91,7 @@ class Call(CallTelemetry):
     retries_by_type: dict[str, int] | None = None
 
     @property
-    def name(self) -> str | None:  # type: ignore[override]  # read alone
+    def name(self) -> str | None:  # type: ignore[override]  # read-only
         """The operation's name, if one was given."""
         return self.options.name
 
@@ -102,7 +102,7 @@ class Call(CallTelemetry):
         return self.policy.idempotent if declared is None else declared
 
     @property
-    def seconds(self) -> float:  # type: ignore[override]  # read alone
+    def seconds(self) -> float:  # type: ignore[override]  # read-only
         """The whole deadline."""
         return self.deadline or 0.0
 
