@@ -65,7 +65,7 @@ class ObservedCall(CallTelemetry):
             self.observe(telemetry.active())
 
     def report(self, failure: Failure) -> None:
-        """Passes what an enclosed call of ours reports to the nearest scope that acts on it."""
+        """Passes what an enclosed call of this package reports to the nearest scope that acts on it."""
         if self.outer is not None:
             self.outer.report(failure)
 

@@ -44,9 +44,9 @@ class ResilientAdapter(HTTPAdapter):
     the remaining deadline cap the timeouts of the request; no thread is needed.
 
     With ``max_body_bytes`` it is always read, at most that many decoded bytes; ``attempt_timeout`` and the deadline
-    then also end a body that arrives too slowly. ``judge`` gets the response of each attempt with its body. Both work as
-    in :class:`~otel_resilience.integrations.httpx.ResilientTransport`. Raises ``TypeError`` or ``ValueError`` naming
-    the parameter.
+    then also end a body that arrives too slowly. ``judge`` gets the response of each attempt with its body. Both as in
+    :class:`~otel_resilience.integrations.httpx.ResilientTransport`. Raises ``TypeError`` or ``ValueError`` naming the
+    parameter.
 
     Examples:
         >>> import requests

@@ -625,7 +625,7 @@ class Call(CallTelemetry):
         return verdict.idempotent
 
     def _was_cut(self, errors: tuple[BaseException, ...]) -> bool:
-        """Whether a time limit of ours, here or in an enclosed call, cut off something of which no request is known."""
+        """Whether one of our time limits, here or in an enclosed call, cut off something that showed no request."""
         for each in errors:
             if (
                 issubclass(type(each), ResilienceError)

@@ -211,7 +211,7 @@ class _Attempt(BoundedThread):
     def _send(self) -> None:
         flag = _sending.set(True)
         try:
-            with suppressed_instrumentation():  # no span of ours, and no trace header to a third party
+            with suppressed_instrumentation():  # no span, and no trace header to a third party
                 self._post()
         finally:
             _sending.reset(flag)
