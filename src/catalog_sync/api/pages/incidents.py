@@ -20,7 +20,6 @@ INCOMPLETE: Final = "Redis does not answer: incidents of other machines are unkn
 
 
 def incident_list(alerts: Mapping[str, Any]) -> Html:
-    """The open incidents."""
     if not alerts["set_up"]:
         return h("p", "Alerting is not set up.", class_="quiet")
     complete = alerts.get("complete", True)
