@@ -30,7 +30,8 @@ from benchmarks.tables import machine, table, write_results
 
 TOKEN = "benchmark-token"
 PACE = 200.0
-"""Reads per second while latencies are measured: far below what the server can do, so that it is not in its own way."""
+"""Reads per second while latencies are measured: far below the server's capacity, so that reads do not delay each
+other."""
 HANG = 6.0
 """Seconds for which Redis is stopped."""
 ONE = "/bundles?country=PT"
@@ -39,12 +40,12 @@ CONSTANT_PATH = "/constant" + ONE
 
 
 def one_query() -> Iterator[str]:
-    """Always the same, so that the answer is kept."""
+    """Always the same query, so that the response is cached."""
     return itertools.repeat(ONE)
 
 
 def constant() -> Iterator[str]:
-    """An answer that the bare server made in advance: the least that Starlette and uvicorn cost."""
+    """A response that the bare server made in advance: the minimum cost of Starlette and uvicorn."""
     return itertools.repeat(CONSTANT_PATH)
 
 
@@ -52,8 +53,8 @@ _seeds = itertools.count()
 
 
 def many_queries() -> Iterator[str]:
-    """Each time another one, also on other connections: bundles from anywhere, some of certain durations, and now and
-    then the groups."""
+    """A different query each time, also on other connections: bundles from anywhere, some of certain durations, and
+    sometimes the groups."""
     rng = random.Random(next(_seeds))
     while True:
         offset, days, limit = rng.randrange(0, CATALOGUE - 50), rng.randrange(0, 30), rng.randrange(25, 75)
@@ -64,7 +65,7 @@ def many_queries() -> Iterator[str]:
 
 @contextlib.contextmanager
 def api(folder: pathlib.Path, redis_url: str, supplier: dict[str, Any], **extra: str) -> Iterator[tuple[str, int]]:
-    """A ``catalog-api`` of its own; yields its URL and its process ID."""
+    """A separate ``catalog-api``; yields its URL and its process ID."""
     own = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(own)} | {
         "REDIS_URL": redis_url,
@@ -126,7 +127,7 @@ def sync(url: str) -> None:
 
 
 def throughput(servers: dict[str, str], seconds: float, repeats: int) -> tuple[list[list[str]], list[Target]]:
-    """As many reads as the server can answer, in turn, so that a disturbance meets all of them."""
+    """As many reads as the servers can answer, alternating between them, so that a disturbance affects all of them."""
     loads: dict[tuple[str, str], list[Load]] = {}
     cases = [(name, kind) for kind in ("one query", "other queries") for name in servers]
     cases.remove((CONSTANT, "other queries"))
@@ -188,13 +189,13 @@ async def _paced(url: str, until: Callable[[], bool]) -> Load:
 
 
 def after(seconds: float) -> Callable[[], bool]:
-    """Whether so many seconds have passed."""
+    """A function that says whether so many seconds have passed."""
     end = time.perf_counter() + seconds
     return lambda: time.perf_counter() > end
 
 
 def latency(loads: dict[str, Load]) -> tuple[list[list[str]], list[Target]]:
-    """The table of latencies and what was asked for."""
+    """The table of latencies, and the targets."""
     rows, targets = [], []
     for name, load in loads.items():
         p99 = load.percentile(0.99)
@@ -215,7 +216,7 @@ def latency(loads: dict[str, Load]) -> tuple[list[list[str]], list[Target]]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints the tables; 1 where something fails, and with ``--strict`` also where a target is not met."""
+    """Prints the tables; 1 if something fails, and with ``--strict`` also if a target is not met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.api_reads", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=3, help="of each load (default %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="of each load (default %(default)s)")

@@ -1,4 +1,4 @@
-"""The least that a full sync costs: the same pages fetched by httpx and parsed, nothing checked, kept or reported.
+"""The minimum cost of a full sync: the same pages fetched by httpx and parsed, nothing checked, kept or reported.
 
 ``python benchmarks/bare_sync.py BASE_URL KEY`` prints ``{"bundles": ..., "requests": ...}``.
 """

@@ -1,4 +1,5 @@
-"""What settings of a circuit breaker do, on the real one with a fake clock: ``python -m benchmarks.breaker_settings``.
+"""What settings of a circuit breaker do, tested on the real one with a fake clock: ``python -m
+benchmarks.breaker_settings``.
 
 Calls arrive at random (Poisson). *Detection*: ten minutes in which one call in 500 fails, then every call fails with
 probability p; how long, and how many failed calls, until the circuit is open. *Recovery*: the circuit has just opened,

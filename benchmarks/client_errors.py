@@ -1,9 +1,9 @@
 """Groups I and J: one retry after the errors that clients raise, decided by the classifier, and after one's own.
 
 In group I the real client fails: httpx and redis-py against a closed port, a server that does not answer, one that
-answers 503. In group J the same exceptions are made by hand, which costs next to nothing, so that the rest is the
-library: class, message, request, response and the chain of causes are those of the client, and they are freed as those
-are, without the garbage collector; that is checked.
+answers 503. In group J the same exceptions are constructed directly, which costs next to nothing, so that only the
+library is measured: class, message, request, response and the chain of causes are those of the client, and like those
+they are freed without the garbage collector; that is checked.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LIMITS = {
     "httpx.HTTPStatusError 503": 1.3,
     OWN: 1.25,
 }
-"""Of each row, as a multiple of the peer's time."""
+"""By row, as a multiple of the peer's time."""
 
 
 class WarehouseBusyError(Exception):
@@ -137,7 +137,7 @@ def _fail_of_ones_own() -> NoReturn:
 
 
 def _errors() -> dict[str, tuple[type[Exception], _Failure, _Failure | None]]:
-    """By the name of the row: the type, what raises it made by hand, and by the client."""
+    """By the name of the row: the type, a function that raises it directly, and one that makes the client raise it."""
     clients = _Clients()
     found: dict[str, tuple[type[Exception], _Failure, _Failure | None]] = {
         "httpx.ConnectError": (httpx.ConnectError, clients.made_connect_error, clients.connect_error),
@@ -157,7 +157,7 @@ def _errors() -> dict[str, tuple[type[Exception], _Failure, _Failure | None]]:
 
 
 def examples() -> dict[str, BaseException]:
-    """One exception of each row, made by hand."""
+    """One exception for each row, constructed directly."""
     return {name: _caught(kind, by_hand) for name, (kind, by_hand, _) in _errors().items()}
 
 
@@ -169,7 +169,7 @@ def _caught(kind: type[Any], fail: _Failure) -> Any:
 
 
 def _outlives(kind: type[Any], fail: _Failure) -> bool:
-    """Whether the error is a part of a cycle, so that only the garbage collector frees it."""
+    """Whether the error is part of a reference cycle, so that only the garbage collector frees it."""
     gc.disable()
     try:
         return weakref.ref(_caught(kind, fail))() is not None
@@ -178,7 +178,7 @@ def _outlives(kind: type[Any], fail: _Failure) -> bool:
 
 
 def _shape(error: BaseException | None) -> list[tuple[type, str, bool, list[str]]]:
-    """Of an exception and what stands behind it: class, text, whether that is hidden, attributes."""
+    """The shape of an exception and of those behind it: class, text, whether that is hidden, attributes."""
     found = []
     while error is not None:
         hidden = error.__cause__ is None and error.__suppress_context__
@@ -194,7 +194,7 @@ def _closed_port() -> int:
 
 
 def _silent_port() -> int:
-    """Of a server that takes connections and says nothing."""
+    """The port of a server that accepts connections and says nothing."""
     return _serve(b"")
 
 

@@ -31,7 +31,7 @@ from benchmarks.tables import machine, table, write_results
 CATALOGUE = 5_221
 WORKERS = 2
 SETTLED = 15.0
-"""Seconds after the start of the workers from which they count as idle."""
+"""Seconds after the start of the workers from which on they count as idle."""
 _BUCKETS = 3
 """Series of a histogram besides those of its bounds: ``+Inf``, sum, count."""
 
@@ -42,9 +42,9 @@ class Sink:
     def __init__(self) -> None:
         self.url = ""
         self.traces: dict[bytes, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-        """For each trace the names of its spans."""
+        """By trace, the names of its spans."""
         self.series: dict[tuple[str, ...], int] = {}
-        """For each metric with its attributes the series that Prometheus makes of it."""
+        """By metric and attributes, the series in Prometheus."""
 
     def take(self, path: str, body: bytes) -> None:
         """One export."""
@@ -74,7 +74,7 @@ class Sink:
         return counted.most_common()
 
     def largest_trace(self) -> collections.Counter[str]:
-        """The spans of the trace that has most."""
+        """The spans of the largest trace."""
         return max(self.traces.values(), key=lambda spans: spans.total())
 
 
@@ -105,7 +105,7 @@ def sink() -> Iterator[Sink]:
 
 
 def environment(folder: pathlib.Path, redis_url: str, supplier: dict[str, Any], sink_url: str) -> dict[str, str]:
-    """What every program of one installation gets."""
+    """The environment of every program in one installation."""
     own = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_")
     return {name: value for name, value in os.environ.items() if not name.startswith(own)} | {
         "REDIS_URL": redis_url,
@@ -135,7 +135,7 @@ def one_process(folder: pathlib.Path, redis_url: str, supplier: dict[str, Any]) 
 
 
 def with_workers(folder: pathlib.Path, redis_url: str, supplier: dict[str, Any], seconds: float) -> tuple[Sink, float]:
-    """A sync through the API and two workers; commands per second that Redis gets while these are idle."""
+    """A sync through the API and two workers; and the commands per second that Redis gets while these are idle."""
     with sink() as found:
         env = environment(folder, redis_url, supplier, found.url)
         logs = [(folder / f"worker-{number}.log").open("w") for number in range(WORKERS)]
@@ -174,7 +174,7 @@ def commands_per_second(redis_url: str, seconds: float) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints the tables; 1 where something fails, and with ``--strict`` also where a target is not met."""
+    """Prints the tables; 1 if something fails, and with ``--strict`` also if a target is not met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.footprint", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=30, help="for which idle workers are watched (default 30)")
     parser.add_argument("--data", help="JSON file of bundles (default: a generated catalogue)")

@@ -73,7 +73,7 @@ def one_retry(asynchronous: bool) -> list[Case]:
     failing = "every other"
     skipped = ["nopanic", "stamina RetryingCaller"]
     if asynchronous:
-        skipped.append("opnieuw")  # it cannot be told not to wait
+        skipped.append("opnieuw")  # its waits cannot be switched off
     others = {name: make for name, make in module.RETRY.items() if name not in skipped}
     return [
         *_protect(group, "", {BARE: bare, "hand-written retry loop": loop}, failing, asynchronous),

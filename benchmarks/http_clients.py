@@ -23,7 +23,7 @@ _RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(_BODY), _B
 
 
 def _policy() -> Policy:
-    """As the first lines of docs/clients.md make it."""
+    """The policy from the first lines of docs/clients.md."""
     return Policy("shop", retry=RetryConfig(), breaker=CircuitBreakerConfig(), deadline=20, attempt_timeout=5)
 
 
@@ -57,7 +57,7 @@ def _call(client: httpx.Client, url: str) -> Callable[[], int]:
 
 
 def _call_async(make: Callable[[], httpx.AsyncClient], url: str) -> Callable[[], Awaitable[int]]:
-    """With a client for each event loop, whose connections belong to it."""
+    """Uses a client for each event loop, whose connections belong to it."""
     clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = weakref.WeakKeyDictionary()
 
     async def call() -> int:

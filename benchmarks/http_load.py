@@ -1,4 +1,5 @@
-"""A bounded HTTP client for measuring: a few connections that ask one after the other, or at a steady pace."""
+"""A bounded HTTP client for measurements: a few connections that send one request after the other, or at a steady
+pace."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Load:
-    """What a load came to."""
+    """The result of a load."""
 
     seconds: float
     took: list[float]
@@ -22,7 +23,7 @@ class Load:
     wrong: int
     """Answers with another status than 200."""
     metered: list[float] = dataclasses.field(default_factory=list)
-    """What the meter went up by while each request was waited for, where there is one."""
+    """The increase of the meter during each request, if there is one."""
 
     @property
     def per_second(self) -> float:
@@ -41,7 +42,7 @@ class Load:
 
 
 class BrokenAnswerError(Exception):
-    """The server closed the connection or sent something else than HTTP with a length."""
+    """The server closed the connection or sent something other than HTTP with a length."""
 
 
 async def as_fast_as_possible(
@@ -139,10 +140,10 @@ class _Connection:
 async def held_open(
     base_url: str, paths: Sequence[str], connections: int, *, at_a_time: int = 1 << 16, pause: float = 0.0
 ) -> AsyncIterator[list[int]]:
-    """Connections that ask once and read what comes, ``at_a_time`` bytes with a ``pause`` in seconds between, and then
-    ask again: streams of events, slow readers, readers of much. Yields the list of the statuses so far.
+    """Connections that send a request and read the response, ``at_a_time`` bytes with a ``pause`` in seconds between,
+    and then repeat that: streams of events, slow readers, large reads. Yields the list of the statuses so far.
 
-    Each has a loopback address of its own, so that a server takes them for as many clients. Connection errors end it.
+    Each has its own loopback address, so that a server counts them as different clients. Connection errors end it.
     """
     statuses: list[int] = []
     url = urlsplit(base_url)

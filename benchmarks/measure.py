@@ -18,7 +18,7 @@ _sleep = time.sleep
 
 
 class Operation:
-    """The protected operation: a plain function, with a count of its calls where a case needs one."""
+    """The protected operation: a plain function, with a count of its calls if a case needs one."""
 
     def __init__(
         self, *, failing: str = "never", asynchronous: bool = False, fail: Callable[[], NoReturn] | None = None
@@ -68,7 +68,7 @@ class Operation:
 
 @dataclasses.dataclass(slots=True)
 class Case:
-    """One row: a library in one situation. ``raises`` is set where the call is to be rejected."""
+    """One row: a library in one situation. ``raises`` is set if the call should be rejected."""
 
     group: str
     name: str
@@ -77,7 +77,7 @@ class Case:
     raises: str | None = None
     asynchronous: bool = False
     elapsed: bool = False
-    """The time that passes counts and not that of the processor: other threads do a part of the work."""
+    """Measure elapsed time instead of processor time: other threads do a part of the work."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -173,11 +173,11 @@ def trip(call: Callable[[], Any], operation: Operation, *, asynchronous: bool = 
 
 
 def no_sleep(seconds: float | SupportsIndex, /) -> None:
-    """Stands in for ``time.sleep``, which costs tens of microseconds also for no time at all."""
+    """Replaces ``time.sleep``, which costs tens of microseconds even for zero seconds."""
 
 
 class SleepsAreFree:
-    """Within the block ``time.sleep`` returns at once, for the peers that call it also where the wait is zero."""
+    """Within the block ``time.sleep`` returns immediately, for peers that call it even if the wait is zero."""
 
     def __enter__(self) -> None:
         time.sleep = no_sleep

@@ -1,4 +1,4 @@
-"""This library in the situations that the peers are measured in, and what a person would write by hand."""
+"""This library in the same situations as its peers, and the hand-written equivalent."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def breaker_alone(function: Function) -> Function:
 
 
 def retry_on_types(function: Function) -> Function:
-    """The decorator that is told by type what is retryable."""
+    """The decorator with explicit exception types."""
     return retry(RETRY, on=ConnectionError, dependency="supplier")(function)
 
 
@@ -102,7 +102,7 @@ def hand_written_async(function: Function) -> Function:
 
 
 def bare_retry(function: Function) -> Function:
-    """What one failure and a second call cost at the least."""
+    """The minimum cost of one failure and a second call."""
 
     def run() -> Any:
         try:
@@ -114,7 +114,7 @@ def bare_retry(function: Function) -> Function:
 
 
 def bare_retry_async(function: Function) -> Function:
-    """What one failure and a second call cost at the least."""
+    """The minimum cost of one failure and a second call."""
 
     async def run() -> Any:
         try:

@@ -82,7 +82,7 @@ def _succeed() -> int:
 
 
 def success() -> Iterator[Part]:
-    """Of a ``def`` that succeeds."""
+    """The parts of a successful ``def``."""
     what = "success"
     policy = ours.policy()
     breaker = CircuitBreaker("supplier")
@@ -112,7 +112,7 @@ def success() -> Iterator[Part]:
 
 
 def failure() -> Iterator[Part]:
-    """Of one retry after an exception of one's own."""
+    """The parts of one retry after an exception of the user's own."""
     what = "one retry"
     cases = {case.name: case for case in client_errors.cases(real=False)}
     error = _caught(client_errors.WarehouseBusyError("busy"))
@@ -143,7 +143,7 @@ def failure() -> Iterator[Part]:
 
 
 def limits() -> Iterator[Part]:
-    """Of an ``async def`` with time limits."""
+    """The parts of an ``async def`` with time limits."""
     what = "time limits"
     call = begin_call(ours.policy(), _succeed, NO_OPTIONS, 30.0)
 
@@ -172,7 +172,7 @@ def limits() -> Iterator[Part]:
 
 
 def recorded() -> Iterator[Part]:
-    """Of calls with an SDK that records: what the SDK takes for the same spans and points."""
+    """The parts of calls with an SDK that records: what the SDK takes for the same spans and points."""
     what = "recorded"
     telemetry = recording.Telemetry()
     cases = {case.name: case for case in telemetry.cases()}

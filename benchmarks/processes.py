@@ -56,7 +56,7 @@ class Row:
     yardstick: Side
     limit: float
     by_time: bool = False
-    """By time instead of processor time."""
+    """By elapsed time instead of processor time."""
 
 
 def python(code: str, *loaded: str) -> Side:
@@ -96,7 +96,7 @@ def rows(ready: Mapping[str, Any]) -> list[Row]:
 
 
 def run(side: Side, environment: dict[str, str]) -> tuple[float, float]:
-    """Seconds and processor seconds of one process. Raises ``SyncFailedError`` where it does not do what it should."""
+    """Seconds and processor seconds of one process. Raises ``SyncFailedError`` if it does not do what it should."""
     with tempfile.TemporaryFile("w+") as output:
         started = time.perf_counter()
         process = subprocess.Popen(side.arguments, stdout=output, stderr=subprocess.DEVNULL, env=environment)
@@ -140,7 +140,7 @@ HEADER = ["process", "against", "ours ms", "against ms", "by", "limit", "median"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints the table; 1 where a process fails, and with ``--strict`` also where a target is not met."""
+    """Prints the table; 1 if a process fails, and with ``--strict`` also if a target is not met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.processes", description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=15, help="pairs of each row (default 15)")
     parser.add_argument("--data", help="JSON file of bundles that the simulator serves (default: a generated one)")

@@ -116,7 +116,7 @@ class Telemetry:
         return run
 
     def cases(self) -> list[Case]:
-        """All rows of the group; raises :class:`InvalidCaseError` where the two sides do not emit the same."""
+        """All rows of the group; raises :class:`InvalidCaseError` if the two sides do not emit the same."""
         cases = []
         for kind, by_hand in ((SYNC, self.by_hand), (ASYNC, self.by_hand_async)):
             asynchronous = kind == ASYNC
@@ -136,7 +136,7 @@ class Telemetry:
         return cases
 
     def compare(self, first: Case, second: Case) -> None:
-        """Raises :class:`InvalidCaseError` where two cases do not emit the same spans and points."""
+        """Raises :class:`InvalidCaseError` if two cases do not emit the same spans and points."""
         shapes = []
         for case in (first, second):
             self.spans.keeping = True

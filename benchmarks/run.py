@@ -22,7 +22,7 @@ REQUIREMENTS = pathlib.Path(__file__).with_name("requirements.txt")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints the table; 1 where a target is not met and ``--strict`` was asked for."""
+    """Prints the table; 1 if a target is not met and ``--strict`` was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=11, help="timings of each case (default 11)")
     parser.add_argument("--slice", type=float, default=60.0, help="milliseconds of one timing (default 60)")

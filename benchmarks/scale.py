@@ -118,7 +118,7 @@ print(json.dumps(taken))
 
 
 def shared_limit(seconds: float) -> Iterator[Target]:
-    """Permits that processes take of one limit, each at once when it has one."""
+    """The permits that processes take from one limit, each as soon as it can."""
     with tempfile.TemporaryDirectory() as name, redis_server(pathlib.Path(name)) as redis_url:
         command = [sys.executable, "-c", _CHILD, redis_url, str(LIMIT), str(seconds)]
         pipe = subprocess.PIPE
@@ -164,7 +164,7 @@ def most_in_a_window(moments: Sequence[float], seconds: float) -> int:
 
 
 def registry(repeats: int) -> Iterator[Target]:
-    """What a policy in a registry takes, and what it costs that an old one goes for a new one."""
+    """The memory of a policy in a registry, and the cost of evicting an old one for a new one."""
     gc.collect()
     tracemalloc.start()
     policies = PolicyRegistry(_policy, max_size=KEYS)
@@ -256,7 +256,8 @@ def outage() -> Iterator[Target]:
 
 
 def published_and_loaded(seconds: float) -> Iterator[Target]:
-    """Readers while versions are published, and health checks under all that an API has to do at once."""
+    """Readers while versions are published, and health checks under everything that an API has to do at the same
+    time."""
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis_url = stack.enter_context(redis_server(folder))
@@ -308,7 +309,7 @@ async def _while_published(
 
 
 async def _both(url: str, base: str, seconds: float) -> tuple[Load, Load]:
-    """Reads at a pace of our server and a bare one at once, so that what disturbs one disturbs the other."""
+    """Reads at a pace from our server and a bare one at the same time, so that a disturbance affects both."""
     until = api_reads.after(seconds)
     ours, bare = await asyncio.gather(
         at_a_pace(url, api_reads.one_query, per_second=2 * READERS, connections=READERS, until=until),
@@ -321,7 +322,7 @@ async def _both(url: str, base: str, seconds: float) -> tuple[Load, Load]:
 
 @contextlib.contextmanager
 def _publishing(sync: Callable[[], object]) -> Iterator[None]:
-    """One sync after the other, as fast as they go."""
+    """One sync after the other, as fast as possible."""
     ended, failures = threading.Event(), list[Exception]()
 
     def publish() -> None:
@@ -384,7 +385,7 @@ def _processor_time(process: int) -> float:
 
 @contextlib.contextmanager
 def _load(url: str) -> Iterator[None]:
-    """In a process of its own: slow readers, large reads, streams of events."""
+    """In a separate process: slow readers, large reads, streams of events."""
     command = [sys.executable, "-m", "benchmarks.scale", "--load", url]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -425,7 +426,7 @@ PARTS: Final[dict[str, Callable[[argparse.Namespace], Iterator[Target]]]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints the table; 1 where something fails, and with ``--strict`` also where a limit is not met."""
+    """Prints the table; 1 if something fails, and with ``--strict`` also if a limit is not met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__.splitlines()[0])
     parser.add_argument("--parts", default=",".join(PARTS), help="what is measured (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=3, help="of each load (default %(default)s)")

@@ -1,7 +1,7 @@
 """Amplification in an outage, on the real code with a fake clock: ``python -m benchmarks.simulations``.
 
-Two situations in which protection that lives in one process does not protect: a job that starts anew every minute, and
-many workers that each find out for themselves. Every simulation is deterministic; the naive control runs beside it.
+Two situations in which protection inside one process does not protect: a job that starts again every minute, and many
+workers that each find out for themselves. Every simulation is deterministic; the naive control runs in parallel.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def skip(_: float) -> None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
-    """What one way of protecting a job made of it."""
+    """The result of one way of protecting a job."""
 
     per_run: list[int]
     """Attempts that each run sent."""
@@ -81,7 +81,7 @@ JOBS: dict[str, dict[str, Any]] = {
 
 
 def job(calls: int, gap: float, *, kept: bool = False, seed: int = 1, **parts: Any) -> Job:
-    """A job of ``calls`` calls against a dependency that is down, begun anew ``gap`` seconds after each end."""
+    """A job of ``calls`` calls against a dependency that is down, restarted ``gap`` seconds after each end."""
     clock = FakeClock(1.7e9)
     rng = random.Random(seed)
     per_run = []
@@ -91,7 +91,7 @@ def job(calls: int, gap: float, *, kept: bool = False, seed: int = 1, **parts: A
             if kept:
                 disk = DiskStorage(folder, monotonic=clock, wall_clock=clock, boot=lambda: "the same")
                 shared = SharedState(disk)
-            forget_budgets()  # each run is a process of its own
+            forget_budgets()  # each run is a separate process
             policy = Policy("supplier", retry=RETRY, shared=shared, clock=clock, sleep=skip, rng=rng.random, **parts)
             sent = itertools.count()
 
@@ -110,7 +110,7 @@ def job(calls: int, gap: float, *, kept: bool = False, seed: int = 1, **parts: A
 
 
 def attempt(policy: Policy, call: Callable[[], object]) -> bool:
-    """One call. ``False`` where it failed or was rejected."""
+    """One call. ``False`` if it failed or was rejected."""
     try:
         policy.execute(call)
     except (DownError, CircuitOpenError):
@@ -123,7 +123,7 @@ def attempt(policy: Policy, call: Callable[[], object]) -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fleet:
-    """What an outage of a minute or more made of a fleet."""
+    """What happens to a fleet in an outage of a minute or more."""
 
     burst: int
     """Requests that failed within the first five seconds, before any probe."""
@@ -163,7 +163,7 @@ def fleet(workers: int, *, shared: bool = False, seed: int = 1, **parts: Any) ->
 
     def worker(number: int) -> None:
         state = SharedState(storage) if shared else None
-        forget_budgets()  # each worker is a process of its own
+        forget_budgets()  # each worker is a separate process
         policy = Policy("supplier", retry=RETRY, shared=state, clock=clock, sleep=skip, rng=rng.random, **parts)
 
         def step() -> float:
@@ -201,7 +201,7 @@ def fleet(workers: int, *, shared: bool = False, seed: int = 1, **parts: Any) ->
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Target:
-    """What was asked for and what came out."""
+    """A target and its result."""
 
     name: str
     limit: float
@@ -264,7 +264,7 @@ def _workers(number: int) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints the tables; 1 where a target is not met and ``--strict`` was asked for."""
+    """Prints the tables; 1 if a target is not met and ``--strict`` was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulations", description=__doc__.splitlines()[0])
     parser.add_argument("--strict", action="store_true", help="exit 1 where a target is not met")
     parser.add_argument("--readme", action="store_true", help="write the result into benchmarks/README.md")

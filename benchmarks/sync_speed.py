@@ -129,7 +129,7 @@ def _control(ready: dict[str, Any], method: str, name: str) -> dict[str, Any]:
 def sync(
     ready: dict[str, Any], redis_url: str | None, rate: int, *, page_size: int | None = None, empty: bool = True
 ) -> Sync:
-    """One full sync into an emptied store, or into a private one where there is no ``redis_url``."""
+    """One full sync into an emptied store, or into a private one if there is no ``redis_url``."""
     _control(ready, "POST", "reset")
     if redis_url is not None and empty:
         flush(redis_url)
@@ -251,7 +251,7 @@ def measure_scaling(redis_url: str, sizes: list[int], page_size: int | None) -> 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints the tables; 1 where a sync fails, and with ``--strict`` also where a target is not met."""
+    """Prints the tables; 1 if a sync fails, and with ``--strict`` also if a target is not met."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sync_speed", description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5, help="syncs of the usual catalogue (default 5)")
     parser.add_argument(

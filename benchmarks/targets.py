@@ -97,7 +97,7 @@ def check(bench: Bench, results: Sequence[Result]) -> list[Verdict]:
             found.append(Verdict(target, "", "µs", [sample / 1000 for sample in ours.samples]))
             continue
         if target.against == FASTEST_PEER:
-            # Two peers can be too close to tell the faster one from a table: the harder of two comparisons counts.
+            # Two peers can be too close to tell which is faster from a table: the harder of two comparisons counts.
             compared = [(peer, bench.ratios(ours.case, peer)) for peer in _fastest_peers(results, 2)]
             against, ratios = max(compared, key=lambda pair: statistics.median(pair[1]))
         else:

@@ -94,7 +94,7 @@ def thread_cases() -> list[Case]:
 
 
 CALLS = 500
-"""Of each thread."""
+"""Calls of each thread."""
 
 
 def _by_all(call: Callable[[], int]) -> Callable[[], int]:

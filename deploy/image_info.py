@@ -1,7 +1,7 @@
 """What the image has installed: ``python deploy/image_info.py [--output FOLDER]``, or ``make image-info``.
 
 Writes ``sbom.cdx.json`` (CycloneDX 1.6) and ``licences.txt``: catalog-sync with the extras of the image and all that
-they need, at the versions that are installed where this runs, which are those of constraints.txt. Packages of the base
+they need, at the versions that are installed if this runs, which are those of constraints.txt. Packages of the base
 image's system are not a part of it: a scanner of images lists those.
 """
 
@@ -21,7 +21,7 @@ EXTRAS = ("api", "demo", "worker")
 
 
 def installed() -> dict[str, Distribution]:
-    """By normalised name; raises ``PackageNotFoundError`` where one that is needed is missing."""
+    """By normalised name; raises ``PackageNotFoundError`` if one that is needed is missing."""
     found: dict[str, Distribution] = {}
     seen: set[tuple[str, str]] = set()
     wanted = [(ROOT, extra) for extra in ("", *EXTRAS)]

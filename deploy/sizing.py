@@ -28,7 +28,7 @@ TOKEN = "sizing-token"
 WHO = {
     "catalog_sync.worker.beat": "scheduler",
     "catalog_sync.worker": "2 workers",
-    "celeryd:": "2 workers",  # their own title, where setproctitle is installed
+    "celeryd:": "2 workers",  # their own title, if setproctitle is installed
     "catalog_sync.api.command": "API",
     "redis-server": "Redis",
 }

@@ -38,7 +38,7 @@ MODULES = (
 )
 """What a user imports from; every other module may change."""
 TELEMETRY_NAMES = ("use_providers",)
-"""Of ``otel_resilience.telemetry``: the rest is for the rooms of the library."""
+"""The public names of ``otel_resilience.telemetry``: the rest is internal to the library."""
 FOR_ROOMS = {
     "AlertService": "is_outdated on_receipt woke_up",
     "CircuitBreaker": "fast_permit reject rejects_until renew_after_fork",
@@ -56,7 +56,8 @@ FOR_ROOMS = {
     "RetryBudgetConfig": "price",
     "error_types": "redis_reply",
 }
-"""Members that are no promise, by where they are defined: other rooms of the library need them, and no user."""
+"""Members without a stability promise, by where they are defined: other packages of the library need them, but no
+user."""
 INDENT = "    "
 WIDTH = 100
 
@@ -145,7 +146,7 @@ def _member(name: str, value: Any) -> Iterator[str]:
 
 
 def _function(name: str, function: Any, *, bound: bool = False) -> Iterator[str]:
-    """``name(parameters) -> result``, without ``self`` where it is ``bound``; on several lines where it is long."""
+    """``name(parameters) -> result``, without ``self`` if it is ``bound``; on several lines if it is long."""
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())[int(bound) :]
     shown: list[str] = []

@@ -1,4 +1,4 @@
-"""``python -m drill``: plays the incidents and prints the table. Exit code 1 where a goal is missed."""
+"""``python -m drill``: plays the incidents and prints the table. Exit code 1 if a goal is missed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CALM: Final = 45.0
 SHORT_CALM: Final = 10.0
 """Seconds of the calm stretch."""
 SHORT_MEMORY: Final = 36.0
-"""For the shortened drill, which is in a hurry."""
+"""Factor for the shortened drill, to save time."""
 
 
 def main() -> int:
@@ -45,7 +45,7 @@ def main() -> int:
         return 2
     pace = Pace(options.waits, options.memory or (SHORT_MEMORY if options.short else Pace().memory))
     began = time.time()
-    # Without this SIGTERM would end the drill at once and leave behind what it started.
+    # Without this SIGTERM would end the drill immediately and leave its processes behind.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def _absolute(text: str) -> Path:
-    """Prometheus looks for the files that its configuration names from the configuration's folder on."""
+    """An absolute path: Prometheus resolves relative ones from the folder of its configuration."""
     return Path(text).resolve()
 
 

@@ -17,7 +17,7 @@ Action = Callable[[World], None]
 """Turns a knob."""
 
 Due = Callable[[World], float]
-"""When the condition began that must be reported, in seconds since the epoch; asked for when it is over."""
+"""When the condition that must be reported started, in seconds since the epoch; called when it is over."""
 
 SUPPLIER_TYPES: Final = frozenset({"503", "response_ended", "connection_error", "circuit_open", "429"})
 COUNTRY: Final = "FR"
@@ -30,7 +30,7 @@ _CONSEQUENCES: Final = frozenset({
     "SyncFailed", "SyncPartial", "CircuitBreakerOpen", "RetryBudgetExhausted", "ErrorBudgetBurnFast", "ErrorBudgetBurn",
     "ErrorBudgetBurnSlow",
 })  # fmt: skip
-"""Alerts that failing calls to a dependency bring with them."""
+"""Alerts that failing calls to a dependency also cause."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Incident:
     short: bool = False
     """Part of the shortened drill."""
     due: Due | None = None
-    """Seconds, where it need not be reported at once."""
+    """Seconds, if it need not be reported immediately."""
     lead: float = 0.0
     """Seconds of incident time that may pass until it is due."""
     needs: str | None = None
@@ -90,7 +90,7 @@ def _redis_up(world: World) -> None:
 
 
 def _redis_full(world: World) -> None:
-    """As much as it needs, and the lock, but no second version beside it: none that was replaced could make room."""
+    """Room for what it has, and the lock, but not for a second version: there is no replaced one to delete."""
     for version in world.redis.command("ZRANGE", REPLACED, 0, -1):
         world.redis.command("DEL", *VersionKeys(version.decode()).all)
     world.redis.command("DEL", REPLACED)
@@ -146,7 +146,7 @@ def _missed_from(world: World) -> float:
 
 
 def _job_goes_on(_: World) -> None:
-    """The play starts it again after every incident."""
+    """Nothing: the play restarts it after every incident."""
 
 
 def _outage_without_stores(world: World) -> None:
@@ -168,14 +168,14 @@ def _tempo_down(world: World) -> None:
 
 
 def _mistake(world: World) -> None:
-    """Somebody orders a group that does not exist, while the job goes on."""
+    """Somebody requests a group that does not exist, while the job continues."""
     code, _ = world.job.command("run", "--json", "--group", "Atlantis")
     if code != REFUSED:
         raise RuntimeError(f"a group that does not exist was not refused: exit code {code}")
 
 
 def _clock_ahead(world: World) -> None:
-    """The host of the job lives an hour in the future; only its calendar, as where a clock is set wrong."""
+    """The host of the job is an hour in the future; only its calendar, as if the clock is set wrong."""
     world.job.through = world.wrong_clock(HOUR)
 
 
@@ -184,7 +184,7 @@ def _clock_right(world: World) -> None:
 
 
 def _workers_in(world: World) -> None:
-    """The job orders its syncs from the API from now on, and a worker does them; it goes on until that one is there."""
+    """From now on the job requests its syncs from the API, and a worker runs them; waits until that worker is there."""
     world.fleet.start()
     world.job.pause()
     world.job.order = world.fleet.sync
@@ -210,9 +210,8 @@ EVERYDAY: Final[dict[str, Any]] = {
         {"fault": "bad_rows", "ratio": 0.01},
     ],
 }
-"""What goes wrong on any day and needs no one's attention: errors that a retry cures, some rows that cannot be used.
-
-Few of them, as here the syncs of an hour or more share one window of the circuit breaker."""
+"""What goes wrong on any day and needs no attention: errors that a retry fixes, some unusable rows. Only a few, since
+here the syncs of an hour or more share one window of the circuit breaker."""
 
 INCIDENTS: Final = (
     Incident(
@@ -435,7 +434,7 @@ INCIDENTS: Final = (
 
 
 def playable(incidents: Iterable[Incident]) -> tuple[list[Incident], list[str]]:
-    """Those whose programs are here, and a line for each of the others."""
+    """The incidents whose programs are installed, and a line for each of the others."""
     able, lines = [], []
     for incident in incidents:
         if incident.needs is None or shutil.which(incident.needs) is not None:
@@ -446,7 +445,7 @@ def playable(incidents: Iterable[Incident]) -> tuple[list[Incident], list[str]]:
 
 
 def chosen(*, short: bool, names: list[str]) -> list[Incident]:
-    """The incidents to play. Raises ``ValueError`` for a name that there is not."""
+    """The incidents to play. Raises ``ValueError`` for an unknown name."""
     known = {incident.name: incident for incident in INCIDENTS}
     unknown = [name for name in names if name not in known]
     if unknown:

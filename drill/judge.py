@@ -1,6 +1,6 @@
 """What became of an incident: who was notified, after how long, how often, and did the link lead to the failure? Pure.
 
-Times are seconds since the epoch where not said otherwise.
+Times are seconds since the epoch if not said otherwise.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Reported:
     """One alert within a message."""
 
     name: str
-    """Of the rule; or the kind, where the application reports."""
+    """Name of the rule; or the kind, if the application reports."""
     firing: bool
     labels: tuple[tuple[str, str], ...] = ()
     traceql: str | None = None
@@ -39,7 +39,7 @@ class Reported:
     """The trace that the message leads to."""
     title: str = ""
     key: str = ""
-    """The same from the beginning of the alert to its end."""
+    """The same for the whole life of the alert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,11 @@ class Message:
     """The receiver."""
     alerts: tuple[Reported, ...]
     group: str = ""
-    """The component that Alertmanager put together in it."""
+    """The component that Alertmanager grouped it under."""
 
     @property
     def firing(self) -> bool:
-        """Whether it is about something that goes on."""
+        """Whether it is about an ongoing problem."""
         return any(alert.firing for alert in self.alerts)
 
 
@@ -96,20 +96,20 @@ class Expectation:
     name: str
     title: str
     rules: frozenset[str] = frozenset()
-    """Alerts of ours that recognise it; the first one that arrives counts."""
+    """Our alerts that recognise it; the first one that arrives counts."""
     every: frozenset[str] = frozenset()
-    """Alerts of which none may be missing."""
+    """Alerts that must all arrive."""
     also: frozenset[str] = frozenset()
-    """Alerts that are a consequence of it: reported too, and no false alarm."""
+    """Alerts that are a consequence of it: reported too, and not false alarms."""
     kinds: frozenset[str] = frozenset()
-    """Kinds of the application's own alerts that recognise it; empty where the application cannot know."""
+    """Kinds of the application's own alerts that recognise it; empty if the application cannot know."""
     also_kinds: frozenset[str] = frozenset()
     shows: frozenset[str] = frozenset()
-    """``error.type`` values of which the trace must hold a failed span; empty where nothing failed that has a trace."""
+    """``error.type`` values of which the trace must have a failed span; empty if nothing failed that has a trace."""
     told_shows: frozenset[str] = frozenset()
-    """The same for the trace that the application's message leads to, where that is about something else."""
+    """The same for the trace that the application's message leads to, if that is about something else."""
     silent: bool = False
-    """Whoever made it is told at once, and no one else must be: every notification is a false alarm."""
+    """Its cause is reported to whoever made it directly, and to no one else: every notification is a false alarm."""
     dead_man: bool = False
     """The application reports it by its silence: a service that waits for its heartbeats calls."""
 
@@ -122,11 +122,11 @@ class Played:
     started: float
     """When the knob was turned."""
     began: float
-    """When the condition was there that must be reported; later than ``started`` where that takes its time."""
+    """When the condition was there that must be reported; later than ``started`` if that takes its time."""
     ended: float
     """When the knob was turned back."""
     quiet: float
-    """From here on nothing of it was left."""
+    """From here on none of it was left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Detection:
     after: float
     """Seconds of incident time."""
     trace: bool | None = None
-    """Whether the trace of the message shows the failure; ``None`` where there can be none."""
+    """Whether the trace of the message shows the failure; ``None`` if there can be none."""
 
 
 Counts = dict[tuple[str, str], int]
@@ -163,7 +163,7 @@ class Verdict:
 
     @property
     def detected(self) -> bool:
-        """By anyone."""
+        """Whether anyone reported it."""
         return self.rule is not None or self.application is not None
 
 
@@ -254,7 +254,7 @@ def _counted(messages: Iterable[Message]) -> Counts:
 
 
 def with_problems(line: Verdict) -> Verdict:
-    """The verdict with what is wrong in it."""
+    """The verdict with its problems filled in."""
     return dataclasses.replace(line, problems=tuple(_problems(line)))
 
 

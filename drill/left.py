@@ -17,7 +17,7 @@ _FILE: Final = "drill.json"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Left:
-    """The drill in general. Times are seconds since the epoch."""
+    """General data of the drill. Times are seconds since the epoch."""
 
     began: float
     ended: float
@@ -29,19 +29,19 @@ class Left:
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> Self:
-        """From its JSON. Raises ``TypeError`` where a field is missing or unknown."""
+        """From its JSON. Raises ``TypeError`` if a field is missing or unknown."""
         return cls(**data | {"verdicts": tuple(data.get("verdicts", ()))})
 
 
 def write(folder: Path, left: Left, spans: Sequence[Any], logs: Sequence[Any]) -> None:
-    """Beside Prometheus' folder."""
+    """Writes the files next to Prometheus' folder."""
     _lines(folder / "spans.jsonl", spans)
     _lines(folder / "logs.jsonl", logs)
     (folder / _FILE).write_text(json.dumps(dataclasses.asdict(left), indent=1) + "\n", encoding="utf-8")
 
 
 def read(folder: Path) -> Left:
-    """What was written. Raises ``FileNotFoundError`` where no drill was kept."""
+    """What was written. Raises ``FileNotFoundError`` if no drill was kept."""
     return Left.of(json.loads((folder / _FILE).read_text(encoding="utf-8")))
 
 

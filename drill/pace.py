@@ -1,4 +1,4 @@
-"""Compressed time: what is divided by which factor. Pure.
+"""Compressed time: which durations are divided by which factor. Pure.
 
 What adds to the time until a message (intervals of scraping, evaluation and export, ``for``, ``group_wait``, waits of
 the application) is divided by ``waits``, which is also the factor between wall time and incident time. What only
@@ -27,7 +27,7 @@ _LITERAL: Final = re.compile(r'"[^"]*"')
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pace:
-    """How many times faster the drill is than life."""
+    """How many times faster the drill is than real time."""
 
     waits: float = 3.0
     memory: float = 30.0
@@ -42,7 +42,7 @@ class Pace:
 
 
 DAY: Final = {"no_sync_after": 60.0, "first_sync_grace": 22.5, "stale_after": 240.0}
-"""Seconds of incident time that stand for thresholds of a day: the drill's job runs all the time, not once a day."""
+"""Seconds of incident time that replace thresholds of a day: the drill's job runs all the time, not once a day."""
 SILENCE: Final = DAY["no_sync_after"] + DAY["first_sync_grace"]
 """Seconds of incident time without a sync that are not reported."""
 

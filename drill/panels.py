@@ -111,7 +111,7 @@ def compare(found: list[Name], allowed: dict[Name, str], known: list[Name]) -> F
 
 
 def check(folder: Path, left: Left) -> Findings:
-    """After a drill that was kept in ``folder``."""
+    """Checks a drill that was kept in ``folder``."""
     with Prometheus(folder / "prometheus") as source:
         found = silent(source, left.began, left.ended)
     return compare(found, listed(short=left.short), [panel.name for panel in panels()])

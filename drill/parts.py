@@ -33,11 +33,11 @@ ROOT: Final = Path(__file__).parents[1]
 ALERTMANAGERS: Final = ("prometheus-alertmanager", "alertmanager")
 """Debian's name first."""
 TARGETS: Final = ("otel-collector", "tempo", "loki")
-"""Of Prometheus, by the name of their job."""
+"""Prometheus' targets, by job name."""
 STATE: Final = "state"
 BUNDLES: Final = 600
 PAGES: Final = 30
-"""Of the whole catalogue at the supplier."""
+"""Pages of the whole catalogue at the supplier."""
 START_WITHIN: Final = 30.0
 """Seconds that a program may take to start."""
 FLEET_WITHIN: Final = 60.0
@@ -47,9 +47,9 @@ RUN_WITHIN: Final = 90.0
 GAP: Final = 1.0
 """Seconds between two runs of the job."""
 READ_EVERY: Final = 4
-"""After so many runs somebody reads the catalogue."""
+"""After this many runs somebody reads the catalogue."""
 COMPILER: Final = "cc"
-"""Of C, for a clock that is wrong."""
+"""A C compiler, for a clock that is wrong."""
 _OWN: Final = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_", "GRAFANA_")
 
 
@@ -65,7 +65,7 @@ def missing_programs() -> list[str]:
 
 
 def alertmanager() -> str | None:
-    """Where Alertmanager is."""
+    """The path of Alertmanager."""
     return next((path for name in ALERTMANAGERS if (path := shutil.which(name)) is not None), None)
 
 
@@ -107,7 +107,7 @@ class Alertmanager:
             self._process = None
 
     def forget(self) -> None:
-        """Start anew: it keeps a group for half a minute, and what comes meanwhile waits for ``group_interval``."""
+        """Restarts it: it keeps a group for half a minute, and new alerts in that time wait for ``group_interval``."""
         self.__exit__()
         self.__enter__()
 
@@ -170,11 +170,11 @@ class Job:
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self.arguments: tuple[str, ...] = ()
-        """Beyond ``run --json``."""
+        """Arguments besides ``run --json``."""
         self.order: Callable[[], dict[str, Any]] | None = None
-        """Runs a sync in another way than by the command: returns its report."""
+        """Runs a sync in another way than with the command; returns its report."""
         self.through: tuple[str, ...] = ()
-        """Words in front of the command: of a program that runs another one."""
+        """Words before the command: a program that runs it."""
         self.runs: list[Run] = []
         self._environment = _inherited() | environment
         self._log = log
@@ -307,7 +307,7 @@ class Fleet:
                 process.wait()
 
     def sync(self) -> dict[str, Any]:
-        """Orders a full sync and waits for its end: its report, or nothing where it does not come."""
+        """Orders a full sync and waits for its end: its report, or nothing if it does not come."""
         import httpx
 
         api = self._api
@@ -329,7 +329,7 @@ class Fleet:
 
 @dataclass(slots=True)
 class World:
-    """Everything that runs, and where to turn the knobs."""
+    """All running programs, and the knobs to turn."""
 
     pace: paces.Pace
     supplier: Supplier
@@ -348,14 +348,14 @@ class World:
     """When the messages of earlier incidents stopped counting, in seconds since the epoch."""
 
     def wrong_clock(self, seconds: int) -> tuple[str, ...]:
-        """What to put in front of a command so that its clock is so many seconds ahead."""
+        """What to put before a command so that its clock is so many seconds ahead."""
         library = self.folder / "clock_offset.so"
         source = Path(__file__).with_name("clock_offset.c")
         subprocess.run([COMPILER, "-shared", "-fPIC", "-o", library, source], check=True)
         return ("env", f"LD_PRELOAD={library}", f"CLOCK_OFFSET_S={seconds}")
 
     def forget(self) -> None:
-        """An incident begins as if those before it were long ago: nobody counts the messages that they took.
+        """Starts an incident as if those before it were long ago: the messages about them no longer count.
 
         The application bounds what it sends about one fingerprint within an hour, and Alertmanager remembers a group
         for half a minute: neither time can be compressed.
@@ -370,9 +370,9 @@ class World:
         self.job.go()
 
     def over(self) -> set[str]:
-        """Fingerprints of the application's incidents that are over, whether that could be told yet or not.
+        """Fingerprints of the application's incidents that are over, whether that was notified yet or not.
 
-        One that comes and goes is told as over when the hour's bound of messages leaves room.
+        A recurring incident is reported as over only when the hourly limit of messages allows it.
         """
         calm_for = float(paces.application(self.pace)["ERROR_ALERT_KEEP_FIRING_S"])
         calm = {
@@ -382,7 +382,7 @@ class World:
         return {fingerprint for fingerprint, at in calm.items() if at <= time.time()}
 
     def _records(self) -> Iterator[dict[str, Any]]:
-        """Of the disk, and then of the store that counts where it is there."""
+        """The incidents on disk, and then those in the store that takes precedence, if it is there."""
         for file in self._files():
             with contextlib.suppress(FileNotFoundError):  # forgotten meanwhile
                 yield json.loads(file.read_text(encoding="utf-8"))
@@ -399,7 +399,7 @@ class World:
             return []
 
     def firing(self) -> set[str]:
-        """Names of the alerts that fire now, the sign of life left out."""
+        """Names of the alerts that are firing now, except the heartbeat."""
         return {alert["labels"]["alertname"] for alert in self._alerts() if alert["state"] == "firing"}
 
     def is_watched(self) -> bool:
@@ -416,7 +416,7 @@ class World:
 
 @contextlib.contextmanager
 def running_world(folder: Path, pace: paces.Pace, bundles: int = BUNDLES) -> Iterator[World]:
-    """Starts everything, and stops all of it in the end. What is left lies in ``folder``."""
+    """Starts everything, and stops all of it at the end. The remaining files are in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         start = stack.enter_context
@@ -476,7 +476,7 @@ def _prometheus(folder: Path, pace: paces.Pace, alerting_port: int, targets: dic
     config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alerting_port}"]}]}]}
     options = (
         f"--query.lookback-delta={paces.divided('5m', pace.memory)}",
-        # What has ended is reported once: reported again it would open a group in an Alertmanager that starts anew.
+        # An ended alert is reported only once: repeated, it would open a group in a restarted Alertmanager.
         "--rules.alert.resend-delay=1h",
     )
     return Prometheus(folder, yaml.safe_dump(config, sort_keys=False), *options)

@@ -31,7 +31,7 @@ POLL: Final = 0.25
 def play(world: World, incidents: Iterable[Incident], calm: float) -> Iterator[Verdict]:
     """The calm stretch of so many seconds, then the incidents.
 
-    Raises ``RuntimeError`` where it does not become calm.
+    Raises ``RuntimeError`` if it does not become calm.
     """
     _say("starting: the first syncs")
     world.job.go()

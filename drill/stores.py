@@ -61,7 +61,7 @@ def records(query: str, logs: Sequence[Log], since: float, until: float) -> list
 
 
 def search(query: str, spans: Sequence[Span], since: float, until: float) -> list[str]:
-    """The traces with a span of this time that a TraceQL search finds; the newest first where it asks for that.
+    """The traces with a span of this time that a TraceQL search finds; the newest first if it asks for that.
 
     As Tempo has it, all conditions hold for one and the same span, and a trace is as old as its first span, whenever
     that arrived and whichever span was found.

@@ -110,7 +110,7 @@ def explained(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
 
 
 def write_page(text: str, page: Path = PAGE) -> None:
-    """Puts ``text`` between the marks of the page. Raises ``ValueError`` where it has none."""
+    """Puts ``text`` between the marks of the page. Raises ``ValueError`` if it has none."""
     before, begin, rest = page.read_text(encoding="utf-8").partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not (begin and end):

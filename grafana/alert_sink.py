@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # named by the base class
-        """Requests are no news; what they bring is printed."""
+        """Logs nothing: what requests bring is printed."""
 
 
 def as_html(markdown: str) -> str:

@@ -24,7 +24,11 @@ from support.cli import API_KEY, running_supplier
 ROOT = Path(__file__).parents[1]
 LIBRARY, APPLICATION = ROOT / "src" / "otel_resilience", ROOT
 NAMES = ("otel_resilience", "catalog_sync")
-pytestmark = pytest.mark.timeout(300)
+PATIENCE = 900
+"""Seconds for one command: an index may be slow, or stall once, and the machine may be busy."""
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pip"
+"""What was fetched once serves every later test."""
+pytestmark = pytest.mark.timeout(2 * PATIENCE)
 
 
 def run(*command: str | Path, folder: Path, code: int = 0) -> str:
@@ -34,13 +38,13 @@ def run(*command: str | Path, folder: Path, code: int = 0) -> str:
         env={
             "PATH": "/usr/bin:/bin",
             "HOME": str(folder),
-            "PIP_CACHE_DIR": str(folder.parent / "pip"),  # what one test has fetched serves the next
+            "PIP_CACHE_DIR": str(CACHE),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             **pip_variables(),
         },
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == code, f"{done.stdout}\n{done.stderr}"

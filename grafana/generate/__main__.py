@@ -1,4 +1,4 @@
-"""Writes every file anew. ``--check`` only says which are out of date and ends with 1 where any is."""
+"""Writes every generated file. ``--check`` only lists the outdated ones and ends with 1 if there are any."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def main() -> int:
-    """Writes or checks; 1 where a check finds a difference."""
+    """Writes or checks; 1 if a check finds a difference."""
     parser = argparse.ArgumentParser(prog="python -m grafana.generate", description=__doc__)
     parser.add_argument("--check", action="store_true")
     parser.add_argument(

@@ -8,13 +8,14 @@ from typing import Any, Final
 from grafana.generate import links
 from grafana.generate.logql import BREAKER_CHANGES
 from grafana.generate.panels import LOKI, PROMETHEUS, Panel
+from grafana.generate.promql import ENVIRONMENT, JOB_SCOPE
 
 TAG: Final = "catalog-sync"
 SCHEMA_VERSION: Final = 41
 """The newest classic schema that Grafana 13 loads from files; it migrates it by itself."""
 _COLUMNS: Final = 24
 _HEIGHT: Final = 8
-"""Of most panels; lower ones of the same width stand on each other up to it."""
+"""Height of most panels; lower ones of the same width are stacked up to it."""
 _SOURCES: Final = (("prometheus", "Prometheus"), ("loki", "Loki"), ("tempo", "Tempo"))
 
 
@@ -146,6 +147,8 @@ def _variables(jobs: str, by_dependency: str) -> list[dict[str, Any]]:
     dependency = f"label_values({_of_job(by_dependency)}, resilience_dependency)"
     return [
         *sources,
+        # All, those that have none included: it need not be set.
+        _query_variable("environment", "Environment", f"label_values({jobs}, {ENVIRONMENT})") | {"allValue": ".*"},
         _query_variable("job", "Job", f"label_values({jobs}, job)"),
         # All, those that have none included: the Collector adds up the processes of jobs.
         _query_variable("instance", "Instance", f"label_values({_of_job(jobs)}, instance)") | {"allValue": ".*"},
@@ -154,9 +157,8 @@ def _variables(jobs: str, by_dependency: str) -> list[dict[str, Any]]:
 
 
 def _of_job(selector: str) -> str:
-    """A metric, or a selector in braces, limited to the chosen jobs."""
-    matcher = 'job=~"$job"'
-    return f"{selector[:-1]}, {matcher}}}" if selector.endswith("}") else f"{selector}{{{matcher}}}"
+    """A metric, or a selector in braces, limited to the chosen environments and jobs."""
+    return f"{selector[:-1]}, {JOB_SCOPE}}}" if selector.endswith("}") else f"{selector}{{{JOB_SCOPE}}}"
 
 
 def _query_variable(name: str, title: str, query: str) -> dict[str, Any]:

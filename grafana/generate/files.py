@@ -32,12 +32,12 @@ _Dumper.add_representer(str, _text)
 
 
 def as_yaml(data: dict[str, Any]) -> str:
-    """As Grafana, Prometheus and Alertmanager read it."""
+    """In the format of Grafana, Prometheus and Alertmanager."""
     return _HEAD + yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
 
 
 def as_json(data: dict[str, Any]) -> str:
-    """As Grafana reads dashboards."""
+    """In Grafana's format of dashboards."""
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -29,7 +29,7 @@ SDK: Final = (
     Metric("otel.sdk.exporter.metric_data_point.exported", "counter", "{data_point}", _COMPONENT, ""),
     Metric("otel.sdk.exporter.operation.duration", "histogram", "s", _COMPONENT, ""),
 )
-"""Reported by the Python SDK where ``OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED=true``, which our services set."""
+"""Reported by the Python SDK if ``OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED=true``, which our services set."""
 
 API_DURATION: Final = Metric(
     "http.server.request.duration",
@@ -38,7 +38,7 @@ API_DURATION: Final = Metric(
     ("http.request.method", "http.route", "http.response.status_code", "error.type"),
     "",
 )
-"""Of the semantic conventions for HTTP; `catalog-api` reports it."""
+"""A metric of the semantic conventions for HTTP, reported by `catalog-api`."""
 
 _EXPORTER: Final = ("exporter", "data_type")
 _SPAN: Final = ("service_name", "span_name", "span_kind", "status_code", "resilience_dependency", "error_type")
@@ -79,7 +79,7 @@ SERIES: Final[dict[str, tuple[str, ...]]] = {
     "grafana_alerting_notification_latency_seconds_bucket": ("le",),
     "grafana_alerting_rule_evaluation_failures_total": (),
 }
-"""Series, each with its labels beside ``job`` and ``instance``."""
+"""Series, each with its labels besides ``job`` and ``instance``."""
 
 JOBS: Final = ("otel-collector", "prometheus", "tempo", "loki", "grafana")
 """Values of ``job`` of the targets that Prometheus scrapes (grafana/prometheus/prometheus.yml)."""

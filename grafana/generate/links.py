@@ -32,7 +32,7 @@ def trace(trace_id: str, *, datasource: str = "${tempo_datasource}") -> str:
 
 
 ON_DASHBOARD: Final = ("${__from}", "${__to}")
-"""The time range of the dashboard that a link stands on."""
+"""The time range of the dashboard that contains the link."""
 
 
 def traces(

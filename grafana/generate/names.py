@@ -31,7 +31,7 @@ def prometheus_name(metric: Metric) -> str:
     """The name without a histogram's suffixes.
 
     A unit in braces is an annotation and is dropped. The unit ``1`` gives ``_ratio`` to gauges alone: an up-down
-    counter is no ratio. Raises ``ValueError`` for a unit without a rule here.
+    counter is not a ratio. Raises ``ValueError`` for a unit without a rule here.
     """
     name = label(metric.name)
     suffixes = []
@@ -67,7 +67,8 @@ def known_series() -> dict[str, frozenset[str]]:
 
 
 def event_labels(name: str) -> frozenset[str]:
-    """What Loki keeps of an event of the contract beside the standard fields. Raises ``KeyError`` for another name."""
+    """The fields that Loki keeps of an event of the contract, besides the standard ones. Raises ``KeyError`` for
+    another name."""
     events = {event.name: event for event in (*signals.events("resilience"), *signals.events("catalog"))}
     return frozenset(map(label, events[name].attributes))
 

@@ -10,12 +10,20 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from grafana.generate.promql import ENVIRONMENT
+
 # A page is a group of its own, so that it never waits for the group_interval of an alert that fired before it: one
 # message when it begins, one when it is over; one that comes back waits for the short group_interval. That an incident
-# is one page is up to the rules (grafana.generate.rules.causes). Warnings of a component share a message; what is added
-# to it or ends in it is sent after group_interval, which is longer than an alert outlasts its cause.
+# is one page is up to the rules (grafana.generate.rules.causes). Warnings of a component in one environment share a
+# message; what is added to it or ends in it is sent after group_interval, which is longer than an alert outlasts its
+# cause.
 _PAGE: Final = {"group_by": ["..."], "group_wait": "5s", "group_interval": "10s", "repeat_interval": "4h"}
-_TEAM: Final = {"group_by": ["component"], "group_wait": "30s", "group_interval": "15m", "repeat_interval": "12h"}
+_TEAM: Final = {
+    "group_by": ["component", ENVIRONMENT],
+    "group_wait": "30s",
+    "group_interval": "15m",
+    "repeat_interval": "12h",
+}
 _HEARTBEAT: Final = {"group_by": ["component"], "group_wait": "0s", "group_interval": "30s", "repeat_interval": "1m"}
 _MAINTENANCE: Final = {
     "name": "maintenance",
@@ -37,7 +45,8 @@ _FIRST_TRACE: Final = "{{ (index .Alerts 0).Annotations.trace_url }}"
 
 TEMPLATES: Final = """\
 {{ define "catalog.title" -}}
-[{{ .Status | toUpper }}{{ if eq .Status "firing" }} {{ len .Alerts.Firing }}{{ end }}] {{ .CommonLabels.component }}: \
+[{{ .Status | toUpper }}{{ if eq .Status "firing" }} {{ len .Alerts.Firing }}{{ end }}] \
+{{ with .CommonLabels.deployment_environment_name }}{{ . }} {{ end }}{{ .CommonLabels.component }}: \
 {{ if .CommonLabels.alertname }}{{ .CommonLabels.alertname }}{{ else }}several alerts{{ end }}
 {{- end }}
 
@@ -117,7 +126,7 @@ def policies() -> dict[str, Any]:
 
 
 def mute_timings() -> dict[str, Any]:
-    """Warnings wait while the weekly maintenance goes on; pages never do."""
+    """Warnings wait during the weekly maintenance; pages never do."""
     return {"apiVersion": 1, "muteTimes": [{"orgId": 1, **_MAINTENANCE}]}
 
 

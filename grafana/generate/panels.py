@@ -49,7 +49,7 @@ def prom(expr: str, legend: str = "", *, instant: bool = False, table: bool = Fa
 def dots(*matchers: str) -> Target:
     """Example traces of the spans that match. All of them can be opened: these series know kept traces only.
 
-    Grafana looks for exemplars where the query has its selectors; no duration is negative, so that no line is drawn.
+    Grafana looks for exemplars if the query has its selectors; no duration is negative, so that no line is drawn.
     """
     kept = OF_JOB.named("traces_kept_duration_seconds_bucket", *matchers)
     return prom(f"{kept} < 0") | {"exemplar": True}
@@ -58,7 +58,7 @@ def dots(*matchers: str) -> Target:
 FAILED_ATTEMPTS: Final = (match("span.name", ATTEMPT_SPAN), 'status_code="STATUS_CODE_ERROR"')
 """For :func:`dots`."""
 OF_DEPENDENCIES: Final = 'resilience_dependency=~"$dependency"'
-"""For :func:`dots` where the dashboard has this variable."""
+"""For :func:`dots` if the dashboard has this variable."""
 
 
 def loki(expr: str, legend: str = "", *, instant: bool = False, limit: int = 100) -> Target:
@@ -118,7 +118,7 @@ def _panel(
 
 
 def colors(**by_name: str) -> list[dict[str, Any]]:
-    """Fixed colours for series by their display name; ``_`` in a name stands for itself."""
+    """Fixed colours for series by their display name; ``_`` in a name is literal."""
     return [
         {
             "matcher": {"id": "byName", "options": name},
@@ -153,7 +153,7 @@ def timeseries(
     interval: str = "1m",
     **extra: Any,
 ) -> Panel:
-    """Lines, or stacked bars where each bar counts what fell into its interval. 5,200 is not shown as 5.20 K."""
+    """Lines, or stacked bars if each bar counts what fell into its interval. 5,200 is not shown as 5.20 K."""
     custom: dict[str, Any] = {
         "drawStyle": "bars" if bars else "line",
         "fillOpacity": 60 if bars else 8,
@@ -211,7 +211,7 @@ def stat(
     named: bool = False,
     **extra: Any,
 ) -> Panel:
-    """One number, coloured; ``none`` is shown where the query gives nothing. Several have names; one if ``named``.
+    """One number, coloured; ``none`` is shown if the query gives nothing. Several have names; one if ``named``.
 
     Without a value there is no colour, unless nothing at all means zero: it would be that of the lowest threshold.
     """
@@ -286,7 +286,7 @@ def event_table(
 ) -> Panel:
     """Events of Loki as rows. ``columns`` maps attributes to headings, in order; each row opens its trace.
 
-    The trace stands first: in a narrow window the last columns are out of sight.
+    The trace comes first: in a narrow window the last columns are not visible.
     """
     fields = {label(name): heading for name, heading in columns.items()}
     shown = {"Time": "Time", "timestamp": "Time", "trace_id": "Trace"} | fields  # Loki's frames know both names
@@ -333,7 +333,7 @@ def event_table(
 def metric_table(
     title: str, description: str, query: str, columns: dict[str, str], link: dict[str, Any], **extra: Any
 ) -> Panel:
-    """An instant query as rows: its labels and the value; ``link`` stands on the value."""
+    """An instant query as rows: its labels and the value; the value has the ``link``."""
     fields = {label(name): heading for name, heading in columns.items()}
     order = {name: index for index, name in enumerate((*fields, "Value"))}
     transformations = [

@@ -13,6 +13,8 @@ from grafana.generate.names import label, prometheus_name
 
 from otel_resilience.telemetry.contract import Metric
 
+DEPLOYMENT_ENVIRONMENT: Final = "deployment.environment.name"
+
 LOOKBACK: Final = "2h"
 RULE_LOOKBACK: Final = "1d"
 """How long a series may be silent without being taken for a new one. An alert for nothing is worse than a bar for
@@ -20,7 +22,13 @@ nothing, and a panel asks for it at hundreds of moments. Both are longer than th
 (``max_stale`` in otel-collector/common.yaml): what comes back later is a new series there."""
 INTERVAL: Final = "$__interval"
 RANGE: Final = "$__range"
-JOB_SCOPE: Final = 'job=~"$job"'
+ENVIRONMENT: Final = label(DEPLOYMENT_ENVIRONMENT)
+"""On every series of ours where it is set. Several environments may write to one Prometheus: no rule mixes them."""
+IN_ENVIRONMENT: Final = f"{{{{{ENVIRONMENT}}}}}"
+"""For a legend."""
+ENVIRONMENT_SCOPE: Final = f'{ENVIRONMENT}=~"$environment|"'
+"""Series without one too: the Collector and the stores belong to every environment."""
+JOB_SCOPE: Final = f'job=~"$job", {ENVIRONMENT_SCOPE}'
 """For span metrics: the Collector adds up all processes of a service, so they have no ``instance``."""
 DASHBOARD_SCOPE: Final = f'{JOB_SCOPE}, instance=~"$instance"'
 
@@ -45,6 +53,8 @@ class Series:
 
 ON_DASHBOARD: Final = Series(DASHBOARD_SCOPE)
 OF_JOB: Final = Series(JOB_SCOPE)
+RECORDED: Final = Series(ENVIRONMENT_SCOPE)
+"""What recording rules left, which has neither a job nor an instance."""
 OF_DEPENDENCY: Final = Series(f'{DASHBOARD_SCOPE}, resilience_dependency=~"$dependency"')
 IN_RULE: Final = Series("")
 
@@ -62,8 +72,23 @@ def added(selector: str, window: str) -> str:
 
 
 def total(selector: str, window: str, *by: str) -> str:
-    """The sum of what was added, by attributes."""
-    return f"{_sum(by)}({added(selector, window)})"
+    """The sum of what was added, by attributes; in a rule also by environment."""
+    counted = added(selector, window)
+    return f"{_sum(by)}({counted})" if "$job" in selector else f"sum {per(*by)} ({counted})"
+
+
+def per(*attributes: str) -> str:
+    """How a rule aggregates: by these attributes, and by environment."""
+    return f"by ({_labels(attributes)})"
+
+
+def on(*attributes: str) -> str:
+    """On what two sides of a rule match: these attributes, and the environment."""
+    return f"on ({_labels(attributes)})"
+
+
+def _labels(attributes: tuple[str, ...]) -> str:
+    return ", ".join((*map(label, attributes), ENVIRONMENT))
 
 
 def quantile(share: float, buckets: str, window: str, *by: str) -> str:
@@ -72,7 +97,7 @@ def quantile(share: float, buckets: str, window: str, *by: str) -> str:
 
 
 def ratio(part: str, whole: str) -> str:
-    """A share: 0 where the whole has no such part, nothing where nothing happened."""
+    """A share: 0 if the whole has no such part, nothing if nothing happened."""
     return f"({part} or 0 * {whole}) / ({whole} > 0)"
 
 

@@ -1,4 +1,4 @@
-"""What a user of the rules may want otherwise: thresholds, windows, where the runbook lives."""
+"""What a user of the rules may want otherwise: thresholds, windows, if the runbook lives."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ RUNBOOK_BASE: Final = "http://localhost:8025/runbook"
 """docs/alerts.md as the bundled receiver shows it. ``make dashboards RUNBOOK_BASE=https://…`` names another place."""
 
 GRAFANA_URL: Final = "http://localhost:3000"
-"""Where people open Grafana, for links that Grafana does not make itself. Compose publishes it there."""
+"""Where people open Grafana, for links that Grafana does not make itself; the address published by Compose."""
 
 DATASOURCE_UIDS: Final = {"prometheus": "prometheus", "loki": "loki", "tempo": "tempo"}
 EVALUATION_INTERVAL: Final = 10
@@ -19,7 +19,7 @@ _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 def duration(seconds: int) -> str:
-    """As PromQL and Grafana write it: 5400 is ``90m``. Raises ``ValueError`` below one second."""
+    """In the format of PromQL and Grafana: 5400 is ``90m``. Raises ``ValueError`` below one second."""
     if seconds < 1:
         raise ValueError(f"a duration needs at least one second, not {seconds}")
     return next(f"{seconds // size}{unit}" for size, unit in _UNITS if seconds % size == 0)
@@ -27,7 +27,7 @@ def duration(seconds: int) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Settings:
-    """Thresholds of the rules; every time in seconds. The defaults are those of the application where it has one."""
+    """Thresholds of the rules; every time in seconds. The defaults are those of the application if it has one."""
 
     runbook_base: str = RUNBOOK_BASE
     stale_after: int = 86400
@@ -66,8 +66,8 @@ class Settings:
     memory: float = 1.0
     """Divides the seconds that stand as numbers beside windows; for a drill whose windows are divided likewise."""
     queue_share: float = 0.5
-    """Of the capacity of a queue in the Collector."""
+    """Share of the capacity of a queue in the Collector."""
 
     def remembered(self, seconds: int) -> str:
-        """So many seconds as a number in a query."""
+        """A number of seconds in a query."""
         return f"{seconds / self.memory:g}"

@@ -16,7 +16,7 @@ from typing import Any, Final
 from grafana.preview.packages import HERE, program
 
 MOST_BYTES: Final = 250_000
-"""Of one picture."""
+"""Timeout in seconds for one picture."""
 DRAWN_WITHIN: Final = 900.0
 """Seconds for all pictures."""
 
@@ -82,7 +82,7 @@ def serving(roots: Mapping[str, Path], pictures: Mapping[str, Any]) -> Iterator[
 def draw(served: Served, packages: Path, uids: Sequence[str], folder: Path) -> Iterator[tuple[Path, int]]:
     """Writes a picture of each dashboard. Yields each file with its size in bytes.
 
-    Raises :class:`PageFailed` where something on a page broke, :class:`ToolMissing` without Node or Chromium.
+    Raises :class:`PageFailed` if something on a page broke, :class:`ToolMissing` without Node or Chromium.
     """
     chromium = program("chromium", "chromium-browser", "google-chrome")
     command = [program("node"), str(HERE / "draw.cjs"), chromium, served.url, str(folder), str(MOST_BYTES), *uids]

@@ -14,7 +14,7 @@ Field = dict[str, Any]
 
 
 def time_field(values: Iterable[float], step: float | None = None) -> Field:
-    """Seconds since the epoch, as Grafana's milliseconds; ``step`` says where a gap begins."""
+    """Seconds since the epoch, as Grafana's milliseconds; ``step`` says if a gap begins."""
     config = {"interval": step * 1000} if step else {}
     return {"name": "Time", "type": "time", "config": config, "values": [round(value * 1000) for value in values]}
 
@@ -104,6 +104,6 @@ def of_traces(traces: Sequence[Mapping[str, Any]], target: Mapping[str, Any]) ->
 
 
 def _number(text: str) -> float | None:
-    """As Prometheus writes numbers; JSON has no word for NaN and infinity, which are drawn as gaps."""
+    """In Prometheus' format; JSON cannot represent NaN and infinity, which are drawn as gaps."""
     value = float(text)
     return value if math.isfinite(value) else None

@@ -33,7 +33,7 @@ class ToolMissing(RuntimeError):  # noqa: N818
 
 
 def program(*names: str) -> str:
-    """Where the first of these programs is. Raises :class:`ToolMissing` where none is."""
+    """The path of the first of these programs that exists. Raises :class:`ToolMissing` if none does."""
     found = next((path for name in names if (path := shutil.which(name)) is not None), None)
     if found is None:
         raise ToolMissing(f"{' or '.join(names)} is not on PATH")
@@ -41,7 +41,7 @@ def program(*names: str) -> str:
 
 
 def cache() -> Path:
-    """Where the packages of this package.json are, or would be."""
+    """The folder of this package.json's packages, whether installed or not."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.sha256((HERE / "package.json").read_bytes()).hexdigest()[:16]
     return base / "catalog-sync/dashboard-preview" / key

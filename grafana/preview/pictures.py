@@ -39,7 +39,7 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kept:
-    """Decoded logs and spans; ``None`` where none were kept."""
+    """Decoded logs and spans; ``None`` if none were kept."""
 
     logs: Sequence[stored.Record] | None = None
     spans: Sequence[stored.Record] | None = None
@@ -124,7 +124,7 @@ class _Asked:
     def variable(self, variable: Mapping[str, Any]) -> dict[str, str]:
         """Its label and what it shows.
 
-        Raises ``ValueError`` where its query finds nothing to choose from, unless none is a choice as well.
+        Raises ``ValueError`` if its query finds nothing to choose from, unless none is a choice as well.
         """
         query = queries.filled(variable["query"]["query"], self.values)
         label, selector = queries.label_values(query)

@@ -22,7 +22,7 @@ FOREVER: Final = "100y"
 
 
 class Prometheus:
-    """The parts of its API that panels and variables need. Raises :class:`httpx.HTTPError` where it does not answer."""
+    """The parts of its API that panels and variables need. Raises :class:`httpx.HTTPError` if it does not answer."""
 
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, trust_env=False, timeout=60)
@@ -35,7 +35,7 @@ class Prometheus:
             return False
 
     def data_range(self) -> TimeRange:
-        """From the first to the last sample of its newest part. Raises ``ValueError`` where there is none."""
+        """From the first to the last sample of its newest part. Raises ``ValueError`` if there is none."""
         head = self._get("/api/v1/status/tsdb")["headStats"]
         if head["minTime"] > head["maxTime"]:
             raise ValueError("this Prometheus has no data")
@@ -75,7 +75,7 @@ class Prometheus:
 def on_copy_of(data: Path, lookback: str) -> Iterator[str]:
     """A Prometheus on a copy of ``data``, which stays as it is. Yields its URL.
 
-    Raises :class:`FileNotFoundError` where the program is missing, :class:`RuntimeError` where it does not start.
+    Raises :class:`FileNotFoundError` if the program is missing, :class:`RuntimeError` if it does not start.
     """
     program = shutil.which("prometheus")
     if program is None:

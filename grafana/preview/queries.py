@@ -23,7 +23,7 @@ _LABEL_VALUES: Final = re.compile(r"^label_values\((?:(?P<selector>.+),\s*)?(?P<
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TimeRange:
-    """From when until when, in seconds since the epoch."""
+    """Start and end, in seconds since the epoch."""
 
     start: float
     end: float
@@ -39,7 +39,7 @@ class TimeRange:
 
 
 def seconds(duration: str) -> float:
-    """A duration such as ``5m``. Raises ``ValueError`` for what is none."""
+    """Parses a duration such as ``5m``. Raises ``ValueError`` for anything else."""
     parts = _DURATION.findall(duration)
     if not parts or "".join(number + unit for number, unit in parts) != duration:
         raise ValueError(f"not a duration: {duration!r}")

@@ -105,7 +105,7 @@ def _fits(labels: Mapping[str, str], conditions: Iterable[Condition]) -> bool:
 
 
 def _labels(record: Record) -> dict[str, str]:
-    """As Loki names them: what is no letter, digit or underscore becomes an underscore."""
+    """Label names in Loki's form: anything but letters, digits and underscores becomes an underscore."""
     own = {
         "service_name": record["resource"].get("service.name", ""),
         "event_name": record["event_name"],

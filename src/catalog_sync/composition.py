@@ -1,4 +1,4 @@
-"""The composition root: settings, telemetry, policies, store, supplier and sync service, put together once."""
+"""The composition root: combines settings, telemetry, policies, store, supplier and sync service in one place."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 FIRST_CONTACT: Final = 1.0
 """Seconds to wait at the start for the Redis that shares breaker and budget."""
 FIRST_ANSWER: Final = 1.5
-"""Seconds for the first answer of a store that was silent when this process started: someone may sit in front of it.
-One that has answered once gets the time of its policy."""
+"""Timeout in seconds for the first answer of a store that was silent when this process started: a person may be
+waiting. Once it has answered, its policy's timeout applies."""
 TELEMETRY_END: Final = 2.0
-"""Seconds that the end of telemetry may take, so that a stopped command is gone within its limit."""
+"""Maximum seconds for shutting down telemetry, so that a stopped command ends within its limit."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,10 +56,10 @@ IN_PROCESS_BANNER: Final = (
 def observed(*, quiet: bool = False, silent: bool = False, keep: DeferredSpans | None = None) -> Iterator[Telemetry]:
     """Logs on stderr and telemetry to where ``OTEL_*`` says, under one correlation ID, until the block ends.
 
-    JSON lines where stderr is no terminal, else short lines from WARNING on. ``quiet``: on a terminal errors alone, for
-    commands that answer at once. ``silent``: nothing at all on stderr. ``keep`` gets every span that ends.
+    JSON lines if stderr is not a terminal, else short lines from WARNING on. ``quiet``: only errors on a terminal, for
+    commands that answer immediately. ``silent``: nothing at all on stderr. ``keep`` gets every span that ends.
 
-    Raises ``ConfigurationError`` where an ``OTEL_*`` variable cannot be used.
+    Raises ``ConfigurationError`` if an ``OTEL_*`` variable cannot be used.
     """
     from catalog_sync.observability.contract import SERVICE_SYNC
     from catalog_sync.observability.logs import setup_logging
@@ -84,11 +84,11 @@ def observed(*, quiet: bool = False, silent: bool = False, keep: DeferredSpans |
 
 
 def read_settings(*, strict: bool = False, ask_redis: bool = True) -> Settings:
-    """The settings of this process, those of OpenTelemetry checked too. Raises ``ConfigurationError``.
+    """The settings of this process, including checks of those of OpenTelemetry. Raises ``ConfigurationError``.
 
-    They come from the environment and, below it, from the file ``.env``. ``strict``: a variable with a prefix of ours
-    that is not known is refused. So is a Redis that cannot be used here, unless the caller asks it (``ask_redis``). To
-    be called before anything of OpenTelemetry's SDK or its propagators is imported.
+    They come from the environment and, with lower priority, from the file ``.env``. ``strict``: rejects unknown
+    variables with one of our prefixes, and a Redis that cannot be used here, unless the caller checks that
+    (``ask_redis``). Call it before importing anything of OpenTelemetry's SDK or its propagators.
     """
     from catalog_sync.settings.env_file import load_env_file
     from catalog_sync.settings.otel import tidy_otel
@@ -106,9 +106,9 @@ def read_settings(*, strict: bool = False, ask_redis: bool = True) -> Settings:
 
 
 def check_redis(settings: Settings, *, publishes: bool = False) -> None:
-    """See :func:`catalog_sync.store.server.check_server`. ``publishes``: for a program that does.
+    """See :func:`catalog_sync.store.server.check_server`. ``publishes``: for a program that publishes.
 
-    A Redis that is silent now is waited for no longer than :data:`FIRST_ANSWER` by what this process opens later.
+    If Redis is silent now, connections opened later in this process wait no longer than :data:`FIRST_ANSWER` for it.
     """
     global _silent
     _silent = False
@@ -119,12 +119,12 @@ def check_redis(settings: Settings, *, publishes: bool = False) -> None:
 
 
 def first_answer() -> float | None:
-    """Seconds for the first answer of the store; ``None``: as the policy says."""
+    """Timeout in seconds for the first answer of the store; ``None``: that of the policy."""
     return FIRST_ANSWER if _silent else None
 
 
 def warn_of_unknown_variables() -> None:
-    """Logs the variables that :func:`read_settings` refuses where it is strict. For programs, once logs are set up."""
+    """Logs the variables that a ``strict`` :func:`read_settings` would reject. For programs, once logs are set up."""
     from catalog_sync.settings.unknown import unknown_variables
 
     for sentence in unknown_variables(os.environ):
@@ -133,9 +133,9 @@ def warn_of_unknown_variables() -> None:
 
 @contextlib.contextmanager
 def alerting(settings: Settings, service_name: str = "catalog-sync") -> Iterator[CatalogAlerts]:
-    """Alerts within the block, sent to where the settings say; at its end what is due is flushed, within a bound.
+    """Alerts within the block, sent to where the settings say; at its end what is due is flushed, for a limited time.
 
-    Raises ``ConfigurationError`` where a channel cannot be used as it is set.
+    Raises ``ConfigurationError`` if the configuration of a channel is not usable.
     """
     from catalog_sync.alerts import CatalogAlerts
 
@@ -156,10 +156,10 @@ class Policies:
 
     @classmethod
     def of(cls, settings: Settings, shared: SharedState | None = None) -> Policies:
-        """The supplier's circuit and budget as earlier runs and other processes left them, those of the store as new.
+        """The supplier's circuit and budget as left by earlier runs and other processes; new ones for the store.
 
-        Without ``shared`` it opens that state itself, waits a little for a Redis that shares it, and closes it at the
-        end. Raises ``ConfigurationError``.
+        Without ``shared`` it opens that state itself, waits a little for a Redis that shares it, unless that was silent
+        when :func:`check_redis` asked, and closes it at the end. Raises ``ConfigurationError``.
         """
         from catalog_sync.store.backend import redis_policy
         from catalog_sync.supplier.esim_go.policy import supplier_policy
@@ -167,19 +167,20 @@ class Policies:
 
         state = open_shared_state(settings) if shared is None else shared
         policies = cls(supplier_policy(settings, state), redis_policy(settings), state, owned=shared is None)
-        if shared is None:
+        # One that was silent at the start is waited for where the store is asked: what answers there answers here too.
+        if shared is None and not _silent:
             state.ready(FIRST_CONTACT)
         return policies
 
     def close(self) -> None:
-        """Writes what is pending to the shared state, and closes it, where it was opened here."""
+        """Writes what is pending to the shared state, and closes it, if it was opened here."""
         if self.owned:
             self.shared.close()
 
 
 @contextlib.asynccontextmanager
 async def open_catalogue(settings: Settings, policy: Policy) -> AsyncIterator[tuple[CatalogStore, Snapshot]]:
-    """The store and the snapshot beside it. Raises ``CatalogSyncError`` or ``OSError`` where there can be no store."""
+    """The store and the snapshot. Raises ``CatalogSyncError`` or ``OSError`` if the store cannot be opened."""
     from catalog_sync.observability.sdk import instrument_redis
     from catalog_sync.store.backend import open_store
     from catalog_sync.store.snapshot import Snapshot
@@ -189,8 +190,10 @@ async def open_catalogue(settings: Settings, policy: Policy) -> AsyncIterator[tu
 
 
 @contextlib.asynccontextmanager
-async def open_what_is_there(settings: Settings, policy: Policy) -> AsyncIterator[tuple[CatalogStore | None, Snapshot]]:
-    """As :func:`open_catalogue`; where there can be no store the snapshot alone. Raises ``ConfigurationError``."""
+async def open_store_or_snapshot(
+    settings: Settings, policy: Policy
+) -> AsyncIterator[tuple[CatalogStore | None, Snapshot]]:
+    """Like :func:`open_catalogue`; only the snapshot if the store cannot be opened. Raises ``ConfigurationError``."""
     from catalog_sync.domain.errors import CatalogSyncError
     from catalog_sync.store.snapshot import Snapshot
 
@@ -210,7 +213,7 @@ async def open_what_is_there(settings: Settings, policy: Policy) -> AsyncIterato
 async def open_client(
     settings: Settings, policy: Policy, *, on_response: Callable[[httpx.Response], object] | None = None
 ) -> AsyncIterator[EsimGoClient]:
-    """The client of the supplier, traced. ``on_response`` is called with each answer, before its body is read."""
+    """The supplier's client, traced. ``on_response`` is called with each response, before its body is read."""
     from catalog_sync.observability.sdk import traced_transport
     from catalog_sync.supplier.esim_go.client import open_supplier
 
@@ -237,7 +240,7 @@ async def open_sync(
 
 @contextlib.asynccontextmanager
 async def open_kept_traces(settings: Settings, files: TraceFiles) -> AsyncIterator[TraceStore]:
-    """The traces that all processes have kept, in the state folder and, where one is set, in Redis."""
+    """The traces that all processes have kept, in the state folder and, if configured, in Redis."""
     if settings.redis_url is None:
         yield files
         return
@@ -264,9 +267,9 @@ async def open_redis(settings: Settings) -> AsyncIterator[GuardedRedis]:
 
 @contextlib.asynccontextmanager
 async def open_reader(settings: Settings) -> AsyncIterator[CatalogReader]:
-    """A reader of the store, or of the snapshot alone where there can be no store. Raises ``ConfigurationError``."""
+    """A reader of the store, or of only the snapshot if the store cannot be opened. Raises ``ConfigurationError``."""
     from catalog_sync.store.backend import redis_policy
     from catalog_sync.store.reader import CatalogReader
 
-    async with open_what_is_there(settings, redis_policy(settings)) as (store, snapshot):
+    async with open_store_or_snapshot(settings, redis_policy(settings)) as (store, snapshot):
         yield CatalogReader(store, snapshot, stale_after=settings.stale_after, clock=time.time)

@@ -15,7 +15,7 @@ LOCK_UNAVAILABLE: Final = 5
 NO_CATALOGUE: Final = 6
 """There is no catalogue to read."""
 BROKEN_PIPE: Final = 141
-"""The reader of the output is gone; as a shell reports a process that SIGPIPE ended."""
+"""The reader of the output has gone; the code that a shell reports for a process killed by SIGPIPE."""
 
 OF_OUTCOME: Final = {
     "COMPLETE": OK,
@@ -28,5 +28,5 @@ OF_OUTCOME: Final = {
 
 
 def of_signal(number: int) -> int:
-    """130 for SIGINT, 143 for SIGTERM: what a shell reports of a process that a signal ended."""
+    """129 for SIGHUP, 130 for SIGINT, 143 for SIGTERM: what a shell reports for a process ended by it."""
     return 128 + number

@@ -1,4 +1,4 @@
-"""What the last ``run`` left for ``status``: its report, and its breakers and budgets as they stood at the end."""
+"""What the last ``run`` left for ``status``: its report, and the final state of its breakers and budgets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 def write_last_run(state_dir: Path, report: SyncReport, policies: Sequence[Policy]) -> None:
-    """Replace the file at one stroke. A disk that takes nothing is logged; the sync stands without it."""
+    """Replaces the file atomically. A disk error is logged; the sync is valid without it."""
     now = rfc3339(utc_now())
     data = {"at": now, "report": report.to_json(), **protection_json(policies, now)}
     try:
@@ -33,7 +33,7 @@ def write_last_run(state_dir: Path, report: SyncReport, policies: Sequence[Polic
 
 
 def read_last_run(state_dir: Path) -> dict[str, Any] | None:
-    """The file's object; ``None`` where no run left one, or none that can be read, which is logged."""
+    """The file's object; ``None`` if there is none, or it cannot be read, which is logged."""
     try:
         data: dict[str, Any] = json.loads((state_dir / FILE_NAME).read_text("utf-8"))
     except FileNotFoundError:

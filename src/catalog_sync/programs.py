@@ -1,4 +1,4 @@
-"""How every program ends: with an exit code, and with one line, without a secret, where it cannot go on."""
+"""How every program ends: with an exit code, and on an error with one line without secrets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXTRAS: Final = {
     "demo": ("aiohttp",),
     "worker": ("celery", "kombu", "billiard"),
 }
-"""The packages of each extra of the distribution that a program may find missing."""
+"""For each extra of the distribution, the packages that a program may find missing."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,10 +31,10 @@ _log = logging.getLogger(__name__)
 def run_program(name: str, body: Callable[[], int]) -> int:
     """Runs ``body`` and returns the exit code: that of ``body``, 2 for a ``ConfigurationError``, 1 for any other error.
 
-    The line about an error names the program; the traceback of an unexpected one goes to the log. ``BrokenPipeError``
-    passes: nobody reads the output any more.
+    The error line names the program; the traceback of an unexpected error goes to the log. ``BrokenPipeError`` is
+    re-raised: nobody reads the output any more.
     """
-    know_secrets()
+    register_environment_secrets()
     log_uncaught()
     try:
         return body()
@@ -56,7 +56,7 @@ def run_program(name: str, body: Callable[[], int]) -> int:
 
 
 def missing_extra(error: Exception) -> ConfigurationError | None:
-    """What to install where ``error`` says that a package of an extra is not there; else ``None``."""
+    """The error that says what to install if ``error`` means that a package of an extra is missing; else ``None``."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return None
     package = error.name.partition(".")[0]
@@ -66,8 +66,8 @@ def missing_extra(error: Exception) -> ConfigurationError | None:
     return ConfigurationError(f"{package} is not installed; pip install 'catalog-sync[{extra}]' brings it")
 
 
-def know_secrets() -> None:
-    """Registers the secrets of this process's environment, and masks them in what is logged before logs are set up."""
+def register_environment_secrets() -> None:
+    """Registers the secrets in this process's environment, and redacts what is logged before logs are set up."""
     from catalog_sync.observability.logs import HumanFormatter
     from catalog_sync.settings.settings import SECRET_NAMES
 
@@ -77,9 +77,9 @@ def know_secrets() -> None:
 
 
 def log_uncaught() -> None:
-    """From now on uncaught exceptions go to the log, redacted; Python's own report would show the values of secrets.
+    """From now on uncaught exceptions go to the log, redacted; Python's own report could show the values of secrets.
 
-    For programs: it is set for the whole process, threads included.
+    For programs: it applies to the whole process, including threads.
     """
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
@@ -87,17 +87,17 @@ def log_uncaught() -> None:
 
 
 def complain(name: str, message: str) -> None:
-    """One redacted line on stderr that names the program."""
+    """Writes one redacted line to stderr that names the program."""
     line = printable(" ".join(redact(message).split()))
     sys.stderr.write(f"{name}: {line.removeprefix(f'{name}: ')}\n")
     sys.stderr.flush()
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
-    del traceback  # it is a part of the error
+    del traceback  # it is part of the error
     if error is None or issubclass(kind, SystemExit | KeyboardInterrupt):
         return
-    if not logging.getLogger().handlers:  # it happened before logs were set up
+    if not logging.getLogger().handlers:  # before logs were set up
         from catalog_sync.observability.logs import setup_logging
 
         setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty())

@@ -66,17 +66,17 @@ class SimulatorConfig:
     scenario: str | Scenario = "calm"
     """A built-in one by name, or a scenario."""
     max_per_page: int = 1000
-    """Larger values of ``perPage`` are refused."""
+    """Larger values of ``perPage`` are rejected."""
     max_per_page_status: int = 400
-    """With which status: the specification says 400, field reports say 401."""
+    """The status of that rejection: the specification says 400, field reports say 401."""
 
     def catalogue(self) -> Catalogue:
-        """What is sold. Raises ``ConfigurationError`` for a bad file, ``ValueError`` for a bad size."""
+        """The bundles for sale. Raises ``ConfigurationError`` for a bad file, ``ValueError`` for a bad size."""
         return read_catalogue(self.data) if self.data is not None else GeneratedCatalogue(self.bundles, self.seed)
 
 
 class Simulator:
-    """The API's state and its answers.
+    """The API's state and its responses.
 
     ``clock`` is monotonic, ``wall_clock`` gives epoch seconds; without a tracer provider the global one is used.
     """
@@ -108,11 +108,11 @@ class Simulator:
 
     @property
     def bundles(self) -> int:
-        """How many bundles are sold now."""
+        """The current number of bundles for sale."""
         return len(self._view)
 
     def set_scenario(self, scenario: str | Scenario | dict[str, Any]) -> None:
-        """Start a scenario: a built-in one by name, or given as in its JSON form. Raises ``ConfigurationError``."""
+        """Starts a scenario: a built-in one by name, or one in JSON form. Raises ``ConfigurationError``."""
         if isinstance(scenario, str):
             scenario = built_in(scenario)
         elif isinstance(scenario, dict):
@@ -121,21 +121,21 @@ class Simulator:
         self._apply_edits()
 
     def set_rate(self, rate: int) -> None:
-        """Change the limit, requests per second; 0 for none."""
+        """Changes the limit, in requests per second; 0 for none."""
         self._limiter = FixedWindowLimiter(rate)
 
     def change_catalogue(self, edits: CatalogueEdits) -> None:
-        """Change what is sold; earlier edits stay."""
+        """Changes the bundles for sale; earlier edits stay."""
         self._edits = self._edits.merged(edits)
         self._apply_edits()
 
     def restore_catalogue(self) -> None:
-        """Undo all edits; those of the scenario stay."""
+        """Undoes all edits; those of the scenario stay."""
         self._edits = NO_EDITS
         self._apply_edits()
 
     def reset(self) -> None:
-        """Back to the start, with no scenario and nothing counted."""
+        """Resets everything: no scenario, counters at zero."""
         self.requests.clear()
         self._edits = NO_EDITS
         self.set_rate(self.config.rate)
@@ -153,7 +153,7 @@ class Simulator:
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request."""
+        """Answers one request."""
         if request.path.startswith(control.PREFIX):
             return await control.handle(self, request)
         path = request.rel_url.raw_path
@@ -213,7 +213,7 @@ class Simulator:
         rule: Rule,
         limits: dict[str, str],
     ) -> web.StreamResponse:
-        """Answer with the rule's fault. What never gets a status keeps 0."""
+        """Answers with the rule's fault. A request that never gets a status keeps 0."""
         if rule.delay_s:
             await asyncio.sleep(rule.delay_s)
         if rule.fault in {"reset", "close", "hang"}:
@@ -238,7 +238,7 @@ class Simulator:
         return response
 
     def _altered(self, request: web.BaseRequest, endpoint: Endpoint, argument: str, rule: Rule) -> web.Response:
-        """An answer in one piece, changed as the rule says."""
+        """A complete response, changed according to the rule."""
         if rule.fault == "status":
             return delivery.status_fault(rule, self._wall_clock())
         if rule.fault == "redirect":
@@ -298,7 +298,7 @@ class Simulator:
 
 
 def _match(path: str) -> tuple[Endpoint | None, str | None, str]:
-    """Endpoint, route and the bundle's name, for a path as sent."""
+    """Endpoint, route and the bundle's name for a path."""
     version = path[:5]
     if version not in _VERSIONS:
         return None, None, ""
@@ -312,7 +312,7 @@ def _match(path: str) -> tuple[Endpoint | None, str | None, str]:
 
 
 def _bytes(text: str) -> bytes:
-    """As it was sent: bytes of a header, or of an argument, that are not UTF-8 are halves of surrogate pairs here."""
+    """The bytes as sent: header or argument bytes that are not UTF-8 are unpaired surrogates here."""
     return text.encode("utf-8", "surrogateescape")
 
 

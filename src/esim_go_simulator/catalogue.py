@@ -1,4 +1,4 @@
-"""What the simulator sells: a generated catalogue of any size, or the rows of a file exactly as they stand there."""
+"""The bundles that the simulator sells: a generated catalogue of any size, or the unchanged rows of a file."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _PRICED_AS_TEXT: Final = ("KZ", (LITE, ESSENTIAL))
 """The supplier sends some prices as strings; these plans do."""
 
 _KEEP_RENDERED: Final = 20_000
-"""Catalogues up to this size keep their rows once rendered; larger ones do not, so that memory stays small."""
+"""Catalogues up to this size cache their rendered rows; larger ones do not, to save memory."""
 
 _NAME: Final = re.compile(r"esim_(\w+?)_(\d+)D_([A-Z-]+)_V([1-9]\d*)", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Facets:
-    """What the API filters and sorts a bundle by."""
+    """The properties by which the API filters and sorts a bundle."""
 
     name: str
     description: str
@@ -69,10 +69,10 @@ class Catalogue(Protocol):
         """The bundle as JSON text."""
 
     def facets(self, index: int) -> Facets:
-        """What it is filtered by."""
+        """The properties that it is filtered by."""
 
     def find(self, name: str) -> int | None:
-        """The index of the bundle of that name; case matters."""
+        """The index of the bundle with that name; case-sensitive."""
 
     def matching(self, accept: Callable[[Facets], bool], *, by_text: bool) -> array[int]:
         """Ascending indices of accepted bundles. ``by_text``: the answer depends on name or description."""
@@ -108,10 +108,10 @@ class _Plan:
 
 
 class GeneratedCatalogue:
-    """Realistic bundles, the same ones for the same size and seed on every machine.
+    """Realistic bundles, identical for the same size and seed on every machine.
 
     Plans come in editions (``_V2``, ``_V3``, ...): small catalogues are a sample of the first edition, with every group
-    in it from five bundles on; larger ones go on with the next edition. ``size`` is from 0 to 500,000.
+    in it from five bundles on; larger ones continue with the next edition. ``size`` is from 0 to 500,000.
     """
 
     def __init__(self, size: int = DEFAULT_BUNDLES, seed: int = 0) -> None:
@@ -134,7 +134,6 @@ class GeneratedCatalogue:
         return self._size
 
     def row(self, index: int) -> bytes:
-        """See :class:`Catalogue`."""
         kept = self._rendered
         if kept is None:
             return self._render(index)
@@ -144,7 +143,6 @@ class GeneratedCatalogue:
         return row
 
     def facets(self, index: int) -> Facets:
-        """See :class:`Catalogue`."""
         plan, edition = self._plan(index)
         return Facets(
             name=plan.name(edition),
@@ -160,7 +158,6 @@ class GeneratedCatalogue:
         )
 
     def find(self, name: str) -> int | None:
-        """See :class:`Catalogue`."""
         match = _NAME.fullmatch(name)
         if match is None:
             return None
@@ -168,11 +165,11 @@ class GeneratedCatalogue:
         if slot is None:
             return None
         index = (int(match[4]) - 2) * len(self._plans) + slot
-        # A leading zero in the days would name the same plan in another spelling.
+        # A leading zero in the days would spell the same plan differently.
         return index if 0 <= index < self._size and self.facets(index).name == name else None
 
     def matching(self, accept: Callable[[Facets], bool], *, by_text: bool) -> array[int]:
-        """See :class:`Catalogue`. Editions differ in text alone, so that one of them is asked for all."""
+        """See :class:`Catalogue`. Editions differ only in text, so one of them is checked for all."""
         if by_text:
             return array("I", (index for index in range(self._size) if accept(self.facets(index))))
         slots = [slot for slot in range(min(len(self._plans), self._size)) if accept(self.facets(slot))]
@@ -247,7 +244,7 @@ def _price(place: _Place, base: float, seed: int) -> Decimal:
 
 @functools.lru_cache(maxsize=1000)
 def _level(code: str, countries: int, seed: int) -> float:
-    """A place has its own, from 1 to 1.8, and plans for several countries cost more."""
+    """A factor of the place, from 1 to 1.8; plans for several countries cost more."""
     return 1.0 + _draw(f"price {code}", seed) * 0.8 + min(countries - 1, 20) * 0.05
 
 
@@ -256,13 +253,13 @@ def _speed(key: str, seed: int) -> str:
 
 
 def _draw(key: str, seed: int) -> float:
-    """A number from 0 to 1 that depends on nothing but its arguments."""
+    """A number from 0 to 1 that depends only on its arguments."""
     digest = hashlib.blake2b(f"{seed} {key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
 def _sample(plans: Sequence[_Plan], size: int, seed: int) -> list[_Plan]:
-    """``size`` of the plans in their order, every group and then every country represented as far as they fit."""
+    """``size`` of the plans in order, with every group and then every country represented as far as possible."""
     order = list(range(len(plans)))
     random.Random(seed).shuffle(order)  # noqa: S311 - a sample, not a secret
     groups: set[str] = set()

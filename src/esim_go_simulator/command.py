@@ -30,7 +30,7 @@ _USAGE_ERROR: Final = 2
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """A simulator with these options; called, it serves until SIGINT or SIGTERM and returns the exit code."""
+    """A simulator with these options; calling it serves until SIGINT or SIGTERM and returns the exit code."""
 
     config: dict[str, Any]
     """Fields of ``SimulatorConfig`` except the scenario; a dictionary, because that class takes time to import."""
@@ -41,13 +41,13 @@ class Simulation:
     def __call__(self) -> int:
         """0 after a signal; 2 for an unusable setting or file, or a port in use."""
         from catalog_sync.domain.errors import ConfigurationError
-        from catalog_sync.programs import know_secrets
+        from catalog_sync.programs import register_environment_secrets
         from catalog_sync.settings.env_file import load_env_file
         from catalog_sync.settings.otel import check_otel, tidy_otel
 
         try:
             load_env_file(os.environ)
-            know_secrets()
+            register_environment_secrets()
             tidy_otel(os.environ)
             check_otel(os.environ)  # before propagators are imported
             return self._run()
@@ -78,7 +78,7 @@ def _scenario_names(incomplete: str) -> list[str]:
     return [name for name in NAMES if name.startswith(incomplete)]
 
 
-# The defaults stand here again because importing the server would slow the start of every other command.
+# The defaults are repeated here because importing the server would slow down the start of every other command.
 def simulate(
     host: Annotated[str, typer.Option(metavar="HOST", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(parser=whole(0, 65535), metavar="PORT", help="Port; 0 picks a free one.")] = 0,
@@ -160,7 +160,7 @@ async def _serve(config: SimulatorConfig, *, quiet: bool, exit_with_stdin: bool)
 
 
 def _stop_at_end(stop: asyncio.Event) -> None:
-    """Stop when whoever started this process is gone: the other end of the pipe closes then."""
+    """Stops when the process that started this one has ended, which closes the other end of the pipe."""
     if not os.read(sys.stdin.fileno(), 1024):
         stop.set()
 

@@ -25,11 +25,11 @@ _DEFAULT_LISTED: Final = 1000
 
 
 class Controlled(Protocol):
-    """The simulator, as far as it can be changed from outside."""
+    """The parts of the simulator that can be changed from outside."""
 
     @property
     def scenario(self) -> Scenario:
-        """The scenario in force."""
+        """The current scenario."""
         ...
 
     @property
@@ -38,32 +38,32 @@ class Controlled(Protocol):
         ...
 
     def stats(self) -> Mapping[str, Any]:
-        """What was counted so far."""
+        """The counters."""
         ...
 
     def set_scenario(self, scenario: str | Scenario | dict[str, Any]) -> None:
-        """Start a scenario. Raises ``ConfigurationError``."""
+        """Starts a scenario. Raises ``ConfigurationError``."""
         ...
 
     def set_rate(self, rate: int) -> None:
-        """Change the limit, requests per second; 0 for none."""
+        """Changes the limit, in requests per second; 0 for none."""
         ...
 
     def change_catalogue(self, edits: CatalogueEdits) -> None:
-        """Change what is sold."""
+        """Changes the bundles for sale."""
         ...
 
     def restore_catalogue(self) -> None:
-        """Undo all edits; those of the scenario stay."""
+        """Undoes all edits; those of the scenario stay."""
         ...
 
     def reset(self) -> None:
-        """Back to the start, with no scenario and nothing counted."""
+        """Resets everything: no scenario, counters at zero."""
         ...
 
 
 async def handle(simulator: Controlled, request: web.BaseRequest) -> web.Response:
-    """Answer a request to the control endpoint. It is neither counted, limited, traced, nor does it ask for a key."""
+    """Answers a request to the control endpoint, which is not counted, limited or traced, and needs no key."""
     call = (request.method, request.path.removeprefix(PREFIX).strip("/"))
     try:
         if request.method == "GET":

@@ -1,4 +1,4 @@
-"""A catalogue from a JSON file, its rows kept as the text that stands there."""
+"""A catalogue from a JSON file, whose rows are kept as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DECODER: Final = json.JSONDecoder()
 
 
 class RowCatalogue:
-    """Bundles given as JSON text. They are served byte by byte as given, whatever they hold."""
+    """Bundles given as JSON text. They are served byte by byte as given, whatever they contain."""
 
     def __init__(self, rows: list[bytes]) -> None:
         self._rows = rows
@@ -34,19 +34,15 @@ class RowCatalogue:
         return len(self._rows)
 
     def row(self, index: int) -> bytes:
-        """See :class:`esim_go_simulator.catalogue.Catalogue`."""
         return self._rows[index]
 
     def facets(self, index: int) -> Facets:
-        """See :class:`esim_go_simulator.catalogue.Catalogue`."""
         return self._facets[index]
 
     def find(self, name: str) -> int | None:
-        """See :class:`esim_go_simulator.catalogue.Catalogue`."""
         return self._by_name.get(name)
 
     def matching(self, accept: Callable[[Facets], bool], *, by_text: bool) -> array[int]:
-        """See :class:`esim_go_simulator.catalogue.Catalogue`."""
         del by_text
         return array("I", (index for index, facets in enumerate(self._facets) if accept(facets)))
 
@@ -54,7 +50,7 @@ class RowCatalogue:
 def read_catalogue(path: Path) -> RowCatalogue:
     """The catalogue in ``path``: an array of bundles, or an object with such an array under ``bundles``.
 
-    Raises ``ConfigurationError`` where the file cannot be read or holds neither.
+    Raises ``ConfigurationError`` if the file cannot be read or contains neither.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -68,7 +64,7 @@ def read_catalogue(path: Path) -> RowCatalogue:
 def array_items(text: str, key: str) -> Iterator[str]:
     """The text of each item of the top-level array, or of the array under ``key`` of the top-level object.
 
-    Raises ``ValueError`` where there is no such array or the text is not JSON.
+    Raises ``ValueError`` if there is no such array or the text is not JSON.
     """
     at = _skip(text, 0)
     if text[at : at + 1] == "{":
@@ -113,7 +109,7 @@ def _skip(text: str, at: int) -> int:
 
 
 def row_facets(data: Any) -> Facets:
-    """What a row can be filtered by; whatever it lacks or spells wrongly counts as empty."""
+    """The filter properties of a row; whatever is missing or invalid counts as empty."""
     row: dict[str, Any] = data if isinstance(data, dict) else {}
     places = [place for place in _items(row.get("countries")) if isinstance(place, dict)]
     return Facets(

@@ -1,4 +1,4 @@
-"""How each fault looks on the wire."""
+"""How each fault is sent on the wire."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def status_fault(rule: Rule, now: float) -> web.Response:
 
 
 def content_fault(rule: Rule, body: bytes) -> web.Response | None:
-    """Answers with status 200 and the wrong content, in one piece. ``body`` is the right one."""
+    """Responses with status 200 and the wrong content, in one piece. ``body`` is the right one."""
     kind = rule.fault
     if kind == "html":
         return web.Response(text=_html("Please try again"), content_type="text/html")
@@ -87,7 +87,7 @@ def content_fault(rule: Rule, body: bytes) -> web.Response | None:
 
 
 def redirect(rule: Rule, request: web.BaseRequest) -> web.Response | None:
-    """A redirection; ``None`` where a ``same-host`` one was followed already. The Location never carries the key."""
+    """A redirect; ``None`` if a ``same-host`` one was followed already. The Location never contains the key."""
     query = {name: value for name, value in request.query.items() if name != "hop"}
     hop = request.query.get("hop", "0")
     count = int(hop) if hop.isascii() and hop.isdigit() and len(hop) < 10 else 0
@@ -95,7 +95,7 @@ def redirect(rule: Rule, request: web.BaseRequest) -> web.Response | None:
     if rule.location is not None:
         location = rule.location
     elif rule.to == "other-host":
-        # The same server by its other name: a key that is sent there shows in the request log.
+        # The same server by its other name: a key that is sent there appears in the request log.
         other = "127.0.0.1" if host == "localhost" else "localhost"
         location = f"http://{other}{':' + port if port else ''}{request.path}?{urlencode(query)}"
     elif rule.to == "plain-http":
@@ -108,7 +108,7 @@ def redirect(rule: Rule, request: web.BaseRequest) -> web.Response | None:
 
 
 def spoil_rows(rows: list[bytes], ratio: float, seed: int) -> list[bytes]:
-    """The rows with a wrong price, country or duration in this part of them, always the same ones."""
+    """The rows, with a wrong price, country or duration in this share of them, always the same ones."""
     return [_spoil(row, ratio, seed) for row in rows]
 
 
@@ -125,7 +125,7 @@ def price_as_string(row: bytes) -> bytes:
 
 
 async def truncated(request: web.BaseRequest, body: bytes, headers: dict[str, str]) -> web.StreamResponse:
-    """Half the body under the whole Content-Length, then the end of the connection."""
+    """Half the body with the full Content-Length, then closes the connection."""
     response = _stream(headers)
     response.content_length = max(len(body), 2)
     await response.prepare(request)
@@ -151,7 +151,7 @@ async def drip(
 
 
 async def oversized(request: web.BaseRequest, headers: dict[str, str], size: int, *, gzip: bool) -> web.StreamResponse:
-    """A JSON object of ``size`` bytes without Content-Length, compressed where ``gzip``."""
+    """A JSON object of ``size`` bytes without Content-Length, compressed if ``gzip``."""
     response = _stream(headers)
     if gzip:
         response.headers["Content-Encoding"] = "gzip"
@@ -181,7 +181,7 @@ async def _padding(size: int) -> AsyncIterator[bytes]:
 
 
 def reset(request: web.BaseRequest) -> None:
-    """End the connection with a TCP reset."""
+    """Closes the connection with a TCP reset."""
     transport = request.transport
     if transport is None:
         return
@@ -192,7 +192,7 @@ def reset(request: web.BaseRequest) -> None:
 
 
 def close(request: web.BaseRequest) -> None:
-    """End the connection in order, after what was written."""
+    """Closes the connection normally, after what was written."""
     if request.transport is not None:
         request.transport.close()
 

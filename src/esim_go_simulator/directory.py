@@ -1,4 +1,4 @@
-"""The small endpoints beside the catalogue: the supplier's groups and networks."""
+"""The small endpoints besides the catalogue: the supplier's groups and networks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def described_group(name: str) -> dict[str, str]:
 
 
 def country_networks(query: Mapping[str, str]) -> list[dict[str, Any]] | None:
-    """Two networks for each country that ``GET /networks`` is asked for; ``None`` where it is asked for none."""
+    """Two networks for each requested country of ``GET /networks``; ``None`` if no country is requested."""
     codes = {code.strip().upper() for code in query.get("isos", "").split(",")} - {""}
     names = {name.strip().lower() for name in query.get("countries", "").split(",")} - {""}
     everything = query.get("returnAll", "").lower() == "true"

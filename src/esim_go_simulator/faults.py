@@ -1,4 +1,4 @@
-"""Fault scenarios: what goes wrong, for which requests, and when. Pure: the caller passes the time in."""
+"""Fault scenarios: what goes wrong, for which requests, and when. Pure: the time is passed in."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LIST_FAULTS: Final = frozenset({"null_bundles", "contradiction", "repeated_page"
 """Kinds that only the catalogue's pages can show."""
 
 ROW_FAULTS: Final = frozenset({"bad_rows", "string_prices"})
-"""Kinds that only answers with bundles can show."""
+"""Kinds that only responses with bundles can show."""
 
 MIB: Final = 1024 * 1024
 
@@ -54,51 +54,51 @@ class _Model(BaseModel):
 
 
 class When(_Model):
-    """Which requests a rule is for. Every condition given must hold."""
+    """Which requests a rule applies to. All given conditions must hold."""
 
     endpoint: Endpoint | tuple[Endpoint, ...] | None = None
     group: str | int | tuple[str | int, ...] | None = None
-    """Of the ``group`` parameter: names, or positions in the list of groups (-1: the last)."""
+    """The ``group`` parameter: names, or positions in the list of groups (-1: the last)."""
     page: int | tuple[int, ...] | None = None
     from_page: int | None = Field(default=None, ge=1)
     until_page: int | None = Field(default=None, ge=1)
-    """The last page concerned."""
+    """The last affected page."""
     method: str | None = None
     after_s: float = Field(default=0.0, ge=0.0)
     """Seconds after the scenario was set."""
     until_s: float | None = Field(default=None, gt=0.0)
     nth: int | tuple[int, ...] | None = None
-    """Of the requests for which all conditions above hold, counted from 1."""
+    """Of the requests that meet all conditions above, counted from 1."""
     skip: int = Field(default=0, ge=0)
-    """Leaves out the first such requests."""
+    """Skips the first such requests."""
     every: int = Field(default=1, ge=1)
-    """Only each such request whose number, after ``skip``, is a multiple."""
+    """Only every n-th such request, counted after ``skip``."""
     attempt: int | tuple[int, ...] | None = None
-    """How often this very request (path and query) was made, counted from 1: faults that a repetition cures."""
+    """How often this very request (path and query) was made, counted from 1: for faults that a retry fixes."""
     probability: float = Field(default=1.0, ge=0.0, le=1.0)
-    """Drawn from the seed, the request and its attempt, not from the order of arrival."""
+    """Drawn from the seed, the request and its attempt, independently of the order of arrival."""
     count: int | None = Field(default=None, ge=1)
-    """The rule ends after so many faults."""
+    """The rule ends after this many faults."""
 
 
 class Rule(_Model):
-    """One fault and its conditions. Parameters that a kind does not name are ignored by it."""
+    """One fault and its conditions. Each kind ignores parameters that are not its own."""
 
     fault: FaultKind
     when: When = When()
     status: int = Field(default=503, ge=400, le=599)
     message: str | None = None
-    """``status``: instead of the supplier's own message."""
+    """``status``: replaces the supplier's own message."""
     retry_after: Annotated[float, Field(ge=0.0)] | Literal["none"] | None = None
-    """``status``: seconds. The supplier's own values (1 for 429, 5 for 503) where absent, no header for ``none``."""
+    """``status``: seconds. The supplier's own values (1 for 429, 5 for 503) if absent; ``none``: no header."""
     retry_after_date: bool = False
     """``status``: as an HTTP-date."""
     delay_s: float = Field(default=0.0, ge=0.0, le=3600.0)
-    """Waits before any fault; ``latency``: before the right answer."""
+    """Wait before any fault; ``latency``: before the normal response."""
     ratio: float = Field(default=0.2, ge=0.0, le=1.0)
-    """``bad_rows``: the part of the rows concerned."""
+    """``bad_rows``: the affected share of the rows."""
     keep: float = Field(default=0.9, ge=0.0, le=1.0)
-    """``paging_drift``: the part of the rows still there."""
+    """``paging_drift``: the share of the rows still there."""
     bytes_per_s: float = Field(default=200.0, gt=0.0)
     """``drip``."""
     size_bytes: int = Field(default=64 * MIB, ge=0, le=1024 * MIB)
@@ -106,11 +106,11 @@ class Rule(_Model):
     to: Literal["other-host", "same-host", "loop", "plain-http"] = "other-host"
     """``redirect``."""
     location: str | None = None
-    """``redirect``: instead of ``to``."""
+    """``redirect``: replaces ``to``."""
 
 
 class Scenario(_Model):
-    """A script of faults. The first rule that fires decides about a request."""
+    """A script of faults. The first rule that fires decides how a request is answered."""
 
     name: str = Field(default="unnamed", min_length=1, max_length=64)
     description: str = ""
@@ -140,7 +140,7 @@ def parse_scenario(data: Any) -> Scenario:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Incoming:
-    """A request as far as rules look at it."""
+    """The parts of a request that rules look at."""
 
     endpoint: Endpoint
     method: str
@@ -151,7 +151,7 @@ class Incoming:
 
 
 class FaultPlan:
-    """A scenario in progress: counts the requests and says which fault each one meets."""
+    """A running scenario: counts the requests and decides which fault each one gets."""
 
     def __init__(self, scenario: Scenario, *, started: float) -> None:
         self.scenario = scenario
@@ -175,7 +175,7 @@ class FaultPlan:
         return None
 
     def fired(self) -> list[dict[str, Any]]:
-        """Per rule: its fault, how many requests it concerned and how many it met."""
+        """Per rule: its fault, how many requests matched and how many got the fault."""
         return [
             {"fault": rule.fault, "matched": self._matched[index], "fired": self._fired[index]}
             for index, rule in enumerate(self.scenario.rules)
@@ -242,7 +242,7 @@ def _among(value: object, wanted: object) -> bool:
 
 
 def draw(key: str) -> float:
-    """A number from 0 to 1 that depends on the key alone."""
+    """A number from 0 to 1 that depends only on the key."""
     digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 

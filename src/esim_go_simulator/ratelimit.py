@@ -13,7 +13,7 @@ WINDOW: Final = 1.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RateDecision:
-    """Whether a request may pass, and what the headers say about it."""
+    """Whether a request may pass, and the corresponding headers."""
 
     allowed: bool
     limit: int
@@ -23,7 +23,7 @@ class RateDecision:
     cost: int
 
     def headers(self, now: datetime) -> dict[str, str]:
-        """The supplier's rate-limit headers, none where there is no limit; ``now`` is the wall clock, aware."""
+        """The supplier's rate-limit headers, none if there is no limit; ``now`` is the wall clock, aware."""
         if not self.limit:
             return {}
         reset = (now.astimezone(UTC) + timedelta(seconds=self.reset_in)).isoformat(timespec="milliseconds")
@@ -47,7 +47,7 @@ class FixedWindowLimiter:
         self._used: dict[str, int] = {}
 
     def take(self, address: str, now: float, cost: int = 1) -> RateDecision:
-        """Count a request at ``now`` (seconds, monotonic). A refused one costs nothing."""
+        """Counts a request at ``now`` (seconds, monotonic). A rejected one costs nothing."""
         window = math.floor(now / WINDOW)
         if window != self._window:
             self._window = window

@@ -1,4 +1,4 @@
-"""What the simulator saw on the wire, counted."""
+"""The requests that the simulator received, counted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 KEPT: Final = 20_000
-"""Requests kept one by one; counts go on without end."""
+"""Requests kept individually; the counters are unlimited."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -24,9 +24,9 @@ class SeenRequest:
     group: str | None
     page: int | None
     host: str
-    """The ``Host`` header: a client that follows a redirect to another host shows here."""
+    """The ``Host`` header: shows whether a client follows a redirect to another host."""
     has_key: bool
-    """Whether an API key came with it, right or wrong."""
+    """Whether it had an API key, right or wrong."""
     status: int = 0
     fault: str | None = None
 
@@ -43,7 +43,7 @@ class RequestLog:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything, the counts too."""
+        """Forgets everything, including the counters."""
         self._requests: deque[SeenRequest] = deque(maxlen=self._kept)
         self._statuses: Counter[tuple[str, str]] = Counter()
         self._faults: Counter[str] = Counter()
@@ -52,7 +52,7 @@ class RequestLog:
         self._total = 0
 
     def __len__(self) -> int:
-        """All requests counted, also those no longer kept."""
+        """The number of all requests, including those no longer kept."""
         return self._total
 
     def __iter__(self) -> Iterator[SeenRequest]:
@@ -64,7 +64,7 @@ class RequestLog:
         return self._busiest
 
     def arrived(self, seen: SeenRequest) -> None:
-        """Count a request at its arrival."""
+        """Counts a request on arrival."""
         self._total += 1
         self._requests.append(seen)
         self._recent.append(seen.time)
@@ -73,13 +73,13 @@ class RequestLog:
         self._busiest = max(self._busiest, len(self._recent))
 
     def answered(self, seen: SeenRequest) -> None:
-        """Count how it ended."""
+        """Counts its result."""
         self._statuses[seen.endpoint, str(seen.status) if seen.status else "none"] += 1
         if seen.fault is not None:
             self._faults[seen.fault] += 1
 
     def count(self, endpoint: str | None = None, status: int | None = None) -> int:
-        """Answered requests of an endpoint and with a status; 0 is the status of those that got none."""
+        """Answered requests with an endpoint and a status; the status is 0 for those without a response."""
         wanted = None if status is None else str(status) if status else "none"
         return sum(
             number
@@ -88,7 +88,7 @@ class RequestLog:
         )
 
     def totals(self) -> dict[str, Any]:
-        """The counts, as ``GET /__sim/stats`` shows them."""
+        """The counters, as shown by ``GET /__sim/stats``."""
         endpoints: dict[str, dict[str, int]] = {}
         statuses: Counter[str] = Counter()
         for (endpoint, status), number in sorted(self._statuses.items()):

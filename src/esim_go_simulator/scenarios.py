@@ -153,7 +153,7 @@ NAMES: Final = tuple(_BUILT_IN)
 
 
 def built_in(name: str) -> Scenario:
-    """The built-in scenario of that name. Raises ``ConfigurationError`` where there is none."""
+    """The built-in scenario of that name. Raises ``ConfigurationError`` if there is none."""
     try:
         data = _BUILT_IN[name]
     except KeyError as error:

@@ -1,4 +1,4 @@
-"""The list endpoint's parameters, and the view of a catalogue with bundles and groups taken away or added."""
+"""The list endpoint's parameters, and the view of a catalogue with bundles and groups removed or added."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ class ListQuery:
         )
 
     def filters(self) -> ListQuery:
-        """Without the page: queries with equal filters select the same bundles."""
+        """A copy without the page: queries with equal filters select the same bundles."""
         return dataclasses.replace(self, page=1, per_page=50)
 
     def acceptor(self) -> Callable[[Facets], bool]:
-        """Whether a bundle is selected."""
+        """A function that says whether a bundle is selected."""
         text = _wildcard(self.description) if self.description else None
         region = self.region.lower() if self.region else None
 
@@ -102,27 +102,27 @@ def _whole(query: Mapping[str, str], name: str, default: int, highest: int) -> i
 
 
 def _wildcard(pattern: str) -> re.Pattern[str]:
-    """``*`` stands for anything; without one the text may stand anywhere."""
+    """``*`` matches anything; without one the text may occur anywhere."""
     parts = ".*".join(re.escape(part) for part in pattern.split("*"))
     return re.compile(f"^{parts}$" if "*" in pattern else parts, re.IGNORECASE | re.DOTALL)
 
 
 class CatalogueEdits(BaseModel):
-    """Changes to what is sold, over the catalogue the simulator started with."""
+    """Changes to the bundles for sale, on top of the catalogue the simulator started with."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     drop_groups: tuple[str | int, ...] = ()
-    """Groups that are gone with their bundles: names, or positions in the list of groups (-1: the last)."""
+    """Groups that are removed with their bundles: names, or positions in the list of groups (-1: the last)."""
     withdraw: tuple[str, ...] = ()
-    """Names of bundles that are gone."""
+    """Names of bundles that are removed."""
     withdraw_ratio: float = Field(default=0.0, ge=0.0, le=1.0)
-    """This part of each group's bundles is gone, the last ones."""
+    """This share of each group's bundles is removed, the last ones."""
     add: tuple[dict[str, Any], ...] = Field(default=(), max_length=10_000)
-    """Bundles that are new, at the end."""
+    """Bundles that are added at the end."""
 
     def merged(self, other: CatalogueEdits) -> CatalogueEdits:
-        """Both together."""
+        """Both edits combined."""
         return CatalogueEdits(
             drop_groups=self.drop_groups + other.drop_groups,
             withdraw=self.withdraw + other.withdraw,
@@ -135,7 +135,7 @@ NO_EDITS: Final = CatalogueEdits()
 
 
 class CatalogueView:
-    """A catalogue with edits applied; what queries select is remembered."""
+    """A catalogue with edits applied; results of queries are cached."""
 
     def __init__(self, base: Catalogue, edits: CatalogueEdits = NO_EDITS) -> None:
         self._base = base
@@ -151,7 +151,7 @@ class CatalogueView:
         return len(self.select(ListQuery()))
 
     def select(self, query: ListQuery) -> array[int]:
-        """The indices of the selected bundles, all pages, in their order."""
+        """The indices of the selected bundles, all pages, in order."""
         key = query.filters()
         found = self._selections.get(key)
         if found is None:
@@ -216,7 +216,7 @@ class CatalogueView:
 
 
 def page_body(view: CatalogueView, query: ListQuery, *, keep: float = 1.0) -> tuple[list[bytes], int, int]:
-    """The rows of a page, the number of pages and the number of rows. ``keep`` is the part of the rows still there."""
+    """The rows of a page, the number of pages and the number of rows. ``keep`` is the share of the rows still there."""
     selected = view.select(query)
     rows = len(selected) if keep >= 1.0 else math.ceil(len(selected) * keep)
     start = (query.page - 1) * query.per_page
@@ -231,7 +231,7 @@ def envelope(rows: list[bytes], page_count: int, row_count: int, page_size: int)
 
 
 def resolve_group(groups: tuple[str, ...], wanted: str | int) -> str | None:
-    """A group by name or by position, the positions beyond the ends being the first and the last one."""
+    """A group by name or by position; positions beyond the ends mean the first and the last one."""
     if isinstance(wanted, str):
         return wanted
     if not groups:

@@ -19,7 +19,7 @@ from esim_go_simulator.control import PREFIX
 from esim_go_simulator.selection import CatalogueEdits
 
 STOP_WITHIN: Final = 0.2
-"""Seconds that answers under way get at the end; aiohttp takes up to twice as long."""
+"""Seconds that running responses are given at the end; aiohttp takes up to twice as long."""
 
 _KILL_AFTER: Final = 3.0
 
@@ -32,7 +32,7 @@ class RunningSimulator(Simulator):
     control_url = ""
 
     def listens(self, host: str, port: int) -> None:
-        """Note where it can be reached."""
+        """Records its address."""
         name = f"[{host}]" if ":" in host else host
         self.port = port
         self.base_url = f"http://{name}:{port}/v2.5"
@@ -44,7 +44,7 @@ class RunningSimulator(Simulator):
         return self.config.api_key
 
     def edit_catalogue(self, **edits: Any) -> None:
-        """Change what is sold: ``drop_groups``, ``withdraw``, ``withdraw_ratio``, ``add``."""
+        """Changes the bundles for sale: ``drop_groups``, ``withdraw``, ``withdraw_ratio``, ``add``."""
         self.change_catalogue(CatalogueEdits.model_validate(edits))
 
 
@@ -54,11 +54,11 @@ async def running_simulator(
 ) -> AsyncIterator[RunningSimulator]:
     """A simulator in this process while the block runs.
 
-    Raises ``OSError`` where it cannot listen, and what :meth:`SimulatorConfig.catalogue` raises.
+    Raises ``OSError`` if it cannot listen, and what :meth:`SimulatorConfig.catalogue` raises.
     """
     settings = config or SimulatorConfig()
     simulator = RunningSimulator(settings, tracer_provider=tracer_provider)
-    # Cancelling handlers of clients that went away ends their hangs and drips.
+    # Cancelling the handlers of clients that have gone ends their hangs and drips.
     server = web.Server(simulator.handle, handler_cancellation=True, access_log=None)
     runner = web.ServerRunner(server, shutdown_timeout=STOP_WITHIN)
     await runner.setup()
@@ -81,17 +81,17 @@ class SimulatorProcess:
     control_url: str
     api_key: str
     bundles: int
-    """At its start."""
+    """Number of bundles at its start."""
 
     @classmethod
     @contextlib.asynccontextmanager
     async def start(
         cls, *arguments: str, env: Mapping[str, str] | None = None, ready_within: float = 20.0
     ) -> AsyncIterator[SimulatorProcess]:
-        """Run ``catalog-sync simulate`` with these arguments until the block ends.
+        """Runs ``catalog-sync simulate`` with these arguments until the block ends.
 
-        It also ends when this process dies. ``env`` replaces the environment. Raises ``RuntimeError`` where it does not
-        come up, ``TimeoutError`` where it is not ready within so many seconds.
+        It also ends when this process dies. ``env`` replaces the environment. Raises ``RuntimeError`` if it does not
+        start, ``TimeoutError`` if it is not ready in time.
         """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -109,7 +109,7 @@ class SimulatorProcess:
             await _stop(process)
 
     async def set_scenario(self, scenario: str | dict[str, Any]) -> dict[str, Any]:
-        """Start a scenario; the answer is :meth:`stats`."""
+        """Starts a scenario; returns the result of :meth:`stats`."""
         return await self.control("POST", "scenario", scenario)
 
     async def stats(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class SimulatorProcess:
         return await self.control("GET", "stats")
 
     async def control(self, method: str, call: str, data: Any = None) -> dict[str, Any]:
-        """Any call of the control endpoint. Raises ``httpx.HTTPError``."""
+        """Calls the control endpoint. Raises ``httpx.HTTPError``."""
         async with httpx.AsyncClient(trust_env=False, verify=False, timeout=10.0) as client:  # noqa: S501 - plain http
             response = await client.request(method, f"{self.control_url}/{call}", json=data)
             response.raise_for_status()
@@ -139,7 +139,7 @@ async def _read_ready(process: asyncio.subprocess.Process, arguments: Sequence[s
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """SIGTERM, and SIGKILL where that does not help."""
+    """Sends SIGTERM, and SIGKILL if that does not help."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()

@@ -14,12 +14,12 @@ from esim_go_simulator.request_log import SeenRequest
 from otel_resilience.classification import error_types
 
 FAULT_ATTRIBUTE: Final = "simulator.fault"
-"""The fault that the request met; absent where it met none."""
+"""The fault that the request got; absent if there was none."""
 
 _TRACED_PARAMETERS: Final = (
     "page", "perPage", "direction", "orderBy", "description", "group", "countries", "region", "isos", "returnAll",
 )  # fmt: skip
-"""Anything else in a query could be a secret sent by mistake."""
+"""Any other query parameter could be a secret sent by mistake."""
 
 
 def known_query(request: web.BaseRequest) -> str:
@@ -30,7 +30,7 @@ def known_query(request: web.BaseRequest) -> str:
 
 @contextmanager
 def server_span(tracer: trace.Tracer, request: web.BaseRequest, seen: SeenRequest, route: str | None) -> Iterator[None]:
-    """The span around a request. ``seen`` holds how it ended when the block is left."""
+    """The span around a request. ``seen`` has its result when the block is left."""
     method = (
         request.method if request.method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "_OTHER"
     )

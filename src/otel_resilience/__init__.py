@@ -1,26 +1,26 @@
-"""Protects calls to what can fail, and shows by OpenTelemetry what happened to each.
+"""Protects calls that can fail, and shows through OpenTelemetry what happened to each of them.
 
-* Protect a call: :class:`Policy` puts retries, circuit breaker, limits, deadline and fallback round a function, ``def``
-  or ``async def``, by ``policy.execute(function)`` or ``@policy``. :class:`RetryService` and :func:`retry` make retries
-  alone, :class:`CircuitBreaker` is a breaker alone, :class:`PolicyRegistry` has a policy for each host.
+* Protect a call: :class:`Policy` adds retries, a circuit breaker, limits, a deadline and a fallback to a function
+  (``def`` or ``async def``), with ``policy.execute(function)`` or ``@policy``. :class:`RetryService` and
+  :func:`retry` only retry, :class:`CircuitBreaker` is only a breaker, :class:`PolicyRegistry` has a policy per host.
 * Protect a block: ``for attempt in policy.attempts(): with attempt: ...``, ``with breaker: ...``, ``with limiter:
   ...``; each as ``async`` too.
 * Settings: :class:`RetryConfig`, :class:`RetryBudgetConfig`, :class:`CircuitBreakerConfig`, :class:`RateLimit`,
   :class:`ConcurrencyLimit`, with durations in seconds. ``Policy.from_env`` reads them from environment variables;
   :func:`disabled` switches all protection off.
-* What an error means: :func:`classify` says whether a repetition can help (:class:`Classification`), and
-  ``default_classifier().extended(rule)`` adds errors of your own. Those of this package are a :class:`ResilienceError`,
-  such as :class:`CircuitOpenError`, :class:`LimitError`, :class:`AttemptTimeoutError`, :class:`DeadlineExceededError`.
+* What an error means: :func:`classify` says whether a retry can help (:class:`Classification`), and
+  ``default_classifier().extended(rule)`` adds errors of your own. This package raises a :class:`ResilienceError`, such
+  as :class:`CircuitOpenError`, :class:`LimitError`, :class:`AttemptTimeoutError`, :class:`DeadlineExceededError`.
 * Within a call: :func:`current_attempt`, :func:`remaining` (seconds until the deadline), :func:`correlation_id`.
 * Whole clients: ``otel_resilience.integrations`` for httpx, requests and aiohttp, one line each.
-* Telemetry: spans, events and metrics go to the providers that the application has set. :class:`Hooks` notify code of
-  yours. ``otel_resilience.instrumentation`` reports what tenacity, stamina, backoff, pybreaker and circuitbreaker do.
+* Telemetry: spans, events and metrics go to the providers that the application has set. :class:`Hooks` call your own
+  code. ``otel_resilience.instrumentation`` reports what tenacity, stamina, backoff, pybreaker and circuitbreaker do.
   ``python -m otel_resilience.demo`` prints the telemetry of one call.
 * More: ``otel_resilience.alerting`` notifies people, ``otel_resilience.storage`` shares state among processes,
   ``otel_resilience.testing`` is for tests (no waits, a fake clock, recorded telemetry) and for trying out
   (``print_telemetry``).
 
-Importing this package needs ``opentelemetry-api`` alone. In the examples of all docstrings its names are imported.
+Importing this package needs only ``opentelemetry-api``. The examples in docstrings take its names as imported.
 
 Examples:
     >>> from otel_resilience import CircuitBreakerConfig, Policy, RetryConfig, current_attempt
@@ -163,7 +163,7 @@ _HOMES = {
     "retries.budget": "RetryBudget RetryBudgetMetrics",
     "retries.config": "RetryConfig",
     "telemetry.hooks": "Hooks add_hooks remove_hooks",
-    # Modules that are attributes of the package without being imported on their own.
+    # Modules that are attributes of the package without an explicit import.
     "": "circuitbreaker classification correlation errors limits policy redaction retries telemetry",
 }
 """Which module defines which names."""

@@ -1,4 +1,4 @@
-"""Correlation IDs: the trace ID, and where there is no trace an ID of the same shape.
+"""Correlation IDs: the trace ID, or without a trace an ID of the same form.
 
 The ID is also carried as baggage, so that it survives a process whose trace is not sampled or not recorded at all.
 """
@@ -23,17 +23,17 @@ __all__ = [
 ]
 
 BAGGAGE_KEY = "correlation.id"
-"""The baggage entry under which the ID travels."""
+"""The baggage entry that carries the ID."""
 
 _HEX = frozenset("0123456789abcdef")
 _made: contextvars.ContextVar[str | None] = contextvars.ContextVar("otel_resilience_correlation_id", default=None)
 
 
 def correlation_id() -> str:
-    """The correlation ID of what is running: 32 lower-case hex digits.
+    """The current correlation ID: 32 lower-case hex digits.
 
-    In this order: the trace ID of the current span, the ID in baggage, the ID made here earlier in this context. Where
-    there is none, one is made and kept for the rest of the context.
+    In this order: the trace ID of the current span, the ID in baggage, the ID created here earlier in this context. If
+    there is none, one is created and kept for the rest of the context.
 
     Examples:
         >>> correlation_id() == correlation_id()
@@ -57,7 +57,7 @@ def correlation_id() -> str:
 
 
 def new_correlation_id() -> str:
-    """A fresh ID in the shape of a trace ID: 32 lower-case hex digits, never all zeros.
+    """A fresh ID in the form of a trace ID: 32 lower-case hex digits, never all zeros.
 
     Examples:
         >>> new_correlation_id() == new_correlation_id()
@@ -70,7 +70,7 @@ def new_correlation_id() -> str:
 
 
 def is_correlation_id(text: str) -> bool:
-    """Whether ``text`` has the shape of a trace ID. What comes from outside is not trusted further than that.
+    """Whether ``text`` has the form of a trace ID, the only check made on IDs from outside.
 
     Examples:
         >>> from otel_resilience.correlation import is_correlation_id
@@ -82,9 +82,9 @@ def is_correlation_id(text: str) -> bool:
 
 @contextlib.contextmanager
 def correlation_scope(identifier: str | None = None) -> Iterator[str]:
-    """Run a block under one correlation ID, carried as baggage into everything it calls.
+    """Runs a block under one correlation ID, carried as baggage into everything it calls.
 
-    Without an identifier the current one is pinned. Raises ``ValueError`` where it is not 32 lower-case hex digits.
+    Without an identifier the current one is pinned. Raises ``ValueError`` if it is not 32 lower-case hex digits.
 
     Examples:
         >>> with correlation_scope("0af7651916cd43dd8448eb211c80319c"):

@@ -1,6 +1,6 @@
 """``python -m otel_resilience.demo``: a call that fails twice and then succeeds, and what is reported about it.
 
-Needs ``opentelemetry-sdk``. Exit codes: 0, 1 where standard output cannot be written, 2 where the SDK is missing.
+Needs ``opentelemetry-sdk``. Exit codes: 0, 1 if standard output cannot be written, 2 if the SDK is missing.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ To see the same of a call of yours:
 
 
 def list_plans() -> str:
-    """Fails at its first two attempts, as a dependency that restarts."""
+    """Fails on its first two attempts, like a dependency that is restarting."""
     if current_attempt() < 3:
         raise ConnectionResetError("connection reset by peer")
     return "plans"
 
 
 def main() -> int:
-    """Plays and prints it. Returns the exit code."""
+    """Runs the demo and prints it. Returns the exit code."""
     policy = Policy("supplier", retry=RetryConfig(base_delay=0.2), breaker=CircuitBreakerConfig())
     try:
         with print_telemetry():
@@ -56,8 +56,8 @@ def main() -> int:
     except ImportError:
         _write("the demo needs opentelemetry-sdk: pip install 'otel-resilience[testing]'\n", sys.stderr)
         return 2
-    except OSError:  # whoever reads it has gone, or the disk is full
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at its end
+    except OSError:  # the reader has gone, or the disk is full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter complains at exit
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""Errors of this library, and what it attaches to the errors of others."""
+"""Errors of this library, and the context it attaches to the errors of others."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class ResilienceError(Exception):
     """
 
     attempts: int = 0
-    """Attempts that the call made before this error ended it. Where there were any, something may have been sent."""
+    """Attempts that the call made before this error ended it. If there were any, something may have been sent."""
 
 
 class CircuitOpenError(ResilienceError):
-    """The circuit of the dependency is open; the attempt that was to be made was not sent.
+    """The circuit of the dependency is open; the next attempt was not sent.
 
-    Made with the dependency and the seconds until a call may pass. It has no ``__init__`` of its own: the arguments are
-    all there is, and a rejection must cost next to nothing. One that is made without them, as by a mock that raises the
-    class, is of the dependency ``unknown``. Where attempts of the call were made before, ``attempts`` says how many,
+    Constructed with the dependency and the seconds until a call may pass. It has no ``__init__`` of its own: the
+    arguments are its only state, and a rejection must cost next to nothing. If constructed without them, as by a mock
+    that raises the class, its dependency is ``unknown``. If the call made attempts before, ``attempts`` says how many,
     and the last of their errors is the cause.
 
     Examples:
@@ -55,7 +55,7 @@ class CircuitOpenError(ResilienceError):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds until a call may pass; ``None`` where the circuit was forced open."""
+        """Seconds until a call may pass; ``None`` if the circuit was forced open."""
         return self.args[1] if len(self.args) == 2 else None
 
     def __str__(self) -> str:
@@ -66,15 +66,15 @@ class CircuitOpenError(ResilienceError):
 
     @property
     def classification(self) -> Classification:
-        """Transient, neutral for any breaker around, and provably unsent where no attempt was made."""
+        """Transient, neutral for any enclosing breaker, and provably unsent if no attempt was made."""
         return _verdict(self, ErrorClass.TRANSIENT, error_types.CIRCUIT_OPEN, 0)
 
 
 class LimitError(ResilienceError):
-    """Base of the rejections by a limit of our own; the attempt that was to be made was not sent.
+    """Base of the rejections by a limit of our own; the next attempt was not sent.
 
-    Made with the dependency and the seconds to wait, as :class:`CircuitOpenError`. Neutral for any breaker around, and
-    provably unsent where no attempt was made.
+    Constructed with the dependency and the seconds to wait, like :class:`CircuitOpenError`. Neutral for any enclosing
+    breaker, and provably unsent if no attempt was made.
 
     Examples:
         >>> limiter = RateLimiter("supplier", RateLimit(1, per=60, max_wait=0))
@@ -101,12 +101,12 @@ def _verdict(
     rejection: CircuitOpenError | LimitError, error_class: ErrorClass, error_type: str, max_retries: int | None
 ) -> Classification:
     wait, unsent = rejection.retry_after, not rejection.attempts
-    # By position, which is faster: every rejection is judged.
+    # Positional arguments are faster, and every rejection is judged.
     return Classification(error_class, _MEDIUM, error_type, _NEUTRAL, wait, unsent, False, max_retries)
 
 
 class RateLimitedError(LimitError):
-    """The rate limit gives its next permit later than the call may wait for it.
+    """The rate limit's next permit would come later than the call may wait for it.
 
     Examples:
         >>> print(RateLimitedError("supplier", 0.4))
@@ -120,12 +120,12 @@ class RateLimitedError(LimitError):
 
     @property
     def classification(self) -> Classification:
-        """As a response with status 429, but neutral and unsent."""
+        """Like a response with status 429, but neutral and unsent."""
         return _verdict(self, ErrorClass.THROTTLED, error_types.RATE_LIMITED, None)
 
 
 class ConcurrencyLimitError(LimitError):
-    """As many calls as allowed are under way, and none ended in the time that the call may wait.
+    """As many calls as allowed are running, and none ended in the time that the call may wait.
 
     ``retry_after`` is an estimate from how often a slot became free.
 
@@ -143,14 +143,14 @@ class ConcurrencyLimitError(LimitError):
 
     @property
     def classification(self) -> Classification:
-        """Our own resource is short: it says nothing about the dependency."""
+        """A resource of ours is exhausted: it says nothing about the dependency."""
         return _verdict(self, ErrorClass.LOCAL, error_types.CONCURRENCY_LIMITED, None)
 
 
 class AttemptTimeoutError(ResilienceError, TimeoutError):
-    """One attempt took longer than the attempt timeout, and was cut.
+    """One attempt took longer than the attempt timeout, and was cut off.
 
-    Its ``classification`` says whether the request may be repeated (``idempotent``) where the attempt showed it.
+    Its ``classification`` says whether the request may be repeated (``idempotent``), if the attempt showed that.
 
     Examples:
         >>> import asyncio
@@ -192,9 +192,9 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
     """
 
     idempotent: bool | None = None
-    """Whether the request that was cut may be repeated, by its method or idempotency key; ``None``: none was seen."""
+    """Whether the request that was cut off may be repeated, by its method or idempotency key; ``None``: unknown."""
     cut: bool = True
-    """Whether it cut an attempt that was running; ``False``: it kept one from beginning."""
+    """Whether a running attempt was cut off; ``False``: the next one was not started."""
 
     def __init__(self, deadline: float) -> None:
         """``deadline`` is the limit in seconds."""
@@ -207,7 +207,7 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
 
     @property
     def classification(self) -> Classification:
-        """Never retried. A failure of the dependency where an attempt was cut; unsent where none was made."""
+        """Never retried. A failure of the dependency if an attempt was cut off; unsent if none was made."""
         return Classification(
             ErrorClass.TRANSIENT,
             Severity.MEDIUM,
@@ -220,8 +220,8 @@ class DeadlineExceededError(ResilienceError, TimeoutError):
 
 
 class AttemptThreadsExhaustedError(ResilienceError):
-    """An attempt was refused, since all threads for ``def`` attempts with an ``attempt_timeout`` are in use: each runs
-    an attempt that was given up and has not returned yet, or none became free in time.
+    """An attempt was refused because all threads for ``def`` attempts with an ``attempt_timeout`` are in use: each runs
+    an abandoned attempt that has not returned yet, or none became free in time.
 
     Examples:
         >>> error = AttemptThreadsExhaustedError("supplier", limit=40)
@@ -236,22 +236,22 @@ class AttemptThreadsExhaustedError(ResilienceError):
         self.dependency = dependency
         """The dependency that was called."""
         self.limit = limit
-        """Threads of the policy."""
+        """Maximum threads of the policy."""
 
     def __str__(self) -> str:
         return f"all {self.limit} threads for attempts to {self.dependency} are in use"
 
     @property
     def classification(self) -> Classification:
-        """Our own resource is short: it says nothing about the dependency."""
+        """A resource of ours is exhausted: it says nothing about the dependency."""
         return Classification(ErrorClass.LOCAL, Severity.HIGH, error_types.POOL_EXHAUSTED, unsent=not self.attempts)
 
 
 class FailedResultError(ResilienceError):
-    """An attempt returned what ``retry_result`` takes for a failure. Handed to a fallback, to hooks and to telemetry.
+    """An attempt returned a value that ``retry_result`` judged a failure.
 
-    Callers do not meet it: where the attempts end, the last result is returned as it is. Its text says nothing of the
-    result, which may hold anything.
+    Passed to a fallback, to hooks and to telemetry, but never to callers: if no attempt succeeds, they get the last
+    result. Its message does not show the result, which may contain anything.
 
     Examples:
         >>> def last_known(error):
@@ -266,7 +266,7 @@ class FailedResultError(ResilienceError):
         self.result = result
         """What the operation returned."""
         self.classification = classification
-        """By the HTTP status and the ``Retry-After`` of the result, where it has them."""
+        """By the HTTP status and the ``Retry-After`` of the result, if it has them."""
         self.pending = True
         """The call that judged the result has not ended yet."""
 
@@ -278,13 +278,13 @@ class FailedResultError(ResilienceError):
 
     @property
     def request(self) -> object:
-        """The request that the result, a response, was the answer to; ``None`` where it shows none."""
+        """The request that the result, a response, answered; ``None`` if it shows none."""
         shown = attribute(self.result, "request")
         return attribute(self.result, "request_info") if shown is None else shown
 
     @property
     def history(self) -> object:
-        """The responses that redirected the request, where the result shows them."""
+        """The redirect responses before the result, if it shows them."""
         return attribute(self.result, "history")
 
 
@@ -315,15 +315,15 @@ class ErrorContext:
     exhausted: bool = False
     """All attempts were used up: an outer layer of retries leaves it alone."""
     unsent: bool = False
-    """Provably nothing was sent, by any attempt of the call."""
+    """It is certain that no attempt of the call sent anything."""
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """What the callers added."""
+    """Details added with :func:`enrich`."""
     note: str = ""
-    """What was added to the exception's notes."""
+    """The text that was added to the exception's notes."""
 
 
 def error_context(exception: BaseException) -> ErrorContext | None:
-    """What was attached to ``exception``, or ``None``. Raises ``TypeError`` where it is no exception.
+    """The context attached to ``exception``, or ``None``. Raises ``TypeError`` if it is not an exception.
 
     Examples:
         >>> error_context(ValueError()) is None
@@ -340,8 +340,8 @@ def error_context(exception: BaseException) -> ErrorContext | None:
 
 
 def _context_of_rejection(rejection: CircuitOpenError) -> ErrorContext:
-    """What is known of a rejection by an open circuit, to which nothing was attached because that must be fast."""
-    from otel_resilience.correlation import correlation_id  # as below
+    """The context of a rejection by an open circuit, to which nothing was attached because that must be fast."""
+    from otel_resilience.correlation import correlation_id  # imported late: only needed if something failed
 
     context = ErrorContext(
         correlation_id=correlation_id(),
@@ -355,15 +355,15 @@ def _context_of_rejection(rejection: CircuitOpenError) -> ErrorContext:
 
 
 def attached_context(exception: BaseException) -> ErrorContext | None:
-    """What :func:`attach_context` attached."""
+    """The context that :func:`attach_context` attached."""
     found = own(exception, CONTEXT_ATTRIBUTE)
     return found if is_a(found, ErrorContext) else None
 
 
 def attach_context(exception: BaseException, context: ErrorContext) -> None:
-    """Attaches ``context`` and its note, in place of one from an earlier call that raised the same object.
+    """Attaches ``context`` and its note, replacing those of an earlier call that raised the same object.
 
-    Notes of a kind that Python would not show (no list) are the user's own affair and stay as they are.
+    If ``__notes__`` is not a list, which Python would not show either, it is left as it is.
     """
     previous = attached_context(exception)
     set_own(exception, CONTEXT_ATTRIBUTE, context)
@@ -378,26 +378,25 @@ def attach_context(exception: BaseException, context: ErrorContext) -> None:
 
 
 def _notes_of(exception: BaseException) -> list[Any] | None:
-    """The notes, empty where there are none; ``None`` where ``__notes__`` was set to something else."""
+    """The notes, empty if there are none; ``None`` if ``__notes__`` was set to something else."""
     notes = own(exception, _NOTES)
     if notes is None:
-        notes = attribute(exception, _NOTES)  # of the class, or what a dynamic ``__getattr__`` invents
+        notes = attribute(exception, _NOTES)  # of the class, or invented by a dynamic ``__getattr__``
         return list(list.__iter__(notes)) if is_a(notes, list) else []
     return list(list.__iter__(notes)) if is_a(notes, list) else None
 
 
 def enrich(exception: BaseException, **details: Any) -> BaseException:
-    """Attaches correlation ID and ``details`` to an exception, once, wherever it is caught; returns the exception.
+    """Attaches the correlation ID and ``details`` to an exception, wherever it is caught; returns the exception.
 
-    What is attached already stays: the place nearest to the failure knows best. Raises ``TypeError`` where it is no
-    exception.
+    Existing details are kept: the place nearest to the failure knows best. Raises ``TypeError`` for other objects.
 
     Examples:
         >>> error = enrich(enrich(ValueError(), plan="small"), plan="any", line=7)
         >>> error_context(error).details
         {'plan': 'small', 'line': 7}
     """
-    from otel_resilience.correlation import correlation_id  # only needed where something failed
+    from otel_resilience.correlation import correlation_id  # only needed if something failed
 
     context = error_context(exception)
     if context is None:

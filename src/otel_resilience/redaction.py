@@ -1,7 +1,7 @@
-"""Takes secrets out of text before it reaches a log, a span, a metric, a report or a terminal.
+"""Removes secrets from text before it reaches a log, a span, a metric, a report or a terminal.
 
-Two nets: secrets that were registered are found exactly, in the spellings in which text carries them (percent-encoded,
-escaped, base64); others by their shape. The cost grows linearly with the text and stops at :data:`MAX_TEXT`.
+There are two mechanisms: registered secrets are matched exactly, in every encoding in which text may contain them
+(percent-encoded, escaped, base64); others by their shape. The cost is linear, capped by :data:`MAX_TEXT`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = [
 ]
 
 REDACTED: Final = "***"
-"""Stands in the place of a secret."""
+"""Replaces a secret."""
 MIN_SECRET: Final = 4
 """Characters; shorter values are not registered, since they would blank out ordinary words."""
 MAX_SECRET: Final = 1024
-"""Characters of a secret that are looked for; one that is longer is found by its start."""
+"""Characters of a secret that are matched; a longer one is recognised by its start."""
 MAX_TEXT: Final = 65_536
 """Characters of a text that are kept; the rest is cut off."""
 
@@ -55,10 +55,10 @@ _VALUE = (
 _NAMES: Final = (
     "key", "token", "secret", "pass", "sig", "credential", "pw", "auth", "jwt", "otp", "pin", "srf", "sess",
 )  # fmt: skip
-"""One of them is in every name of :data:`_SENSITIVE`."""
+"""Every name that matches :data:`_SENSITIVE` contains one of these."""
 
 _SHAPES: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
-    # Everything before the last @ of a URL's authority, the user name too: some services take the key as user name.
+    # Everything before the last @ of a URL's authority, including the user name: some services take the key there.
     (("://",), r"(?<=://)[^/\s?#]*@", f"{REDACTED}@"),
     (
         ("hooks.slack", "discord", "pagerduty", "webhook"),
@@ -68,7 +68,7 @@ _SHAPES: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
         ),
         rf"\1/{REDACTED}",
     ),
-    # Credentials are a scheme and what follows it, perhaps several parts; cookies are a series.
+    # Credentials are a scheme followed by one or more parts; cookies are a series.
     (
         ("api-key", "x-auth-token", "authorization", "cookie"),
         (
@@ -80,7 +80,7 @@ _SHAPES: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
         rf"\1\g<scheme>{REDACTED}",
     ),
     (("bearer",), r"(?i)\b(bearer\s{1,8})[a-z0-9._~+/=-]{8,}", rf"\1{REDACTED}"),
-    # Also as the options of a command, and as elements.
+    # Also as command-line options, and as XML elements.
     (
         _NAMES,
         (
@@ -89,14 +89,14 @@ _SHAPES: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
         ),
         rf"\1{REDACTED}",
     ),
-    # Without quotes only under names of values: "auth: refused" says what happened.
+    # Unquoted values only after names of values: "auth: refused" describes what happened.
     (
         _NAMES,
         rf"(?i)((?:{_KEY}|token|secret|passwo?r?d|passphrase|(?<![a-z0-9])pwd)(?![a-z0-9])\s{{0,4}}:\s{{0,4}}){_VALUE}",
         rf"\1{REDACTED}",
     ),
     (("key=",), r"(?i)((?<=[?&;])key=)[^&\s\"'<>#]+", rf"\1{REDACTED}"),
-    # JSON and reprs of mappings, also when quoted once more; the value ends with the quotes that it begins with.
+    # JSON and reprs of mappings, also when quoted again; the value ends with the same quotes that it starts with.
     (
         _NAMES,
         (
@@ -105,7 +105,7 @@ _SHAPES: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
         ),
         rf"\1{REDACTED}",
     ),
-    # Pairs, as headers and parameters are shown.
+    # Pairs, as headers and parameters are displayed.
     (
         _NAMES,
         rf"(?i)(\(b?[\"'][^\"'\n]{{0,64}}?{_SENSITIVE}[\"'],\s{{0,8}}b?([\"']))(?:\\.|(?!\2)[^\\\n])+(?=\2\))",
@@ -134,21 +134,21 @@ _SHAPES: Final[tuple[tuple[tuple[str, ...], str, str], ...]] = (
         rf"\1 {REDACTED}",
     ),
 )
-"""For each shape what a text must hold one of, in lower case, before the pattern is tried; the pattern; and what takes
-its place."""
+"""For each shape: strings of which a text must contain one, in lower case, before the pattern is tried; the pattern;
+and the replacement."""
 
 _URL_SHAPES: Final = 2
-"""How many of them, from the first, are about a part of a URL."""
+"""How many shapes, from the first, are about a part of a URL."""
 
 
 @functools.cache
 def _shapes() -> tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]:
-    """Compiled when a text is first looked at: that takes as long as a third of all imports."""
+    """Compiled when first needed: that takes as long as a third of all imports."""
     return tuple((marks, re.compile(pattern), replacement) for marks, pattern, replacement in _SHAPES)
 
 
 def _without_shapes(text: str, number: int | None = None) -> str:
-    """``text`` without the first ``number`` of them, all by default."""
+    """``text`` with the first ``number`` shapes removed, by default all."""
     folded = text.casefold()
     for marks, pattern, replacement in _shapes()[:number]:
         for mark in marks:
@@ -164,9 +164,9 @@ _exact: re.Pattern[str] | None = None
 
 
 def register_secret(value: str) -> None:
-    """Masks this exact value from now on, wherever :func:`redact` runs, in the spellings in which text carries it.
+    """Redacts this exact value from now on, wherever :func:`redact` runs, in every encoding that text may use.
 
-    Values shorter than :data:`MIN_SECRET` are left alone.
+    Values shorter than :data:`MIN_SECRET` are ignored.
 
     Examples:
         >>> from otel_resilience.redaction import redact, register_secret
@@ -185,7 +185,7 @@ def register_secret(value: str) -> None:
 
 
 def redact(text: str) -> str:
-    """``text`` without secrets, at most :data:`MAX_TEXT` characters of it.
+    """``text`` without secrets, cut to :data:`MAX_TEXT` characters.
 
     Examples:
         >>> from otel_resilience.redaction import redact
@@ -197,12 +197,12 @@ def redact(text: str) -> str:
     if cut:
         text = text[:MAX_TEXT]
     if exact is not None:
-        # First what only its surroundings give away: a short registered secret may be a part of them.
+        # Shapes first: a short registered secret may be a part of one.
         text = exact.sub(REDACTED, _without_shapes(text, _URL_SHAPES))
     text = _without_shapes(text)
     if not cut:
         return text
-    # A secret that the cut divides is no longer recognised: what may be its start goes too.
+    # A secret that is split by the cut is not recognised any more: what may be its start is removed too.
     return text[: max(0, len(text) - 6 * MAX_SECRET)] + _CUT_MARK
 
 
@@ -241,7 +241,7 @@ def _redact_parameter(part: str) -> str:
 
 
 def _spellings(value: str) -> str:
-    """A pattern for the value as it is, percent-encoded, or escaped as in JSON, Python and HTML, also in mixtures."""
+    """A pattern for the value as it is, percent-encoded, or escaped as in JSON, Python and HTML, also mixed."""
     return "".join(map(_spelling, value))
 
 
@@ -266,7 +266,7 @@ def _spelling(char: str) -> str:
 
 
 def _base64_cores(value: str) -> set[str]:
-    """What base64 makes of the value at each of the three offsets, without the digits that depend on its neighbours."""
+    """The base64 encodings of the value at each of the three offsets, without digits that depend on neighbours."""
     raw = value.encode("utf-8", "surrogatepass")
     cores = set()
     for offset in range(3):

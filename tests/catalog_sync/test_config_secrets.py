@@ -252,8 +252,8 @@ def test_a_short_key_under_a_secret_name_is_hidden() -> None:
 def test_what_is_logged_before_logs_are_set_up_is_masked_too() -> None:
     code = (
         "import logging\n"
-        "from catalog_sync.programs import know_secrets\n"
-        "know_secrets()\n"
+        "from catalog_sync.programs import register_environment_secrets\n"
+        "register_environment_secrets()\n"
         f"logging.getLogger('a.library').warning('header %s', {SECRET!r})\n"
     )
     ended = subprocess.run(

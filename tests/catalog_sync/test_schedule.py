@@ -8,7 +8,7 @@ import datetime
 import pytest
 
 from catalog_sync.domain.models import CatalogueMeta, ErrorInfo, GroupReport, Outcome, SyncKind, SyncReport
-from catalog_sync.domain.schedule import JITTER, LONGEST_PAUSE, UNREADABLE, Due, decide, pause_after
+from catalog_sync.domain.schedule import JITTER, LONGEST_PAUSE, UNREADABLE, Due, Pause, decide, pause_after
 
 NOW = datetime.datetime(2026, 11, 24, 12, 0, tzinfo=datetime.UTC)
 HOUR = 3600.0
@@ -30,7 +30,7 @@ def test_nothing_published_is_due() -> None:
 @pytest.mark.fault("S3")
 def test_a_damaged_catalogue_is_due_but_not_while_the_supplier_wants_to_be_left_alone() -> None:
     assert decide(None, NOW, every=HOUR, damaged=True) == Due(due=True, reason="damaged")
-    assert not decide(None, NOW, every=HOUR, damaged=True, paused_for=90).due
+    assert not decide(None, NOW, every=HOUR, damaged=True, pause=Pause(90)).due
 
 
 def test_an_old_catalogue_is_due_and_a_young_one_is_not() -> None:
@@ -46,7 +46,7 @@ def test_an_old_catalogue_is_due_and_a_young_one_is_not() -> None:
 @pytest.mark.parametrize("seconds", [60.0, 86_400.0, 10 * 365 * 86_400.0])
 def test_a_catalogue_from_the_future_is_due(seconds: float) -> None:
     assert decide(published(-seconds), NOW, every=HOUR) == Due(due=True, reason="future")
-    assert not decide(published(-seconds), NOW, every=HOUR, paused_for=90).due
+    assert not decide(published(-seconds), NOW, every=HOUR, pause=Pause(90)).due
 
 
 def test_the_clock_of_another_machine_may_be_a_little_ahead() -> None:
@@ -64,13 +64,27 @@ def test_the_jitter_stays_until_the_next_publication_and_spreads_installations()
 
 @pytest.mark.parametrize("meta", [None, published(10 * HOUR)], ids=["nothing published", "old"])
 def test_a_supplier_that_asked_for_time_is_left_alone(meta: CatalogueMeta | None) -> None:
-    found = decide(meta, NOW, every=HOUR, paused_for=90)
+    found = decide(meta, NOW, every=HOUR, pause=Pause(90))
     assert found == Due(due=False, reason="paused", next_due_at=after(90))
 
 
 def test_the_later_of_age_and_pause_counts() -> None:
-    assert decide(published(0), NOW, every=HOUR, paused_for=1e5).next_due_at == after(1e5)
-    assert decide(published(0), NOW, every=HOUR, paused_for=1).next_due_at != after(1)
+    assert decide(published(0), NOW, every=HOUR, pause=Pause(1e5)).next_due_at == after(1e5)
+    assert decide(published(0), NOW, every=HOUR, pause=Pause(1)).next_due_at != after(1)
+
+
+@pytest.mark.parametrize(
+    ("served", "left"),
+    [(None, 90), (-700.0, 90), (-500.0, 0), (20.0, 0), (HOUR, 90)],
+    ids=["never", "before it was asked for", "since it was asked for", "a clock a little ahead", "a wrong clock"],
+)
+def test_a_complete_sync_ends_the_pause_that_was_asked_for_before_it(served: float | None, left: float) -> None:
+    last_full_sync = None if served is None else after(served).isoformat()
+    pause = Pause(90, asked_ago=600)
+    assert pause.left_after(last_full_sync, NOW) == left
+    meta = dataclasses.replace(published(10 * HOUR), last_full_sync=last_full_sync)
+    assert decide(meta, NOW, every=HOUR, pause=pause).reason == ("paused" if left else "old")
+    assert decide(None, NOW, every=HOUR, pause=pause).reason == "paused"
 
 
 def test_what_cannot_be_read_is_not_due() -> None:
@@ -78,7 +92,7 @@ def test_what_cannot_be_read_is_not_due() -> None:
 
 
 def test_the_json_of_a_run_that_is_not_due() -> None:
-    assert decide(published(HOUR), NOW, every=HOUR, paused_for=60).to_json() == {
+    assert decide(published(HOUR), NOW, every=HOUR, pause=Pause(60)).to_json() == {
         "outcome": None,
         "due": False,
         "reason": "paused",

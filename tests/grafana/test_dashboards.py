@@ -32,7 +32,7 @@ DASHBOARDS: dict[str, dict[str, Any]] = {
     path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))
 }
 KNOWN = names.known_series() | recording.SERIES
-ON_EVERY_SERIES = {"job", "instance", "service_name"}
+ON_EVERY_SERIES = {"job", "instance", "service_name", "deployment_environment_name"}
 WITHOUT_INSTANCE = re.compile(r"traces_(span_metrics|kept)_.*")
 WITHOUT_UNIT = {"alertlist", "logs", "row"}
 WITHOUT_QUERY = {"alertlist"}
@@ -103,10 +103,10 @@ def test_its_variables_are_those_that_the_linter_asks_for(board: dict[str, Any])
         assert (variable["type"], variable["multi"], variable["allValue"], variable["refresh"]) == (
             "query",
             True,
-            ".*" if name == "instance" else ".+",  # jobs have none
+            ".*" if name in {"instance", "environment"} else ".+",  # not everything has one
             2,
         )
-    assert {"job", "instance"} <= variables.keys()
+    assert {"environment", "job", "instance"} <= variables.keys()
 
 
 def _counts() -> set[str]:
@@ -257,6 +257,8 @@ def test_a_promql_query_names_only_series_and_labels_that_exist(place: str, quer
 @pytest.mark.parametrize(("place", "query", "target"), PROMQL)
 def test_a_promql_query_follows_the_variables(place: str, query: str, target: dict[str, Any]) -> None:
     for name, matchers in selectors(query):
+        # What has no environment, as the Collector, is shown in each.
+        assert matchers["deployment_environment_name"] == "=~$environment|", place
         if name in recording.SERIES:
             continue
         assert matchers["job"] == "=~$job", place

@@ -18,6 +18,7 @@ from grafana.generate.notifying import TEMPLATES
 from support.node import errors_in
 from support.programs import require_program
 from support.promql import grouping
+from support.promtool import filled_in
 from support.promtool import rules as prometheus_rules
 
 ROOT = Path(__file__).parents[2]
@@ -103,13 +104,16 @@ def test_a_rule_leads_to_its_panel_its_runbook_and_its_receiver(rule: dict[str, 
     assert rule["labels"]["component"] in {"catalogue", "alerting", "telemetry", "heartbeat"}
 
 
+HERE = {"deployment_environment_name": "production"}
+
+
 def with_links() -> list[dict[str, Any]]:
     return [rule for rule in RULES if "trace_url" in rule["annotations"]]
 
 
-def searched(rule: dict[str, Any], link: str) -> dict[str, Any]:
-    """The query that opens behind a link, with labels filled in."""
-    address = rule["annotations"][link]
+def searched(rule: dict[str, Any], link: str, **labels: str) -> dict[str, Any]:
+    """The query that opens behind a link, with labels filled in: these, and any value for the others."""
+    address = filled_in(rule["annotations"][link], labels)
     assert address.startswith("{{ externalURL }}explore?")
     panes = json.loads(unquote(re.sub(r"\{\{[^}]*\}\}", "abc", address).partition("panes=")[2]))
     (query,) = panes["t"]["queries"]
@@ -118,13 +122,15 @@ def searched(rule: dict[str, Any], link: str) -> dict[str, Any]:
 
 
 def test_loki_understands_every_search_of_an_alert() -> None:
-    found = [("logql", searched(rule, "logs_url")["expr"]) for rule in with_links()]
-    assert len(found) > 10
+    found = [("logql", searched(rule, "logs_url", **labels)["expr"]) for rule in with_links() for labels in ({}, HERE)]
+    assert len(found) > 20
     assert set(errors_in(found)) == {0}
 
 
 def test_tempo_understands_every_search_of_an_alert() -> None:
-    found = [("traceql", searched(rule, "trace_url")["query"]) for rule in with_links()]
+    found = [
+        ("traceql", searched(rule, "trace_url", **labels)["query"]) for rule in with_links() for labels in ({}, HERE)
+    ]
     assert set(errors_in(found)) == {0}
 
 
@@ -148,10 +154,18 @@ def test_the_links_of_an_alert_find_the_newest_failure_in_either_store_also_the_
 
 
 @pytest.mark.parametrize("rule", with_links(), ids=lambda rule: rule["title"])
+def test_the_links_of_an_alert_of_production_find_nothing_of_staging(rule: dict[str, Any]) -> None:
+    traces, logs = searched(rule, "trace_url", **HERE)["query"], searched(rule, "logs_url", **HERE)["expr"]
+    assert traces.startswith('{ resource.deployment.environment.name = "production" && ')
+    assert logs.startswith('{service_name=~"catalog-.+"} | deployment_environment_name="production" | event_name=')
+    assert "environment" not in searched(rule, "trace_url")["query"] + searched(rule, "logs_url")["expr"]
+
+
+@pytest.mark.parametrize("rule", with_links(), ids=lambda rule: rule["title"])
 def test_a_link_names_only_labels_that_the_alert_has(rule: dict[str, Any]) -> None:
     labels = grouping(rule["data"][0]["model"]["expr"])
     for link in ("trace_url", "logs_url"):
-        assert set(re.findall(r"\$labels\.(\w+)", rule["annotations"][link])) <= labels
+        assert set(re.findall(r"\$labels\.(\w+)", rule["annotations"][link])) <= labels | HERE.keys()
 
 
 def seconds(duration: str) -> int:
@@ -230,7 +244,8 @@ def test_every_route_leads_to_a_contact_point_and_a_page_waits_for_no_other() ->
     mutes = {timing["name"] for timing in load("alerting/mute-timings.yaml")["muteTimes"]}
     for route in (POLICY, *POLICY["routes"]):
         assert route["receiver"] in POINTS
-        assert route["group_by"] == (["..."] if route["receiver"] == "page" else ["component"])
+        together = {"page": ["..."], "team": ["component", "deployment_environment_name"], "heartbeat": ["component"]}
+        assert route["group_by"] == together[route["receiver"]]
         assert {"group_wait", "group_interval", "repeat_interval"} <= route.keys()
         assert set(route.get("mute_time_intervals", [])) <= mutes
     muted = [route["receiver"] for route in POLICY["routes"] if "mute_time_intervals" in route]

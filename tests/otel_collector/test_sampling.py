@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from catalog_sync.observability import contract
 from otel_resilience.telemetry import contract as library_contract
+from support.cli import wait_until
 from support.collector import Collector
 from support.otlp_client import ERROR, Sender, new_trace, span
 from support.otlp_sink import OtlpSink
@@ -28,6 +29,18 @@ def collector(folder: Path, backends: dict[str, str]) -> Iterator[Collector]:
 
 def spans_of(tempo: OtlpSink, trace_id: str) -> int:
     return sum(s.trace_id == trace_id for s in tempo.spans)
+
+
+RECEIVED = "otelcol_processor_tail_sampling_new_trace_id_received"
+DECIDED = "otelcol_processor_tail_sampling_global_count_traces_sampled"
+
+
+@contextmanager
+def decided(collector: Collector, number: int) -> Iterator[None]:
+    """Waits until of so many new traces, sent within the block, none is left to be decided about."""
+    before = collector.own_metric(RECEIVED)
+    yield
+    wait_until(lambda: collector.own_metric(DECIDED) == collector.own_metric(RECEIVED) >= before + number)
 
 
 def kept_at_once(tempo: OtlpSink, trace_id: str, spans: int) -> None:
@@ -71,11 +84,14 @@ def test_the_delivery_of_an_alert_is_kept(send: Sender, tempo: OtlpSink) -> None
 
 
 @pytest.mark.slow
-def test_a_share_of_the_rest_is_kept_whole(send: Sender, tempo: OtlpSink) -> None:
+def test_a_share_of_the_rest_is_kept_whole(collector: Collector, send: Sender, tempo: OtlpSink) -> None:
     traces = [new_trace() for _ in range(OTHER)]
-    send.spans(*(span("GET /bundles", trace_id) for trace_id in traces))
-    send.spans(*(span("redis read", trace_id) for trace_id in traces))
-    time.sleep(WAIT + 1)  # the real clock of a real server: nothing tells that a trace was dropped
+    before = collector.own_metric(DECIDED, sampled="true")
+    with decided(collector, OTHER):
+        send.spans(*(span("GET /bundles", trace_id) for trace_id in traces))
+        send.spans(*(span("redis read", trace_id) for trace_id in traces))
+    number = collector.own_metric(DECIDED, sampled="true") - before
+    tempo.wait_for(lambda sink: sum(spans_of(sink, trace_id) for trace_id in traces) >= 2 * number)
     counts = {trace_id: spans_of(tempo, trace_id) for trace_id in traces}
     kept = [trace_id for trace_id, count in counts.items() if count]
     assert {counts[trace_id] for trace_id in kept} == {2}
@@ -84,11 +100,13 @@ def test_a_share_of_the_rest_is_kept_whole(send: Sender, tempo: OtlpSink) -> Non
 
 
 @pytest.mark.slow
-def test_an_error_is_kept_also_where_its_trace_was_dropped_before(send: Sender, tempo: OtlpSink) -> None:
+def test_an_error_is_kept_also_where_its_trace_was_dropped_before(
+    collector: Collector, send: Sender, tempo: OtlpSink
+) -> None:
     """What was dropped is gone; the error and what follows it are there."""
     traces = [new_trace() for _ in range(20)]
-    send.spans(*(span("GET /bundles", trace_id) for trace_id in traces))
-    time.sleep(WAIT + 2)
+    with decided(collector, len(traces)):
+        send.spans(*(span("GET /bundles", trace_id) for trace_id in traces))
     send.spans(*(span("attempt", trace_id, status=ERROR) for trace_id in traces))
     tempo.wait_for(lambda sink: all(spans_of(sink, trace_id) for trace_id in traces), timeout=WAIT)
     assert sum(spans_of(tempo, trace_id) == 1 for trace_id in traces) > len(traces) / 2

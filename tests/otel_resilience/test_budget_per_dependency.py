@@ -202,7 +202,7 @@ def test_a_forked_child_has_its_own_buckets_breakers_and_telemetry() -> None:
         """
     )
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=120, check=False
     )
     assert result.returncode == 0, result.stderr
 

@@ -622,7 +622,7 @@ class TestConcurrency:
             """
         )
         result = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=20, check=False
+            [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=120, check=False
         )
         assert result.returncode == 0, result.stderr
 

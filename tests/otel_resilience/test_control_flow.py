@@ -4,25 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
+import tempfile
 import unittest
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery.exceptions import Ignore, Reject, Retry
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 
 from otel_resilience import (
     BreakerEffect,
     CircuitBreakerConfig,
     Classification,
+    ConcurrencyLimit,
+    ConcurrencyLimiter,
     ErrorClass,
+    Hooks,
     Policy,
+    RateLimit,
+    RateLimiter,
     RetryConfig,
     Severity,
     classify,
     default_classifier,
+    remaining,
 )
+from otel_resilience.alerting import Alert, AlertConfig, AlertService, Notification, Outbox
+from otel_resilience.storage import BudgetStep, BudgetView, MemoryStorage, SharedState
+from otel_resilience.telemetry import use_providers
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.resilience import Driver, Script, TransientFault
 
@@ -133,6 +148,117 @@ def test_it_is_no_error_in_logs_and_metrics(caplog: pytest.LogCaptureFixture) ->
     assert [span.name for span in recorded.spans] == ["attempt", "supplier list"]
 
 
+# A job queue raises its time limit from a signal handler: in the middle of whatever runs, code that guards itself
+# against errors of others included.
+
+
+def in_a_predicate(interrupt: Callable[..., Any]) -> None:
+    Policy("supplier", retry=RetryConfig()).execute(Script(TransientFault()).play, is_retryable=interrupt)
+
+
+def in_a_judge_of_results(interrupt: Callable[..., Any]) -> None:
+    Policy("supplier", retry=RetryConfig(), retry_result=interrupt).execute(lambda: 1)
+
+
+def in_a_hook(interrupt: Callable[..., Any]) -> None:
+    class Watching(Hooks):
+        def on_success(self, dependency: str, operation: str) -> None:
+            interrupt()
+
+    Policy("supplier", hooks=Watching()).execute(lambda: 1)
+
+
+def in_a_span_processor(interrupt: Callable[..., Any]) -> None:
+    class Slow(SpanProcessor):
+        def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+            interrupt()
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Slow())
+    with use_providers(tracer_provider=provider):
+        Policy("supplier").execute(lambda: 1)
+
+
+def in_a_log_handler(interrupt: Callable[..., Any]) -> None:
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            interrupt()
+
+    logger = logging.getLogger("otel_resilience.events")
+    handler = Slow()
+    logger.addHandler(handler)
+    try:
+        Policy("supplier", breaker=CircuitBreakerConfig(failure_threshold=1)).execute(Script(TransientFault()).play)
+    finally:
+        logger.removeHandler(handler)
+
+
+def in_a_storage(interrupt: Callable[..., Any]) -> None:
+    class Slow(MemoryStorage):
+        def budget(self, key: str, step: BudgetStep) -> BudgetView:
+            return interrupt() if step.cost else super().budget(key, step)
+
+    policy = Policy("supplier", retry=RetryConfig(), shared=SharedState(Slow()))
+    policy.execute(Script(TransientFault()).play)
+
+
+def in_a_report(interrupt: Callable[..., Any]) -> None:
+    class Slow(Outbox):
+        def put(self, notification: Notification) -> None:
+            interrupt()
+
+    with tempfile.TemporaryDirectory() as folder:
+        service = AlertService(AlertConfig(), [], outbox=Slow(Path(folder)))
+        service.report(Alert(kind="trouble", title="Trouble", severity=Severity.CRITICAL))
+
+
+PLACES = [
+    in_a_predicate, in_a_judge_of_results, in_a_hook, in_a_span_processor, in_a_log_handler, in_a_storage, in_a_report,
+]  # fmt: skip
+every_place = pytest.mark.parametrize("place", PLACES)
+
+
+@pytest.mark.fault("L7")
+@every_place
+@pytest.mark.parametrize("kind", [SoftTimeLimitExceeded, foreign("rq.timeouts", "BaseTimeoutException")])
+def test_a_time_limit_that_strikes_in_our_own_work_ends_the_job(place: Callable[..., None], kind: Any) -> None:
+    def interrupt(*_: object) -> None:
+        raise kind
+
+    with pytest.raises(kind):
+        place(interrupt)
+
+
+@pytest.mark.fault("L7")
+@every_place
+@pytest.mark.parametrize("kind", [ValueError, Retry, concurrent.futures.CancelledError])
+def test_what_code_that_only_observes_raises_itself_does_not(place: Callable[..., None], kind: Any) -> None:
+    def broken(*_: object) -> None:
+        raise kind
+
+    with contextlib.suppress(TransientFault):  # the operation's own
+        place(broken)
+
+
+@pytest.mark.fault("L7")
+def test_a_probe_that_is_interrupted_before_it_begins_gives_its_slot_back(clock: FakeClock) -> None:
+    class Slow(SpanProcessor):
+        def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+            if span.name == "attempt":
+                raise SoftTimeLimitExceeded
+
+    policy = Policy("supplier", breaker=CircuitBreakerConfig(failure_threshold=1, reset_timeout=5), clock=clock)
+    with pytest.raises(TransientFault):
+        policy.execute(Script(TransientFault()).play)
+    clock.advance(10)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Slow())
+    with use_providers(tracer_provider=provider), pytest.raises(SoftTimeLimitExceeded):
+        policy.execute(lambda: pytest.fail("begun"))
+    assert policy.execute(lambda: "well") == "well"
+    assert remaining() is None
+
+
 def step(awaitable: Any) -> None:
     """Runs it as a framework other than asyncio would."""
     awaitable.__await__().send(None)
@@ -162,10 +288,35 @@ def test_outside_asyncio_a_time_limit_that_cannot_be_kept_is_refused_and_not_cou
 
     policy = Policy("supplier", attempt_timeout=1.0, breaker=CircuitBreakerConfig(consecutive_failures=1))
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="no running event loop of asyncio"):
+        with pytest.raises(RuntimeError, match="no running asyncio event loop"):
             step(policy.execute(never))
     assert policy.breaker is not None
     assert policy.breaker.state.name == "CLOSED"
+
+
+@pytest.mark.fault("L7")
+@pytest.mark.parametrize("limit", ["rate_limit", "max_concurrency"])
+def test_outside_asyncio_a_wait_for_a_limit_that_cannot_be_kept_is_refused_and_not_counted(limit: str) -> None:
+    async def never() -> None:
+        pytest.fail("begun")
+
+    rate, slots = RateLimiter("supplier", RateLimit(1, per=3600)), ConcurrencyLimiter("supplier", ConcurrencyLimit(1))
+    policy = Policy(
+        "supplier",
+        breaker=CircuitBreakerConfig(consecutive_failures=1),
+        **{limit: rate if limit == "rate_limit" else slots},  # type: ignore[arg-type]  # the one that fits
+    )
+    assert rate.take()
+    assert slots.take()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no running asyncio event loop: without one, an async def cannot wait"):
+            step(policy.execute(never))
+    assert policy.breaker is not None
+    assert policy.breaker.state.name == "CLOSED"
+    slots.release()
+    rate.reset()
+    with pytest.raises(pytest.fail.Exception, match="begun"):
+        step(policy.execute(never))
 
 
 async def test_an_async_operation_that_leaks_stop_iteration_is_a_mistake_of_the_program() -> None:

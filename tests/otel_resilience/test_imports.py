@@ -61,7 +61,7 @@ BLOCK_EVERYTHING_ELSE = """
 def run(script: str) -> None:
     code = textwrap.dedent(BLOCK_EVERYTHING_ELSE) + textwrap.dedent(script)
     result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert result.returncode == 0, result.stderr
 
@@ -112,6 +112,19 @@ def test_every_module_of_it_can_be_imported_with_the_api_alone() -> None:
     )
 
 
+def test_the_transport_of_httpx_names_both_libraries_where_neither_is_installed() -> None:
+    run(
+        """
+        try:
+            import otel_resilience.integrations.httpx
+        except ImportError as error:
+            assert "httpx or httpx2: pip install 'otel-resilience[httpx]'" in str(error), error
+        else:
+            raise AssertionError("imported")
+        """
+    )
+
+
 def test_the_alert_service_works_with_the_api_alone() -> None:
     run(
         """
@@ -154,7 +167,7 @@ def newly_loaded(code: str) -> set[str]:
         print(*(set(sys.modules) - before))
     """
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script)]
-    return set(subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.split())
+    return set(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.split())
 
 
 def test_importing_the_library_alone_loads_its_table_of_names() -> None:

@@ -332,6 +332,61 @@ class TestMemory:
         assert issubclass(error, CircuitOpenError if kind == "rejected" else (TransientFault, PermanentFault))
         assert alive
 
+    @pytest.mark.parametrize("kind", ["value", "function", "broken", "judged"])
+    def test_failed_frame_is_kept_alive_after_it_was_replaced(
+        self, driver: Driver, clock: FakeClock, kind: str
+    ) -> None:
+        """By what a fallback gives, or by the last result; also where the fallback fails."""
+
+        def broken(error: BaseException) -> str:
+            raise PermanentFault
+
+        fallbacks: dict[str, Any] = {"value": "stale", "function": lambda error: "stale", "broken": broken}
+        alive: list[weakref.ref[Held]] = []
+
+        def bad() -> Held:
+            held = Held()
+            alive.append(weakref.ref(held))
+            return held
+
+        policy = make_policy(clock, fallback=fallbacks.get(kind), retry_result=lambda result: kind == "judged")
+        play = bad if kind == "judged" else self.failing(alive, PermanentFault())
+        if kind == "broken":
+            self.handled(driver, policy, play, lambda: [ref() for ref in alive] == [None])
+        else:
+            driver.execute(policy, play)
+        assert [ref() for ref in alive] == [None] * len(alive)
+        assert alive
+
+    @pytest.mark.parametrize("succeeds", [False, True])
+    def test_failed_frame_of_a_hedge_is_kept_alive(self, clock: FakeClock, succeeds: bool) -> None:
+        alive: list[weakref.ref[Held]] = []
+        play = self.failing(alive, PermanentFault(), None if succeeds else PermanentFault())
+
+        async def operation() -> Any:
+            await asyncio.sleep(1 if alive else 2)
+            return play()
+
+        async def main() -> None:
+            try:
+                await make_policy(clock, hedge_after=0.5, idempotent=True).execute(operation)
+            except PermanentFault:
+                assert not succeeds
+            await asyncio.sleep(0)  # callbacks of the tasks
+            assert [ref() for ref in alive] == [None, None]
+
+        run_fake(clock, main())
+
+    def test_a_policy_is_kept_alive_by_its_blocks(self, clock: FakeClock) -> None:
+        policy = make_policy(clock)
+        for attempt in policy.attempts():
+            with attempt:
+                pass
+        del attempt
+        alive = weakref.ref(policy)
+        del policy
+        assert alive() is None
+
     @pytest.mark.parametrize("kind", [CircuitOpenError, RateLimitedError, ConcurrencyLimitError])
     def test_rejections_are_kept_alive(self, driver: Driver, clock: FakeClock, kind: type[Exception]) -> None:
         slots = ConcurrencyLimiter("supplier", ConcurrencyLimit(1, max_wait=0))

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 
 import pytest
 
 from otel_resilience import (
     CircuitOpenError,
     ErrorClass,
+    Policy,
+    RateLimit,
+    RateLimiter,
     RetryBudget,
     RetryBudgetConfig,
     RetryConfig,
@@ -153,6 +157,20 @@ class TestAttemptsAndDelays:
         assert driver.execute(make_policy(clock), play) == "value"
         assert seen == [1, 2, 3]
         assert current_attempt() == 1
+
+
+def test_what_takes_the_place_of_time_sleep_later_is_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gevent patches it after this library was imported where Gunicorn loads the application before it forks; waits of
+    the original would hold up all greenlets. A test may replace it too."""
+    clock = FakeClock()
+    policy = Policy("supplier", retry=RetryConfig(max_attempts=2, base_delay=20, jitter=False))
+    service, limiter = RetryService(), RateLimiter("supplier", RateLimit(1, per=60, margin=0), clock=clock)
+    monkeypatch.setattr(time, "sleep", clock.sleep)
+    assert policy.execute(Script(TransientFault(), "value").play) == "value"
+    assert service.execute_with_retry(Script(TransientFault(), "value").play, policy.retry) == "value"
+    for _ in range(2):
+        limiter.acquire()
+    assert clock.sleeps == [20, 20, 60]
 
 
 class TestRetryAfter:

@@ -808,6 +808,15 @@ class TestEvents:
             "resilience.retry.exhausted": [own],
         }
 
+    def test_severities_keep_their_names_where_the_host_paints_those_of_its_log(
+        self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for level in (logging.INFO, logging.WARNING):
+            monkeypatch.setitem(logging._levelToName, level, "\033[33mlevel\033[0m")  # as logging.addLevelName does
+        with pytest.raises(TransientFault):
+            observed.execute(make_policy(clock), Script(TransientFault(), TransientFault(), TransientFault()))
+        assert {event.log_record.severity_text for event in recorded.events} == {"INFO", "WARNING"}
+
     def test_a_change_of_state_is_reported_in_the_trace_that_caused_it(
         self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock
     ) -> None:

@@ -180,7 +180,7 @@ class TestRealClients:
         def ask(url: str) -> None:
             with requests.Session() as session:
                 session.trust_env = False
-                session.request(method, url, timeout=10).raise_for_status()
+                session.request(method, url, timeout=60).raise_for_status()
 
         return lambda url: asyncio.to_thread(ask, url)
 
@@ -197,7 +197,7 @@ class TestRealClients:
         def ask(url: str) -> None:
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
             try:
-                opener.open(urllib.request.Request(url, method=method), timeout=10).close()
+                opener.open(urllib.request.Request(url, method=method), timeout=60).close()
             except urllib.error.HTTPError as error:
                 error.close()
                 raise

@@ -12,7 +12,7 @@ SECRET = "a-secret-to-sign-with"
 
 
 def receiver_for(kind: str) -> Receiver:
-    """As the original behaves, but for Slack's limit of one message a second."""
+    """Behaves like the original, except for Slack's limit of one message a second."""
     if kind == "slack":
         return FakeSlack(rate_limit=False)
     return FakePagerDuty() if kind == "pagerduty" else FakeWebhook(secret=SECRET)

@@ -132,7 +132,7 @@ class FakeOpsgenie(Receiver):
     def __init__(self) -> None:
         super().__init__()
         self.open: dict[str, int] = {}
-        """By alias: how often it was opened."""
+        """By alias, how often it was opened."""
         self.closed: list[str] = []
 
     def answer(self, request: Received) -> Reply:
@@ -168,7 +168,7 @@ class FakeMailServer:
         self.replies: dict[str, str] = {}
         """Replies by command, in place of the usual ones."""
         self.refusals: dict[str, str] = {}
-        """Replies by recipient, where it is not taken."""
+        """Replies by recipient, if it is not taken."""
         self.in_the_open: list[str] = []
         """Commands that came without TLS."""
         self.silent = threading.Event()

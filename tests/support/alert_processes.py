@@ -2,7 +2,7 @@
 
 ``python -m support.alert_processes kill URL FOLDER KILLS SEED``, ``... share URL FOLDER PROCESSES REDIS_URL`` (the last
 may be ``-``), ``... hand-over WEBHOOK PAGERDUTY FOLDER REDIS_URL``, ``... storm WEBHOOK FOLDER REDIS_URL KILLS SEED``.
-Forks from a process that has no threads, which is quicker than starting Python anew.
+Forks from a process that has no threads, which is faster than starting Python again.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ STORM = AlertConfig(
 
 
 def storm(webhook: str, folder: Path, redis_url: str, kills: int, seed: int) -> None:
-    """Three machines with a process each, of which one is killed all the time, amid outages and recoveries."""
+    """Three machines with one process each, one of which is always being killed, during outages and recoveries."""
     rng = random.Random(seed)
     down = folder / "down"
     stop = folder / "stop"
@@ -208,7 +208,7 @@ def storm(webhook: str, folder: Path, redis_url: str, kills: int, seed: int) -> 
         machine = rng.randrange(3)
         os.kill(children[machine], signal.SIGKILL)
         os.waitpid(children[machine], 0)
-        rng.random()  # a forked process goes on with these numbers
+        rng.random()  # otherwise a forked process would continue with the same numbers
         children[machine] = fork(lambda machine=machine: work(machine))  # type: ignore[misc]
     down.unlink(missing_ok=True)
     time.sleep(2.0)

@@ -62,7 +62,7 @@ class Reply:
     drip: float = 0.0
     """Seconds between the bytes of the answer, of its head too."""
     promised: int | None = None
-    """Content-Length that is reported where it is not the body's; what is missing never comes."""
+    """Content-Length that is reported if it is not the body's; what is missing never comes."""
 
 
 RESET = "reset"
@@ -139,7 +139,8 @@ class FakeSlack(Receiver):
         self._last: float | None = None
 
     def revoke(self, status: int = 404, reason: str = "no_service") -> None:
-        """As when somebody removes the app (404 no_service), the channel (410 channel_is_archived), the right (403)."""
+        """As if somebody removed the app (404 no_service), the channel (410 channel_is_archived), the permission
+        (403)."""
         self._revoked = Reply(status, reason)
 
     def answer(self, request: Received) -> Reply:
@@ -208,7 +209,7 @@ class FakePagerDuty(Receiver):
         self._taken.clear()
 
     def acknowledge(self, dedup_key: str) -> None:
-        """As a person does who takes the incident."""
+        """Acknowledges the incident like a person would."""
         incident = self.open_incident(dedup_key)
         assert incident is not None, f"no open incident {dedup_key}"
         incident.status = "acknowledged"

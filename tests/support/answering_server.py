@@ -1,4 +1,4 @@
-"""A real HTTP server in a thread that answers as it is told, and keeps what came."""
+"""A real HTTP server in a thread that answers as configured, and keeps the requests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Arrived:
 
 
 class AnsweringServer:
-    """Gives each request the next of ``replies``, and 200 where there are none."""
+    """Gives each request the next of ``replies``, and 200 if there are none."""
 
     def __init__(self) -> None:
         self.replies: list[Reply] = []

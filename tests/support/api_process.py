@@ -16,7 +16,7 @@ class ApiProcess:
     """``with ApiProcess(directory, env) as api: api.base_url``."""
 
     def __init__(self, directory: Path, env: dict[str, str], *, port: int = 0, preloaded: bool = False) -> None:
-        """``preloaded`` it need not import what it needs, which is for where nobody measures it."""
+        """``preloaded`` it need not import what it needs, which is for if nobody measures it."""
         self._directory = directory
         self._preloaded = preloaded
         settings = {"CATALOG_API_PORT": str(port), "CATALOG_API_TOKEN": TOKEN, "CATALOG_JOBS": "workers"}

@@ -20,7 +20,7 @@ def _script() -> str:
 
 
 def violations(browser: Browser) -> list[str]:
-    """Its rules that the page breaks as it is now, each with where."""
+    """Its rules that the page breaks as it is now, each with if."""
     if browser.ask("window.axe === undefined"):
         browser.ask(f"{_script()}; 0")
     found: list[str] = json.loads(browser.ask(_RUN))

@@ -35,7 +35,7 @@ FLAGS = (
 
 
 def require_chromium() -> str:
-    """The program; without it the test is skipped, but fails where ``CI=true``."""
+    """The program; without it the test is skipped, but fails if ``CI=true``."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         missing("chromium is not on PATH")
@@ -87,7 +87,7 @@ class Browser:
         return answer["result"].get("value")
 
     def wait(self, script: str, seconds: float = 15.0) -> Any:
-        """Until the expression is true; its value."""
+        """Waits until the expression is true; returns its value."""
         give_up = time.monotonic() + seconds
         while True:
             value = self.ask(script)
@@ -150,7 +150,7 @@ class Browser:
 
 @contextlib.contextmanager
 def running_chromium() -> Iterator[Browser]:
-    """A browser with a profile of its own, gone when the block ends."""
+    """A browser with its own profile, which is deleted when the block ends."""
     program = require_chromium()
     to_browser, writing = os.pipe()
     reading, from_browser = os.pipe()

@@ -12,7 +12,7 @@ from support.programs import require_program
 
 def loopback_certificate(folder: Path) -> tuple[Path, Path]:
     """The files of a certificate for ``localhost`` that signed itself, and of its key; without openssl the test
-    is skipped, but fails where ``CI=true``."""
+    is skipped, but fails if ``CI=true``."""
     openssl = require_program("openssl")
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     subprocess.run(

@@ -26,7 +26,7 @@ from typing import Any
 
 import httpx
 
-if __name__ == "__main__":  # as a program: the other helpers lie beside this one
+if __name__ == "__main__":  # run as a program: the other helpers are next to this file
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from catalog_sync.domain.errors import CacheConnectionError, CatalogSyncError
@@ -96,7 +96,7 @@ class Findings:
 
     @property
     def faults(self) -> dict[str, list[str]]:
-        """What must not be, where it was."""
+        """What must not be, if it was."""
         names = ("lost", "torn", "wrong", "published_twice", "unpublished", "neighbour", "late")
         return {name: found for name in names if (found := getattr(self, name))}
 
@@ -139,7 +139,7 @@ class Chaos:
         self.found = Findings()
 
     async def run(self, number: int, within: float) -> Findings:
-        """So many events, of which none begins after ``within`` seconds; then let everything settle and look."""
+        """So many events, none starting after ``within`` seconds; then let everything settle and look."""
         began = time.monotonic()
         for _ in range(WORKERS):
             self._world.start_worker()
@@ -257,7 +257,7 @@ class Chaos:
 
     async def _ask_for_syncs(self) -> None:
         headers = {"Authorization": f"Bearer {TOKEN}"}
-        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
             while not self._done.is_set():
                 asked = time.monotonic()
                 try:
@@ -355,7 +355,7 @@ class Chaos:
             self.found.late.append(job.id)
 
     async def _ended(self, job_id: str, give_up: float) -> Job | None:
-        """The job once it has ended, or as it is when time is up; ``None`` where there is none."""
+        """The job once it has ended, or as it is when time is up; ``None`` if there is none."""
         while True:
             with contextlib.suppress(CacheConnectionError):
                 job = await self._known(job_id)
@@ -406,7 +406,7 @@ class Chaos:
         self.found.repeated_steps += sum(max(0, state.starts - 1) for state in steps.values())
 
     def _published(self) -> dict[str, set[str]]:
-        """By the beginning of a job's ID the versions that it published: by the receipts, and those still there."""
+        """By the start of a job's ID, the versions that it published: by the receipts, and those still there."""
         found: dict[str, set[str]] = defaultdict(set)
         with self._world.redis.client() as client:
             for key in client.scan_iter("{cat}:v:*:meta"):
@@ -440,7 +440,7 @@ def _weight(text: str) -> tuple[str, float]:
 
 
 def main() -> int:
-    """A run of its own; the findings as JSON. 1 where something happened that must not."""
+    """A run of its own; the findings as JSON. 1 if something happened that must not."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", "--events", type=int, default=30, help="how many events")
     parser.add_argument("--seed", type=int, default=1)

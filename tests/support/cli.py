@@ -115,7 +115,7 @@ class Cli:
         return result
 
     def start(self, *arguments: str, **changes: str) -> Running:
-        """Run one command and go on."""
+        """Runs one command and continues."""
         return Running(
             subprocess.Popen(
                 [sys.executable, "-m", "catalog_sync", *arguments],
@@ -146,7 +146,7 @@ class Running:
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Until something outside this process has happened."""
+    """Waits until something outside this process has happened."""
     give_up = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up, "it did not happen in time"

@@ -23,7 +23,7 @@ START_TIMEOUT = 60.0
 
 
 def require_collector() -> Path:
-    """The binary; without it the test is skipped, but fails where ``CI=true``."""
+    """The binary; without it the test is skipped, but fails if ``CI=true``."""
     answer = subprocess.run([FOLDER / "build", "--path"], capture_output=True, text=True, check=True)
     binary = Path(answer.stdout.strip())
     if not binary.is_file():
@@ -108,7 +108,7 @@ class Collector:
         return found
 
     def own_metric(self, name: str, **labels: str) -> float:
-        """The sum over the series of one of its own metrics that have these labels; 0 where there are none."""
+        """The sum over the series of one of its own metrics that have these labels; 0 if there are none."""
         wanted = [f'{label}="{text}"' for label, text in labels.items()]
         return sum(
             value

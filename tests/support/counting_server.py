@@ -19,8 +19,6 @@ class Seen:
     status: int
     under_way: int
     """Requests under way when it came, itself included."""
-    sent_at: float
-    """On the same clock, where the sender says so in ``X-Sent-At``; else as ``at``."""
 
 
 class CountingServer:
@@ -38,7 +36,7 @@ class CountingServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                status = owner._came(self.headers.get("X-Sent-At"))
+                status = owner._came()
                 time.sleep(owner.takes)
                 owner._gone()
                 self.send_response(status)
@@ -60,19 +58,10 @@ class CountingServer:
         with self._lock:
             return sum(each.status == status for each in self.seen)
 
-    def most_within(self, seconds: float) -> int:
-        """The most requests sent in any window of that length."""
-        times = sorted(each.sent_at for each in self.seen)
-        return max(
-            (sum(1 for later in times[index:] if later < start + seconds) for index, start in enumerate(times)),
-            default=0,
-        )
-
-    def _came(self, sent_at: str | None) -> int:
+    def _came(self) -> int:
         with self._lock:
             self._under_way += 1
-            now = time.monotonic()
-            self.seen.append(Seen(now, self.status, self._under_way, float(sent_at or now)))
+            self.seen.append(Seen(time.monotonic(), self.status, self._under_way))
             return self.status
 
     def _gone(self) -> None:

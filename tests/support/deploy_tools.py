@@ -19,7 +19,7 @@ KUBERNETES = ("1.31.0", "1.37.0")
 
 @functools.cache
 def deploy_tool(name: str) -> Path:
-    """``helm`` or ``compose-spec.json``; without it the test is skipped, but fails where ``CI=true``."""
+    """``helm`` or ``compose-spec.json``; without it the test is skipped, but fails if ``CI=true``."""
     answer = subprocess.run([ROOT / "deploy/tools", "--path"], capture_output=True, text=True, check=True)
     found = Path(answer.stdout.strip()) / name
     if not found.is_file():

@@ -1,4 +1,4 @@
-"""The code blocks of the repository's pages, with what stands before them for the tests and is not shown to readers."""
+"""The code blocks of the repository's pages, with the hidden setup before them that only tests see."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def rows() -> dict[str, Row]:
 
 
 def proofs() -> dict[str, list[tuple[Path, str]]]:
-    """For each name that a mark uses: the test files and test functions, found by reading the sources."""
+    """By name used in a mark, the test files and test functions, found by reading the sources."""
     found: dict[str, list[tuple[Path, str]]] = {}
     for path in sorted(TESTS.rglob("test_*.py")):
         source = path.read_text(encoding="utf-8")

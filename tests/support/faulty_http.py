@@ -23,7 +23,7 @@ class FaultyServer:
         self.content_type = b"text/html"
         self.headers: bytes = b""
         self.path: str | None = None
-        """For clients that choose the path themselves: where set, it stands for that of every request."""
+        """For clients that choose the path themselves: if set, it stands for that of every request."""
         self._listener = listener
         self._open: list[socket.socket] = []
 

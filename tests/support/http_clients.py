@@ -139,11 +139,11 @@ class AsyncHttpClient(HttpClient):
         return self.runner.run(self.astream(url))
 
     async def asend(self, method: str, url: str, **options: Any) -> Answer:
-        """As :meth:`send`."""
+        """Like :meth:`send`."""
         raise NotImplementedError
 
     async def astream(self, url: str) -> Answer:
-        """As :meth:`stream`."""
+        """Like :meth:`stream`."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""A Redis that answers at once: what is left is what our own code does."""
+"""A Redis that answers immediately: what remains is the cost of our own code."""
 
 from __future__ import annotations
 

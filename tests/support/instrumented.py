@@ -42,7 +42,7 @@ def attempts_of(recorded: RecordedTelemetry, call: ReadableSpan) -> list[Readabl
 
 
 def attributes(span: ReadableSpan) -> dict[str, Any]:
-    """What stands on a span."""
+    """The content of a span."""
     return dict(span.attributes or {})
 
 
@@ -52,7 +52,7 @@ def errors_of_attempts(recorded: RecordedTelemetry) -> list[str | None]:
 
 
 def current_span_name() -> str:
-    """The name of the span in which this is called; empty where there is none."""
+    """The name of the span in which this is called; empty if there is none."""
     return getattr(trace_api.get_current_span(), "name", "")
 
 
@@ -92,7 +92,7 @@ class Script:
 
 
 def status_of(recorded: RecordedTelemetry, dependency: str) -> str:
-    """The state that the status metric shows; empty where it shows none."""
+    """The state that the status metric shows; empty if it shows none."""
     points = [
         point
         for point in recorded.points(contract.BREAKER_STATUS.name)

@@ -1,24 +1,26 @@
 """One sender behind a rate limit that is shared in Redis, as a process of its own.
 
-``python limited_sender.py REDIS_URL SERVER_URL RATE NUMBER``: prints ``ready``, waits for a line, sends NUMBER requests
-at once, each after the limiter's word.
+``python -m support.limited_sender REDIS_URL SERVER_URL RATE NUMBER``: prints ``ready``, waits for a line, sends NUMBER
+requests at once, each with its permit, and prints how it shared and the permits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
-import time
 
 import httpx
 
 from otel_resilience import RateLimit
-from otel_resilience.storage import RedisStorage, SharedRateLimiter, SharedState
+from otel_resilience.storage import RedisStorage, SharedState
+from support.permits import Permit, WatchedLimiter
 
 
 async def main(redis_url: str, server_url: str, rate: str, number: str) -> None:
     shared = SharedState(RedisStorage(redis_url), wait=10.0)
-    limiter = SharedRateLimiter("test", RateLimit(int(rate)), shared=shared)
+    limiter = WatchedLimiter("test", RateLimit(int(rate)), shared=shared)
+    permits: list[Permit] = []
     async with httpx.AsyncClient(trust_env=False) as http:
         await limiter.acquire_async()  # knows the script from now on
         print("ready", flush=True)
@@ -26,13 +28,13 @@ async def main(redis_url: str, server_url: str, rate: str, number: str) -> None:
 
         async def send() -> None:
             await limiter.acquire_async()
-            headers = {"X-Sent-At": repr(time.monotonic())}
-            (await http.get(server_url, headers=headers)).raise_for_status()
+            permits.append(limiter.permit())
+            (await http.get(server_url)).raise_for_status()
 
         async with asyncio.TaskGroup() as tasks:
             for _ in range(int(number)):
                 tasks.create_task(send())
-    print("degraded" if shared.degraded else "shared", flush=True)
+    print(json.dumps({"degraded": shared.degraded, "permits": permits}), flush=True)
     shared.close()
 
 

@@ -1,4 +1,4 @@
-"""A proxy on the loopback: HTTP as it is forwarded, CONNECT, and SOCKS 5, told apart by what comes first."""
+"""A proxy on the loopback interface: forwarded HTTP, CONNECT, and SOCKS 5, distinguished by the first byte."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 
 class LoopbackProxy:
-    """Brings every connection where it asks to go; ``asked`` lists the hosts, as they were named."""
+    """Brings every connection if it asks to go; ``asked`` lists the hosts, as they were named."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -33,7 +33,7 @@ class LoopbackProxy:
 
     @contextlib.contextmanager
     def cut(self) -> Iterator[None]:
-        """Every connection ends at once, and none is served within the block."""
+        """Within the block every connection ends immediately, and none is served."""
         self._cut = True
         for connection in list(self._connections):
             with contextlib.suppress(OSError):

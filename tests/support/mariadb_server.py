@@ -1,4 +1,4 @@
-"""A real MariaDB for a test, on a free loopback port, with its data in memory where that can be had."""
+"""A real MariaDB for a test, on a free loopback port, with its data in memory if that can be had."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ INSTALL_TIMEOUT = 100.0
 def installed() -> Path:
     """The folder with the packages, installed once for each content of package.json.
 
-    Skips where node, npm or the registry is missing.
+    Skips if node, npm or the registry is missing.
     """
     require_program("node")
     npm = require_program("npm")
@@ -50,7 +50,7 @@ def installed() -> Path:
 
 
 def errors_in(queries: list[tuple[str, str]]) -> list[int]:
-    """For each language (promql, logql, traceql) and query: how many places its grammar does not understand."""
+    """By language (promql, logql, traceql) and query, how many places its grammar does not understand."""
     with tempfile.TemporaryDirectory(dir=installed()) as work:
         script = shutil.copy(FOLDER / "parse.mjs", work)
         text = json.dumps([{"language": language, "query": query} for language, query in queries])
@@ -60,7 +60,7 @@ def errors_in(queries: list[tuple[str, str]]) -> list[int]:
 
 
 def type_errors(dashboards: dict[str, Any]) -> str:
-    """What tsc says about dashboards, held against the types that Grafana publishes; empty where all is well."""
+    """What tsc says about dashboards, held against the types that Grafana publishes; empty if all is well."""
     packages = installed()
     with tempfile.TemporaryDirectory(dir=packages) as work:
         lines = ["import type { DashboardFile } from './types';"]

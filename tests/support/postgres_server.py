@@ -1,4 +1,4 @@
-"""A real PostgreSQL for a test: started on a free loopback port, with its data in memory where that can be had."""
+"""A real PostgreSQL for a test: started on a free loopback port, with its data in memory if that can be had."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class PostgresServer:
                 return
 
     def shut_down_when_idle(self) -> None:
-        """No new connection is let in any more; those that exist go on."""
+        """Accepts no new connections; existing ones continue."""
         self._process.send_signal(signal.SIGTERM)
 
     def stop(self) -> None:

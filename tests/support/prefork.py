@@ -110,7 +110,7 @@ class Started:
         return code
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Nothing happens where it has ended."""
+        """Nothing happens if it has ended."""
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -180,7 +180,7 @@ def _serve(program: str, channel: socket.socket) -> None:
 
 
 def _reap(*_: object) -> None:
-    """Those that waited for a program and have told how it ended."""
+    """Waiters for a program whose end was reported."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -1,4 +1,4 @@
-"""Programs that a test needs: without one it is skipped with a line that says so, and fails where ``CI=true``."""
+"""Programs that a test needs: without one it is skipped with a line that says so, and fails if ``CI=true``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 
 def require_program(name: str) -> Path:
-    """Where the program is."""
+    """The path of the program."""
     found = shutil.which(name)
     if found is None:
         missing(f"{name} is not on PATH")
@@ -19,7 +19,7 @@ def require_program(name: str) -> Path:
 
 
 def missing(reason: str) -> NoReturn:
-    """Skips, or fails where ``CI=true``."""
+    """Skips, or fails if ``CI=true``."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

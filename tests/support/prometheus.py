@@ -26,7 +26,7 @@ storage:
 
 
 def require_prometheus() -> str:
-    """The program; without it the test is skipped, but fails where ``CI=true``."""
+    """The program; without it the test is skipped, but fails if ``CI=true``."""
     return str(require_program(PROGRAM))
 
 
@@ -84,7 +84,7 @@ class Prometheus:
         return list(self._get("/api/v1/query_range", query=expression, **times)["result"])
 
     def value(self, expression: str) -> float:
-        """The sum over the series of an instant query; 0 where there are none."""
+        """The sum over the series of an instant query; 0 if there are none."""
         return sum(float(series["value"][1]) for series in self.query(expression))
 
     def alerts(self) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ _BARE = re.compile(r"(?<![\w:$.])([a-zA-Z_:][\w:]*)(?![\w:(]|\s*\()")
 VARIABLES = {
     "$__interval": "1m",
     "$__range": "6h",
+    "$environment": ".*",
     "$job": ".+",
     "$instance": ".*",
     "$dependency": ".+",

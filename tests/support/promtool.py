@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ STEP = 15
 """Seconds between two samples."""
 
 Series = dict[str, str]
+_IF_SET = re.compile(r"\{\{ with \$labels\.(\w+) \}\}(.*?)\{\{ end \}\}")
+_VALUE = re.compile(r"\{\{ \.(?: \| urlquery)? \}\}")
 
 
 def process(series: str, *runs: tuple[float, int]) -> Series:
@@ -70,7 +73,7 @@ class Timeline:
     def reports(self, seconds: int, reported: Reported) -> Timeline:
         """The one alert of its rule fires at this moment with these labels and this text."""
         rule = rules()[reported.alert]
-        annotations = {key: _filled(text, reported.labels) for key, text in rule["annotations"].items()}
+        annotations = {key: filled_in(text, reported.labels) for key, text in rule["annotations"].items()}
         self._reported.append({
             "eval_time": f"{seconds}s",
             "alertname": reported.alert,
@@ -107,8 +110,9 @@ def rules() -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 
-def _filled(text: str, labels: dict[str, str]) -> str:
-    """What a template becomes that only names labels; none of our values changes by being encoded for a URL."""
+def filled_in(text: str, labels: dict[str, str]) -> str:
+    """What a template becomes that names labels; none of our values changes by being encoded for a URL."""
+    text = _IF_SET.sub(lambda found: _VALUE.sub(labels[found[1]], found[2]) if labels.get(found[1]) else "", text)
     for name, value in labels.items():
         text = text.replace(f"{{{{ $labels.{name} }}}}", value).replace(f"{{{{ $labels.{name} | urlquery }}}}", value)
     return text

@@ -1,4 +1,4 @@
-"""The other versions of Python that the project says it supports, where they are installed."""
+"""The other versions of Python that the project says it supports, if they are installed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def others() -> list[str]:
 
 
 def find(version: str) -> Path | None:
-    """The interpreter of ``version``, from PATH or from pyenv; ``None`` where there is none that starts.
+    """The interpreter of ``version``, from PATH or from pyenv; ``None`` if there is none that starts.
 
     A name on PATH is tried, since a shim of pyenv answers for versions that are not chosen.
     """

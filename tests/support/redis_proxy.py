@@ -1,4 +1,4 @@
-"""A proxy in front of a real Redis that answers with an error for a while, as a server amid a failover does."""
+"""A proxy in front of a real Redis that answers with an error for a while, like a server during a failover."""
 
 from __future__ import annotations
 

@@ -28,12 +28,12 @@ _next_ports = itertools.cycle(random.SystemRandom().sample(_PORTS, len(_PORTS)))
 
 
 def require_redis_server() -> str:
-    """The program; without it the test is skipped, but fails where ``CI=true``."""
+    """The program; without it the test is skipped, but fails if ``CI=true``."""
     return str(require_program(PROGRAM))
 
 
 _BUS: Final = 10_000
-"""So much above its own port a node of a cluster listens to the others."""
+"""Offset of the port on which a cluster node listens to the others."""
 
 
 def free_port(*, with_bus: bool = False) -> int:
@@ -69,7 +69,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """As ``REDIS_URL`` takes it, with the right password."""
+        """Like ``REDIS_URL`` takes it, with the right password."""
         return self.url_with(self._password)
 
     def url_with(self, password: str | None) -> str:

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 import httpx
 
-if __name__ == "__main__":  # as a program: the other helpers lie beside this one
+if __name__ == "__main__":  # run as a program: the other helpers are next to this file
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.api_process import TOKEN, ApiProcess
@@ -49,7 +49,7 @@ class Sample:
 
     @classmethod
     def of(cls, pid: int) -> Sample:
-        """Raises ``OSError`` where it is gone."""
+        """Raises ``OSError`` if it has ended."""
         status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         return cls(
             int(status["VmRSS"].split()[0]), int(status["Threads"]), len(list(Path(f"/proc/{pid}/fd").iterdir()))
@@ -101,7 +101,7 @@ class Soak:
         self._samples: dict[str, list[Sample]] = defaultdict(list)
 
     def run(self, syncs: int, within: float) -> dict[str, Any]:
-        """So many syncs one after the other, of which none begins after ``within`` seconds."""
+        """So many syncs one after the other, none starting after ``within`` seconds."""
         began = time.monotonic()
         outcomes: dict[str, int] = defaultdict(int)
         headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -164,7 +164,7 @@ class Soak:
 
 
 def main() -> int:
-    """A run of its own; what was measured as JSON. 1 where something grew, or a sync was not COMPLETE."""
+    """A run of its own; what was measured as JSON. 1 if something grew, or a sync was not COMPLETE."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--syncs", type=int, default=1000)
     parser.add_argument("--bundles", type=int, default=300)

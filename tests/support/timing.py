@@ -30,7 +30,7 @@ def seconds_of(act: Callable[[], object]) -> float:
 
 
 def quickest(measure: Callable[[], float], good: float, tries: int = TRIES) -> float:
-    """The least of what ``measure`` finds in a few tries; no more tries once it is no more than ``good``."""
+    """The minimum that ``measure`` returns in a few tries; stops once it is no more than ``good``."""
     least = measure()
     for _ in range(tries - 1):
         if least <= good:

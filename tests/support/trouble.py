@@ -1,4 +1,4 @@
-"""What happens to machines and servers beside a killed process: for ``chaos.py`` and ``soak.py``."""
+"""What happens to machines and servers besides a killed process: for ``chaos.py`` and ``soak.py``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.redis_server import RedisServer
 from support.worker_world import PERSISTENT
 
 FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-"""Where a system's package puts it; empty where it is not installed."""
+"""Where the system's package installs it; empty if it is not installed."""
 
 
 class Clock:

@@ -93,7 +93,7 @@ class WorkerWorld:
     """What a test of workers needs, and short words for what it does with it."""
 
     preloaded = False
-    """Whether workers need not import what they need, which is for where nobody measures them."""
+    """Whether workers need not import what they need, which is for if nobody measures them."""
 
     def __init__(self, directory: Path, env: dict[str, str], redis: RedisServer, supplier: Supplier) -> None:
         self.directory = directory

@@ -1,4 +1,4 @@
-"""``python -m tools.mutants [target ...]``: prints the score of each module; exit 1 where one is below the least."""
+"""``python -m tools.mutants [target ...]``: prints the score of each module; exit 1 if one is below the least."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _PRELOADED = (
 def run(
     module: str, names: Sequence[str], tests: Sequence[str], options: Sequence[str], processes: int, log: Path
 ) -> list[Mutant]:
-    """Runs every mutant of the named scripts. Raises ``RuntimeError`` where the tests fail without any mutant."""
+    """Runs every mutant of the named scripts. Raises ``RuntimeError`` if the tests fail without any mutant."""
     os.environ["CI"] = "true"
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT / "tests"))

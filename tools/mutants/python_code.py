@@ -89,7 +89,7 @@ def prepare(work: Path, module: str, tests: Sequence[str]) -> None:
 
 
 def run(work: Path, names: Sequence[str], processes: int) -> None:
-    """Runs the named mutants. Raises ``RuntimeError`` where the tests fail without any mutant."""
+    """Runs the named mutants. Raises ``RuntimeError`` if the tests fail without any mutant."""
     # Seeded examples: a mutant that lives is to live in the next run too.
     environment = {**os.environ, "CI": "true", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT)}
     log = work / "mutmut.log"
@@ -140,7 +140,7 @@ def called_at_import(source: str) -> set[str]:
 def run_at_import(work: Path, names: Sequence[str], tests: Sequence[str], processes: int) -> dict[str, str]:
     """What becomes of mutants that are chosen before the module is imported.
 
-    Each gets a Python of its own, which takes seconds. Raises ``RuntimeError`` where the tests fail without any mutant.
+    Each gets a Python of its own, which takes seconds. Raises ``RuntimeError`` if the tests fail without any mutant.
     """
     if not names:
         return {}

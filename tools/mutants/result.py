@@ -65,7 +65,7 @@ def write_results(path: Path, mutants: Mapping[str, Mutant]) -> None:
 
 
 def read_results(path: Path) -> dict[str, Mutant]:
-    """What was kept; nothing where there was no run."""
+    """What was kept; nothing if there was no run."""
     if not path.exists():
         return {}
     return {name: Mutant(**each) for name, each in json.loads(path.read_text(encoding="utf-8")).items()}

@@ -34,7 +34,7 @@ _OTHER_ROOM: Final = {"correlation": "telemetry", "redaction": "telemetry", "_in
 
 
 def public_api() -> ModuleType:
-    """What lists the public names; docs/ is no package."""
+    """What lists the public names; docs/ is not a package."""
     spec = importlib.util.spec_from_file_location("public_api", ROOT / "docs/public_api.py")
     assert spec is not None
     assert spec.loader is not None
@@ -44,7 +44,7 @@ def public_api() -> ModuleType:
 
 
 def names() -> dict[str, str]:
-    """Every public name as it is imported, and where it is defined."""
+    """Every public name as it is imported, and if it is defined."""
     listed = public_api()
     return {
         f"{module}.{name}": _home(module, name, getattr(importlib.import_module(module), name))

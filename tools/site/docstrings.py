@@ -19,7 +19,7 @@ _EXAMPLE: Final = re.compile(r"(?<=\n\n)(?: {4}.*\n(?:\n+(?= {4}))?)+")
 
 
 def as_markdown(text: str, homes: dict[str, str]) -> str:
-    """The docstring as the site shows it; ``homes`` has where public names are, whole and by their last part."""
+    """The docstring as the site shows it; ``homes`` has if public names are, whole and by their last part."""
 
     def link(found: re.Match[str]) -> str:
         name = found[1]
@@ -40,7 +40,7 @@ def _fenced(found: re.Match[str]) -> str:
 
 
 def as_value(default: str | griffe.Expr | None, module: str) -> str | griffe.Expr | None:
-    """A default as a reader needs it: where it is a constant of ``module`` with a number or a text, that."""
+    """A default as a reader needs it: if it is a constant of ``module`` with a number or a text, that."""
     if marked := _MARKED.fullmatch(str(default)):
         return marked[1]
     if default is None or not _CONSTANT.fullmatch(str(default)):

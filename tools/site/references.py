@@ -34,9 +34,10 @@ _EXIT_CODES: Final = f"""\
 | {exit_codes.PARTIAL} | PARTIAL: some groups keep their last good data, marked stale |
 | {exit_codes.SKIPPED_LOCKED} | SKIPPED_LOCKED: another run holds the lock; the report names it and its start |
 | {exit_codes.LOCK_UNAVAILABLE} | LOCK_UNAVAILABLE: Redis cannot be reached |
-| 130, 143 | stopped by SIGINT, SIGTERM; the lock was released |
+| 129, 130, 143 | stopped by SIGHUP (the terminal was closed), SIGINT, SIGTERM; the lock was released |
 
-Every command takes `--json`: stdout is then one JSON object and nothing else, also on failure. `search` and `show`
+Every command takes `--json`: stdout is then one JSON object and nothing else. On failure it has an `error`:
+`{{type, class, severity, message, retry_after_s, correlation_id}}`. `search` and `show`
 end with {exit_codes.NO_CATALOGUE} if there is no catalogue to read. A search for a group or country that does not exist
 finds nothing, and a line on stderr names the nearest ones. A misspelt command or option is answered with a
 suggestion, and `catalog-sync --install-completion` sets up completion in bash, zsh, fish or PowerShell

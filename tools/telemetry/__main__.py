@@ -17,7 +17,7 @@ def generated() -> Iterator[tuple[Path, str]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Writes or checks; 1 where a check finds a file out of date."""
+    """Writes or checks; 1 if a check finds a file out of date."""
     stale = [(path, text) for path, text in generated() if not path.exists() or path.read_text("utf-8") != text]
     for path, text in stale:
         name = path.relative_to(registry.ROOT.parent)

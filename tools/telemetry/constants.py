@@ -93,7 +93,7 @@ def _vocabulary(key: str, vocabulary: Entry) -> Iterator[str]:
 
 
 def _metrics(names: Registry) -> Iterator[str]:
-    """A constant for each, where it has a name of its own, and the tuple of all."""
+    """A constant for each, if it has a name of its own, and the tuple of all."""
     expressions = []
     for metric in names.metrics:
         constant: str | None = generation(metric).get("constant")

@@ -12,7 +12,7 @@ import yaml
 ROOT: Final = Path(__file__).parents[2] / "telemetry"
 MANIFEST: Final = ROOT / "manifest.yaml"
 LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""In C where it was built: ten times as fast."""
+"""In C if it was built: ten times as fast."""
 
 Entry = dict[str, Any]
 
@@ -80,7 +80,7 @@ def generation(entry: Entry) -> Entry:
 
 
 def members(attribute: Entry) -> list[Entry]:
-    """The members of an enumeration; none where the attribute is of another type."""
+    """The members of an enumeration; none if the attribute is of another type."""
     kind = attribute["type"]
     return list(kind["members"]) if isinstance(kind, dict) else []
 

@@ -23,7 +23,7 @@ from grafana.generate.panels import (
     timeseries,
     trace_table,
 )  # fmt: skip
-from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, match, quantile, total
+from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, RECORDED, match, quantile, total
 from grafana.generate.rules.recording import DEAD_LETTERS, WAITING
 
 from otel_resilience.telemetry import contract
@@ -68,7 +68,7 @@ _TELLING: Final = Row(
         stat(
             "Waiting",
             "Notifications in the queues of the channels, as last reported by a process.",
-            [prom(f"sum({WAITING})")],
+            [prom(f"sum({RECORDED.named(WAITING)})")],
             limits=thresholds((None, GREEN), (1, YELLOW), (20, RED)),
             none="unknown",
         ),
@@ -76,7 +76,7 @@ _TELLING: Final = Row(
             "Dead letters",
             "Notifications that no channel accepted, as last reported by a process. `catalog-sync alerts` lists them"
             " and can send them again.",
-            [prom(DEAD_LETTERS)],
+            [prom(f"sum({RECORDED.named(DEAD_LETTERS)})")],
             limits=thresholds((None, GREEN), (1, RED)),
             none="unknown",
         ),

@@ -44,7 +44,7 @@ _REJECTING: Final = OF_DEPENDENCY.of(contract.BREAKER_STATUS, match(contract.BRE
 
 
 def _state() -> str:
-    """The number of the state; where processes differ, the one that is most alarming."""
+    """The number of the state; if processes differ, the one that is most alarming."""
     parts = []
     for state in _ORDER_OF_ALARM:
         series = OF_DEPENDENCY.of(contract.BREAKER_STATUS, match(contract.BREAKER_STATE, state))

@@ -6,7 +6,7 @@ from typing import Final
 
 from grafana.generate.names import label
 from grafana.generate.panels import BLUE, GREEN, ORANGE, RED, YELLOW, Panel, prom, stat, thresholds, timeseries
-from grafana.generate.promql import ratio
+from grafana.generate.promql import IN_ENVIRONMENT, RECORDED, per, ratio
 from grafana.generate.rules.recording import CALLS, LOST
 from grafana.generate.settings import Settings
 
@@ -14,12 +14,13 @@ from otel_resilience.telemetry import contract
 
 _OBJECTIVE: Final = Settings().objective
 _PERIOD: Final = "30d"
+_LEGEND: Final = f"{{{{{label(contract.DEPENDENCY)}}}}} {IN_ENVIRONMENT}"
 
 
 def _spent(window: str) -> str:
-    """Share of failed calls by dependency, as a multiple of what the objective allows."""
-    by = f"sum by ({label(contract.DEPENDENCY)})"
-    lost, calls = (f"{by} (sum_over_time({name}[{window}]))" for name in (LOST, CALLS))
+    """Share of failed calls by dependency and environment, as a multiple of what the objective allows."""
+    by = f"sum {per(contract.DEPENDENCY)}"
+    lost, calls = (f"{by} (sum_over_time({RECORDED.named(name)}[{window}]))" for name in (LOST, CALLS))
     return f"({ratio(lost, calls)}) / {1 - _OBJECTIVE:g}"
 
 
@@ -41,7 +42,7 @@ BURN_RATE: Final = timeseries(
     "Burn rate of the error budget",
     "How many times faster than allowed the error budget is spent, over one hour. At 1 it lasts 30 days, at 6 five"
     " days, and at 14.4 two days; the rules fire at these rates.",
-    [prom(_spent("1h"), "{{resilience_dependency}}")],
+    [prom(_spent("1h"), _LEGEND)],
     unit="none",
     limits=thresholds((None, GREEN), (1, YELLOW), (6, ORANGE), (14.4, RED)),
     width=12,
@@ -50,7 +51,7 @@ BURN_RATE: Final = timeseries(
 LEFT_BY_DEPENDENCY: Final = timeseries(
     "Error budget left by dependency",
     "Remaining share of the 30-day error budget; below zero the objective is missed.",
-    [prom(f"1 - {_spent(_PERIOD)}", "{{resilience_dependency}}")],
+    [prom(f"1 - {_spent(_PERIOD)}", _LEGEND)],
     unit="percentunit",
     lowest=None,
     maximum=1,

@@ -20,7 +20,7 @@ from grafana.generate.panels import (
     thresholds,
     timeseries,
 )
-from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, match, quantile, ratio, total
+from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, RECORDED, match, quantile, ratio, total
 from grafana.generate.rules.recording import WAITING
 from grafana.generate.settings import Settings
 
@@ -180,7 +180,7 @@ _SATURATED: Final = Row(
         timeseries(
             "Waiting notifications",
             "Notifications in the queues of the channels; the last known number if no process reports one.",
-            [prom(WAITING, "{{resilience_channel}}")],
+            [prom(f"sum by ({label(contract.CHANNEL)}) ({RECORDED.named(WAITING)})", "{{resilience_channel}}")],
             unit="none",
         ),
         timeseries(

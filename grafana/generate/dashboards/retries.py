@@ -59,7 +59,7 @@ _BY: Final = contract.DEPENDENCY
 
 
 def _cured(window: str, *by: str) -> str:
-    """Each call that no retry may follow is counted once where its retry is not made."""
+    """Each call that no retry may follow is counted once if its retry is not made."""
     surviving, hopeless = total(_SURVIVING, window, *by), total(_HOPELESS, window, *by)
     curable = f"({surviving} - ({hopeless} or 0 * {surviving}))"
     return ratio(total(_CURED, window, *by), curable)

@@ -1,4 +1,4 @@
-"""Catalogue sync: is the catalogue fresh, did the last sync work, where did it fail?"""
+"""Catalogue sync: is the catalogue fresh, did the last sync work, if did it fail?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from grafana.generate.panels import (
     timeseries,
     trace_table,
 )  # fmt: skip
-from grafana.generate.promql import INTERVAL, ON_DASHBOARD, RANGE, match, ratio, total
+from grafana.generate.promql import IN_ENVIRONMENT, INTERVAL, ON_DASHBOARD, RANGE, RECORDED, match, per, ratio, total
 from grafana.generate.rules.recording import (
     BUNDLES,
     BUNDLES_BEFORE,
@@ -66,11 +66,12 @@ def _mean_duration(outcomes: str) -> str:
     return ratio(seconds, number)
 
 
+_PUBLISHED_AT: Final = RECORDED.named(PUBLISHED_AT)
 AGE: Final = stat(
     "Age of the catalogue",
     "Time since the published catalogue was read from the supplier. It keeps growing even while no process reports it."
     " Red from CATALOG_STALE_AFTER_S (a day) on.",
-    [prom(f"time() - {PUBLISHED_AT}")],
+    [prom(f"time() - {_PUBLISHED_AT}", IN_ENVIRONMENT)],
     unit="s",
     limits=_AGE_LIMITS,
     none="never",
@@ -78,7 +79,7 @@ AGE: Final = stat(
 LAST_GOOD: Final = stat(
     "Last good sync",
     "Time since a sync ended COMPLETE or PARTIAL.",
-    [prom(f"time() - max({SYNC_WORKED_AT})")],
+    [prom(f"time() - max {per()} ({RECORDED.named(SYNC_WORKED_AT)})", IN_ENVIRONMENT)],
     unit="s",
     limits=_AGE_LIMITS,
     none="never",
@@ -102,13 +103,13 @@ _FRESH: Final = Row(
         stat(
             "Bundles",
             "Bundles of all groups after the last good sync; a bundle in two groups counts twice.",
-            [prom(f"sum({BUNDLES})")],
+            [prom(f"sum {per()} ({RECORDED.named(BUNDLES)})", IN_ENVIRONMENT)],
             unit="locale",
         ),
         timeseries(
             "Age over time",
             "The line falls with every successful sync; if it only rises, nothing is being published.",
-            [prom(f"time() - {PUBLISHED_AT}", "age")],
+            [prom(f"time() - {_PUBLISHED_AT}", f"age {IN_ENVIRONMENT}")],
             unit="s",
             limits=_AGE_LIMITS,
             width=10,
@@ -156,7 +157,8 @@ _WORKED: Final = Row(
     ),
 )
 
-_CHANGE: Final = f"{BUNDLES} / {BUNDLES_BEFORE} - 1"
+_CHANGE: Final = f"{RECORDED.named(BUNDLES)} / {RECORDED.named(BUNDLES_BEFORE)} - 1"
+_GROUP_LEGEND: Final = f"{{{{catalog_group}}}} {IN_ENVIRONMENT}"
 _ERRORS_OF_CALLS: Final = total(
     ON_DASHBOARD.of(resilience.ERRORS), INTERVAL, resilience.DEPENDENCY, resilience.OPERATION, resilience.ERROR_TYPE
 )
@@ -200,14 +202,14 @@ _FAILED: Final = Row(
             "Bundles by group",
             "Bundles of each group after the last good sync. A catalogue that shrinks by more than"
             " CATALOG_MAX_DROP_RATIO is not published.",
-            [prom(BUNDLES, "{{catalog_group}}")],
+            [prom(RECORDED.named(BUNDLES), _GROUP_LEGEND)],
             unit="locale",
             height=11,  # names of groups are long: of lower bars they are cut, and of the legend beside
         ),
         timeseries(
             "Last change of bundles by group",
             "The number of bundles by which the last change made each group larger or smaller.",
-            [prom(_CHANGE, "{{catalog_group}}")],
+            [prom(_CHANGE, _GROUP_LEGEND)],
             unit="percentunit",
             limits=thresholds((None, RED), (-0.3, GREEN)),
             lowest=None,

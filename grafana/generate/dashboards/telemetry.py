@@ -35,7 +35,7 @@ _EXPORTED: Final = {"spans": "span", "logs": "log", "metric points": "metric_dat
 
 
 def _ahead(series: Series) -> str:
-    """Seconds by which the clock of a process is ahead: the Collector's time is on the sample where they differ."""
+    """Seconds by which the clock of a process is ahead: the Collector's time is on the sample if they differ."""
     clock = series.of(catalog.CLOCK)
     return f"{clock} - timestamp({clock})"
 

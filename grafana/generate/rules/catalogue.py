@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.generate.logql import FAILED, span_attribute, spans, where, with_trace
-from grafana.generate.promql import IN_RULE, total
+from grafana.generate.promql import IN_RULE, per, total
 from grafana.generate.rules import causes
 from grafana.generate.rules.model import Rule, Trace
-from grafana.generate.rules.recording import FAILED_OUTCOMES, PUBLISHED_AT, last_sync_failed, syncs
+from grafana.generate.rules.recording import FAILED_OUTCOMES, PUBLISHED_AT, last_sync_failed, seen_lately, syncs
 from grafana.generate.settings import EVALUATION_INTERVAL, Settings, duration
 
 from catalog_sync.observability import contract
@@ -174,9 +174,11 @@ def _stale(settings: Settings) -> Rule:
 
 
 def _unseen(settings: Settings) -> Rule:
+    """Of an environment whose syncs are out of the window the recorded moments are left, and of none at all nothing."""
+    known = f"({total(syncs(), duration(settings.no_sync_after))} or 0 * {seen_lately(settings)})"
     return Rule(
         name="NoSyncSeen",
-        expr=f"{total(syncs(), duration(settings.no_sync_after))} or vector(0)",
+        expr=f"{known} or (vector(0) unless on () {known})",
         operator="<",
         threshold=1,
         severity="critical",
@@ -191,7 +193,7 @@ def _unseen(settings: Settings) -> Rule:
             "The crontab, the scheduler and the host; the job's own output.",
         ),
         act=(
-            "Run `catalog-sync status`: it reads from the state directory when the last sync ended, without telemetry.",
+            "Run `catalog-sync syncs`: it lists the last syncs of all processes, without telemetry.",
             "Start the scheduler again, then run `catalog-sync run`.",
         ),
         wait=settings.first_sync_grace,
@@ -199,10 +201,10 @@ def _unseen(settings: Settings) -> Rule:
 
 
 def _not_taken(settings: Settings) -> Rule:
-    """By the wait, not by the length of the queue: that is long whenever a sync of many groups begins."""
+    """By the wait, not by the length of the queue: that is long whenever a sync of many groups starts."""
     return Rule(
         name="QueueStuck",
-        expr=f"max({IN_RULE.of(contract.QUEUE_WAIT)})",
+        expr=f"max {per()} ({IN_RULE.of(contract.QUEUE_WAIT)})",
         operator=">",
         threshold=settings.queue_wait,
         severity="warning",

@@ -1,6 +1,6 @@
 """Why syncs fail, as conditions of their own.
 
-A failed sync has a cause that another critical rule names, or none that we know. Only one of the two pages: where a
+A failed sync has a cause that another critical rule names, or none that we know. Only one of the two pages: if a
 cause is known, *SyncFailed* is silent, and the alert of the cause lasts until a sync works. So an incident is one
 alert, and no alert has to wait for another one in the same group of messages.
 """
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.generate.names import label
-from grafana.generate.promql import IN_RULE, match, total
+from grafana.generate.promql import IN_RULE, match, on, per, total
 from grafana.generate.settings import Settings, duration
 
 from catalog_sync.observability import contract as catalog
@@ -42,7 +41,7 @@ EXPLAINED_FROM: Final = "catalog_kind:catalog_failure_explained_from:timestamp_s
 
 
 def conditions(settings: Settings) -> dict[str, str]:
-    """The condition of each cause by the name of its rule; true where positive."""
+    """The condition of each cause by the name of its rule; true if positive."""
     return {
         CIRCUIT_OPEN: _circuit_open(settings),
         AUTHENTICATION: _errors(settings.recent, match(contract.ERROR_TYPE, CREDENTIAL_ERRORS, "=~")),
@@ -54,18 +53,19 @@ def conditions(settings: Settings) -> dict[str, str]:
 def until_a_sync_works(name: str, settings: Settings, *by: str) -> str:
     """The condition of a cause, and after it as long as it explains a failed sync that no good one has followed."""
     seen = IN_RULE.named(CAUSE_SEEN_AT, match(CAUSE_LABEL, name), NO_SYNC_NEEDS)
-    newest = f"max by ({', '.join(map(label, by))}) ({seen})" if by else f"max({seen})"
-    return f"{conditions(settings)[name]} > 0 or {newest} - on () group_left () min({EXPLAINED_FROM}) > 0"
+    since = f"{on()} group_left () min {per()} ({EXPLAINED_FROM})"
+    return f"{conditions(settings)[name]} > 0 or max {per(*by)} ({seen}) - {since} > 0"
 
 
 def unless_explained(settings: Settings) -> str:
-    """Leaves out the kinds of sync of which a cause explains the failure.
+    """Leaves out the kinds of sync whose failure is explained by a cause.
 
     A refused publication is counted by the Collector, seconds after the sync; no recording rule may delay it further.
     """
-    by_cause = f"{EXPLAINED_FROM} < on () group_left () max({IN_RULE.named(CAUSE_SEEN_AT, NO_SYNC_NEEDS)})"
+    seen = IN_RULE.named(CAUSE_SEEN_AT, NO_SYNC_NEEDS)
+    by_cause = f"{EXPLAINED_FROM} < {on()} group_left () max {per()} ({seen})"
     refused = f"{failed_syncs_with(REFUSED_ERRORS, settings)} > 0"
-    return f"unless on ({label(catalog.KIND)}) ({by_cause}) unless on () ({refused})"
+    return f"unless {on(catalog.KIND)} ({by_cause}) unless {on()} ({refused})"
 
 
 def failed_syncs_with(error_types: str, settings: Settings) -> str:
@@ -83,16 +83,16 @@ def _errors(window: int, *matchers: str) -> str:
 
 
 def _circuit_open(settings: Settings) -> str:
-    """Where Redis itself is the trouble, StoreFailing names it: both would be two pages for one outage.
+    """If Redis itself is the trouble, StoreFailing names it: both would be two pages for one outage.
 
-    A process that ended in an open circuit does not go on rejecting calls: its last word counts for a while only.
+    A process that ended with an open circuit does not continue to reject calls: its last value counts for a while only.
     """
     status = IN_RULE.of(contract.BREAKER_STATUS, match(contract.BREAKER_STATE, "open|forced_open", "=~"))
     is_open = f"last_over_time({status}[{duration(LAST_WORD)}])"
     opened = IN_RULE.of(contract.BREAKER_TRANSITIONS, match(contract.BREAKER_TO, "open|forced_open", "=~"))
-    by = label(contract.DEPENDENCY)
-    either = f"(max by ({by}) ({is_open}) > 0 or {total(opened, '1m', contract.DEPENDENCY)})"
-    return f"({either} unless on ({by}) ({_store_failing(settings.recent * 3)}))"
+    by = contract.DEPENDENCY
+    either = f"(max {per(by)} ({is_open}) > 0 or {total(opened, '1m', by)})"
+    return f"({either} unless {on(by)} ({_store_failing(settings.recent * 3)}))"
 
 
 def _store_failing(window: int) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 
 from grafana.generate.logql import FAILED, span_attribute, spans, where, with_trace
 from grafana.generate.names import label
-from grafana.generate.promql import IN_RULE, match, ratio, total
+from grafana.generate.promql import IN_RULE, match, on, per, ratio, total
 from grafana.generate.rules import causes
 from grafana.generate.rules.model import Rule, Severity, Trace
 from grafana.generate.rules.recording import FAILED_OUTCOMES, LOST_OUTCOMES, syncs
@@ -233,7 +233,7 @@ def _usual_share_of_slow(settings: Settings) -> str:
 
 def _slow(settings: Settings) -> Rule:
     window = duration(settings.recent)
-    by = f"on ({label(_BY)})"
+    by = on(_BY)
     calls = total(IN_RULE.of(contract.OPERATION_DURATION, suffix="_count"), window, _BY)
     cut = total(_errors(match(contract.ERROR_TYPE, _CUT_ERRORS, "=~")), window, _BY)
     share_cut = f"(({ratio(cut, calls)}) >= {settings.cut_share:g} and {by} ({cut} >= {settings.least_cut}))"
@@ -280,7 +280,7 @@ def _burn(settings: Settings, name: str, rate: float, long: int, short: int, eve
     calls = IN_RULE.of(contract.OPERATION_DURATION, suffix="_count")
     lost = IN_RULE.of(contract.OPERATION_DURATION, match(contract.OUTCOME, LOST_OUTCOMES, "=~"), suffix="_count")
     budget = 1 - settings.objective
-    by = f"on ({label(_BY)})"
+    by = on(_BY)
 
     def burning(window: int) -> str:
         share = ratio(total(lost, duration(window), _BY), total(calls, duration(window), _BY))
@@ -289,11 +289,11 @@ def _burn(settings: Settings, name: str, rate: float, long: int, short: int, eve
     enough = f"({total(calls, duration(short), _BY)} >= {settings.least_calls})"
     reported_already = f"({total(syncs(FAILED_OUTCOMES), duration(short))} > 0)"
     seen = IN_RULE.named(causes.CAUSE_SEEN_AT, f'{label(_BY)}!=""')
-    caused = f"(max by ({label(_BY)}) ({seen}) > time() - {settings.remembered(short)})"
+    caused = f"(max {per(_BY)} ({seen}) > time() - {settings.remembered(short)})"
     return Rule(
         name=name,
-        expr=f"{burning(long)} and {by} ({burning(short)} > {rate:g}) and {by} {enough} unless on () {reported_already}"
-        f" unless {by} {caused}",
+        expr=f"{burning(long)} and {by} ({burning(short)} > {rate:g}) and {by} {enough}"
+        f" unless {on()} {reported_already} unless {by} {caused}",
         operator=">",
         threshold=rate,
         severity=severity,

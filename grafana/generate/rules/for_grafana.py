@@ -52,7 +52,7 @@ def _rule(rule: Rule, settings: Settings, dashboards: dict[str, Dashboard]) -> d
         "for": f"{rule.wait}s",
         "keepFiringFor": f"{rule.hold}s",
         "annotations": {
-            "summary": rule.summary.replace("$value", "$values.A.Value"),
+            "summary": rule.message.replace("$value", "$values.A.Value"),
             "runbook_url": f"{settings.runbook_base}#{rule.anchor}",
             "__dashboardUid__": rule.dashboard,
             "__panelId__": str(panel),

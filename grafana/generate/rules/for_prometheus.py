@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from grafana.generate.logql import newest
 from grafana.generate.rules.model import Rule
-from grafana.generate.rules.searches import filled, links_of
+from grafana.generate.rules.searches import links_of, texts_of
 from grafana.generate.settings import GRAFANA_URL, Settings, duration
 
 
@@ -33,16 +32,10 @@ def _rule(rule: Rule, settings: Settings) -> dict[str, Any]:
         **{key: duration(seconds) for key, seconds in times.items() if seconds},
         "labels": {"severity": rule.severity, "component": rule.component},
         "annotations": {
-            "summary": rule.summary,
+            "summary": rule.message,
             "runbook_url": f"{settings.runbook_base}#{rule.anchor}",
             "dashboard_url": f"{GRAFANA_URL}/d/{rule.dashboard}",
             **links_of(rule, f"{GRAFANA_URL}/"),
-            **_searches(rule),
+            **texts_of(rule),
         },
     }
-
-
-def _searches(rule: Rule) -> dict[str, str]:
-    if rule.trace is None:
-        return {}
-    return {"traceql": filled(newest(rule.trace.traceql)), "logql": filled(rule.trace.logql)}

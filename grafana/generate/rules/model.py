@@ -6,6 +6,7 @@ import dataclasses
 import re
 from typing import Final, Literal
 
+from grafana.generate.promql import ENVIRONMENT
 from grafana.generate.settings import EVALUATION_INTERVAL, duration
 
 Severity = Literal["critical", "warning", "none"]
@@ -20,7 +21,7 @@ SEVERITIES: Final[dict[Severity, str]] = {
 
 
 HOLES: Final = {"dependency": "resilience_dependency", "kind": "catalog_kind", "channel": "resilience_channel"}
-"""Words that a search of :class:`Trace` may hold in braces, and the label of the alert that each stands for."""
+"""Words in braces that a search of :class:`Trace` may contain, and the label of the alert that each is replaced by."""
 
 Unknown = Literal["OK", "KeepLast", "Alerting"]
 """What becomes of a rule in Grafana that has no data or cannot be evaluated."""
@@ -30,13 +31,13 @@ Unknown = Literal["OK", "KeepLast", "Alerting"]
 class Trace:
     """What a person who has got the alert searches for, newest first. Links only: no condition depends on these stores.
 
-    Words in braces stand for labels of the alert, see :data:`HOLES`.
+    Words in braces are replaced by labels of the alert, see :data:`HOLES`.
     """
 
     traceql: str
     """In Tempo: the traces that show what happened."""
     logql: str
-    """In Loki: its events, each with its trace; the way that is left where Tempo is down."""
+    """In Loki: its events, each with its trace; the remaining way if Tempo is down."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,8 +71,13 @@ class Rule:
 
     @property
     def condition(self) -> str:
-        """As Prometheus takes it."""
+        """In Prometheus' format."""
         return f"({self.expr}) {self.operator} {self.threshold:g}"
+
+    @property
+    def message(self) -> str:
+        """The summary as people get it: it begins with the environment, where there is one."""
+        return f"{{{{ with $labels.{ENVIRONMENT} }}}}{{{{ . }}}}: {{{{ end }}}}{self.summary}"
 
     @property
     def group(self) -> str:
@@ -80,7 +86,7 @@ class Rule:
 
     @property
     def anchor(self) -> str:
-        """Of its section in docs/alerts.md."""
+        """The anchor of its section in docs/alerts.md."""
         return self.name.lower()
 
     @property

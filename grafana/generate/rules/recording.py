@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from grafana.generate.names import label
-from grafana.generate.promql import IN_RULE, added, match, total
+from grafana.generate.promql import ENVIRONMENT, IN_RULE, added, match, on, per, total
 from grafana.generate.rules.causes import CAUSE_LABEL, CAUSE_SEEN_AT, EXPLAINED_FROM, conditions
 from grafana.generate.settings import EVALUATION_INTERVAL, Settings, duration
 
@@ -38,19 +37,22 @@ BUDGET_STEP: Final = 300
 """Seconds."""
 
 SERIES: Final[dict[str, frozenset[str]]] = {
-    SYNC_FAILED_AT: frozenset({"catalog_kind"}),
-    SYNC_WORKED_AT: frozenset({"catalog_kind"}),
-    PUBLISHED_AT: frozenset(),
-    CAUSE_SEEN_AT: frozenset({CAUSE_LABEL, "resilience_dependency"}),
-    EXPLAINED_FROM: frozenset({"catalog_kind"}),
-    BUNDLES: frozenset({"catalog_group"}),
-    BUNDLES_BEFORE: frozenset({"catalog_group"}),
-    WAITING: frozenset({"resilience_channel"}),
-    DEAD_LETTERS: frozenset(),
-    CALLS: frozenset({"resilience_dependency"}),
-    LOST: frozenset({"resilience_dependency"}),
+    SYNC_FAILED_AT: frozenset({"catalog_kind", ENVIRONMENT}),
+    SYNC_WORKED_AT: frozenset({"catalog_kind", ENVIRONMENT}),
+    PUBLISHED_AT: frozenset({ENVIRONMENT}),
+    CAUSE_SEEN_AT: frozenset({CAUSE_LABEL, "resilience_dependency", ENVIRONMENT}),
+    EXPLAINED_FROM: frozenset({"catalog_kind", ENVIRONMENT}),
+    BUNDLES: frozenset({"catalog_group", ENVIRONMENT}),
+    BUNDLES_BEFORE: frozenset({"catalog_group", ENVIRONMENT}),
+    WAITING: frozenset({"resilience_channel", ENVIRONMENT}),
+    DEAD_LETTERS: frozenset({ENVIRONMENT}),
+    CALLS: frozenset({"resilience_dependency", ENVIRONMENT}),
+    LOST: frozenset({"resilience_dependency", ENVIRONMENT}),
 }
 """Each with its labels."""
+
+EXPECTED_FOR: Final = 7 * 86_400
+"""Seconds for which an environment that reports nothing any more is expected to: then it is taken for retired."""
 
 
 def syncs(outcomes: str = "") -> str:
@@ -60,10 +62,21 @@ def syncs(outcomes: str = "") -> str:
 
 
 def last_sync_failed(settings: Settings) -> str:
-    """The kinds of sync of which the last one failed; of a failure and a success just now, it is the failure."""
+    """The kinds of sync whose last run failed; of a failure and a success just now, the failure counts."""
     just_now = total(syncs(FAILED_OUTCOMES), duration(JUST_NOW), contract.KIND)
     not_cured = f"{SYNC_FAILED_AT} > {_worked_at()}"
     return f"({just_now} > 0 or ({not_cured}) > time() - {settings.watched})"
+
+
+def expected_since(settings: Settings) -> str:
+    """What an environment reported last before this moment is forgotten."""
+    return f"time() - {settings.remembered(EXPECTED_FOR)}"
+
+
+def seen_lately(settings: Settings) -> str:
+    """The environments in which a sync ended within the time for which they are expected to go on."""
+    since = expected_since(settings)
+    return f"max {per()} ({SYNC_WORKED_AT} > {since} or {SYNC_FAILED_AT} > {since})"
 
 
 def _worked_at() -> str:
@@ -72,7 +85,7 @@ def _worked_at() -> str:
 
 def _explained_from(settings: Settings) -> str:
     """The last good sync, or a while before the failed one, whichever is later. Both moments lag by up to JUST_NOW."""
-    by = f"and on ({label(contract.KIND)}) {last_sync_failed(settings)}"
+    by = f"and {on(contract.KIND)} {last_sync_failed(settings)}"
     since_good = f"{_worked_at()} - {settings.remembered(JUST_NOW)}"
     since_before = f"{SYNC_FAILED_AT} - {settings.remembered(settings.recent)}"
     return f"(({since_before} > {since_good}) or ({since_good})) {by}"
@@ -93,13 +106,13 @@ def _causes(settings: Settings) -> list[dict[str, Any]]:
 def _bundles(watched: str) -> list[dict[str, str]]:
     """The value before comes first: it is compared with what the other one was until now."""
     just_synced = f"({added(syncs(GOOD_OUTCOMES), duration(JUST_NOW))} > 0)"
-    by = label(contract.GROUP)
-    now = f"max by ({by}) ({IN_RULE.of(contract.SYNC_BUNDLES)} and on (job, instance) {just_synced})"
+    of_process = f"and {on('job', 'instance')} {just_synced}"
+    now = f"max {per(contract.GROUP)} ({IN_RULE.of(contract.SYNC_BUNDLES)} {of_process})"
     last = f"last_over_time({BUNDLES}[{watched}])"
     return [
         {
             "record": BUNDLES_BEFORE,
-            "expr": f"{last} != on ({by}) {now} or last_over_time({BUNDLES_BEFORE}[{watched}])",
+            "expr": f"{last} != {on(contract.GROUP)} {now} or last_over_time({BUNDLES_BEFORE}[{watched}])",
         },
         {"record": BUNDLES, "expr": f"{now} or {last}"},
     ]
@@ -118,7 +131,7 @@ def _budget() -> list[dict[str, str]]:
 
 
 def rule_file(settings: Settings) -> dict[str, Any]:
-    """As Prometheus loads it."""
+    """In Prometheus' format."""
     watched = duration(settings.watched)
 
     def remembered(name: str, expr: str) -> dict[str, str]:
@@ -128,8 +141,9 @@ def rule_file(settings: Settings) -> dict[str, Any]:
         return f"time() * ({total(syncs(outcomes), duration(JUST_NOW), contract.KIND)} > bool 0) > 0"
 
     age = IN_RULE.of(contract.AGE)
-    published = f"max((timestamp({age}) - {age}) or last_over_time({PUBLISHED_AT}[{watched}]))"
-    waiting = f"max by ({label(resilience.CHANNEL)}) ({IN_RULE.of(resilience.ALERT_QUEUE)})"
+    remembered_age = f"last_over_time({PUBLISHED_AT}[{watched}]) > {expected_since(settings)}"
+    published = f"max {per()} ((timestamp({age}) - {age}) or {remembered_age})"
+    waiting = f"max {per(resilience.CHANNEL)} ({IN_RULE.of(resilience.ALERT_QUEUE)})"
     return {
         "groups": [
             {"name": "budget", "interval": duration(BUDGET_STEP), "rules": _budget()},
@@ -142,7 +156,7 @@ def rule_file(settings: Settings) -> dict[str, Any]:
                     {"record": PUBLISHED_AT, "expr": published},
                     *_bundles(watched),
                     remembered(WAITING, waiting),
-                    remembered(DEAD_LETTERS, f"max({IN_RULE.of(resilience.ALERT_DEAD_LETTERS)})"),
+                    remembered(DEAD_LETTERS, f"max {per()} ({IN_RULE.of(resilience.ALERT_DEAD_LETTERS)})"),
                     *_causes(settings),
                     {"record": EXPLAINED_FROM, "expr": _explained_from(settings)},
                 ],

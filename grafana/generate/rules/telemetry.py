@@ -8,7 +8,7 @@ from grafana.generate import foreign
 from grafana.generate.dashboards.telemetry import CLOCK_AHEAD, WITH_QUEUE
 from grafana.generate.logql import FAILED, spans, where, with_trace
 from grafana.generate.names import label
-from grafana.generate.promql import IN_RULE, match, total
+from grafana.generate.promql import IN_RULE, added, match, per, total
 from grafana.generate.rules.catalogue import heartbeat
 from grafana.generate.rules.model import Rule, Trace
 from grafana.generate.settings import EVALUATION_INTERVAL, Settings, duration
@@ -81,14 +81,15 @@ def _grafana_delivery(settings: Settings) -> Rule:
 
 
 def _or_zero(parts: list[str]) -> str:
-    return " + ".join(f"({part} or vector(0))" for part in parts)
+    """The sum of sums, over all environments: any of them may have no series yet."""
+    return " + ".join(f"(sum({part}) or vector(0))" for part in parts)
 
 
 def _dropped(settings: Settings) -> Rule:
     names = [f"otel.sdk.processor.{signal}.processed" for signal in ("span", "log")]
     names += [f"otel.sdk.exporter.{item}.exported" for item in ("span", "log", "metric_data_point")]
     parts = [
-        total(IN_RULE.of(_SDK[name], f'{label(contract.ERROR_TYPE)}!=""'), duration(settings.recent)) for name in names
+        added(IN_RULE.of(_SDK[name], f'{label(contract.ERROR_TYPE)}!=""'), duration(settings.recent)) for name in names
     ]
     return Rule(
         name="TelemetryDropped",
@@ -116,7 +117,7 @@ def _collector_losing(settings: Settings) -> Rule:
     lost = [IN_RULE.named(f"otelcol_exporter_enqueue_failed_{item}") for item in _ITEMS]
     lost += [IN_RULE.named(f"otelcol_exporter_send_failed_{item}", WITH_QUEUE) for item in _ITEMS]
     refused = [IN_RULE.named(f"otelcol_receiver_refused_{item}", 'receiver="otlp"') for item in _ITEMS]
-    parts = [total(selector, duration(settings.recent)) for selector in (*lost, *refused)]
+    parts = [added(selector, duration(settings.recent)) for selector in (*lost, *refused)]
     return Rule(
         name="CollectorLosingTelemetry",
         expr=_or_zero(parts),
@@ -179,7 +180,7 @@ def _stuck(settings: Settings) -> Rule:
 def _clock(settings: Settings) -> Rule:
     return Rule(
         name="ClockOff",
-        expr=f"max by (job) (abs({CLOCK_AHEAD}))",
+        expr=f"max {per('job')} (abs({CLOCK_AHEAD}))",
         operator=">",
         threshold=settings.clock_off,
         severity="warning",

@@ -1,4 +1,4 @@
-"""Who is notified of what: the alert service of `otel_resilience`, set up from the settings and fed by syncs."""
+"""Notifications: the alert service of `otel_resilience`, configured from the settings and fed by syncs."""
 
 from catalog_sync.alerts.service import CatalogAlerts
 

@@ -1,4 +1,4 @@
-"""Where to read on about one sync."""
+"""Links to the evidence about one sync."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def links_of(settings: Settings, outcome: Outcome | None, report: Mapping[str, Any] | None, trace_id: str) -> Links:
-    """The links of the notification about a sync that ended so; of one that went well, as if it had failed."""
+    """The links of a notification about a sync with this outcome; those of a failed one if it succeeded."""
     of_outcome = {Outcome.PARTIAL: outcomes.SYNC_PARTIAL, Outcome.LOCK_UNAVAILABLE: outcomes.STORE_UNAVAILABLE}
     kind = of_outcome.get(outcome, outcomes.SYNC_FAILED) if outcome else outcomes.SYNC_FAILED
     error = (report or {}).get("error") or {}

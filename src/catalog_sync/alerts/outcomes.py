@@ -1,11 +1,13 @@
-"""What the end of a sync means for people: the alert that it raises, and the incidents that it ends. Pure."""
+"""The consequences of a sync's outcome for alerting: the alert that it raises, and the incidents that it ends. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import TYPE_CHECKING, Final
 
+from catalog_sync.domain.countries import country_code
 from catalog_sync.domain.errors import STORE, SUPPLIER
+from catalog_sync.domain.groups import same_spelling
 from catalog_sync.domain.models import Outcome, SyncKind
 from otel_resilience import Severity
 from otel_resilience.alerting import Alert, Inhibition, fingerprint
@@ -30,24 +32,24 @@ KINDS: Final = (AUTHENTICATION, SYNC_FAILED, SYNC_PARTIAL, PUBLISH_REFUSED, LOCK
 """Kinds of alerts that the application adds to those of the library."""
 
 NAMES: Final = {SUPPLIER: "eSIM Go", STORE: "Redis"}
-"""What people call our dependencies."""
+"""The names that people know our dependencies by."""
 
 _ENDED_BY_A_FULL_SYNC: Final = frozenset({SYNC_FAILED, SYNC_PARTIAL, PUBLISH_REFUSED, LOCK_LOST, STALE})
-"""Of every scope: a full sync reads and publishes what each scoped one would."""
+"""Whatever their scope: a full sync reads and publishes everything that a scoped one would."""
 
 _OF_A_SYNC: Final = frozenset({SYNC_FAILED, SYNC_PARTIAL, STALE, STORE_UNAVAILABLE})
 INHIBITIONS: Final = (
     Inhibition(frozenset({CIRCUIT_BREAKER, AUTHENTICATION, CRITICAL_ERROR, CONTRACT_DRIFT}), _OF_A_SYNC | {ERRORS}),
     Inhibition(frozenset({SYNC_FAILED, STORE_UNAVAILABLE}), frozenset({CIRCUIT_BREAKER, ERRORS, STALE})),
 )
-"""An outage is one incident, whether it is seen at the circuit first or at the end of a sync."""
+"""An outage is one incident, whether it is first noticed by the circuit breaker or by the end of a sync."""
 
 STREAK_WINDOW: Final = 7 * 86_400.0
 """Seconds within which PARTIAL syncs count as repeated."""
 
 _AUTHENTICATION_TYPES: Final = frozenset({"401", "403", "redis_auth"})
 _STORE_CLASSES: Final = frozenset({"transient", "transient_slow"})
-"""Out of reach, or taking no writes; other errors concern what is stored."""
+"""Unreachable, or accepting no writes; other errors concern the stored data."""
 _OWN_KINDS: Final = {"publish_refused": PUBLISH_REFUSED, "lock_lost": LOCK_LOST}
 _TITLES: Final = {
     SYNC_FAILED: "The catalogue sync failed: {type}",
@@ -60,16 +62,16 @@ _TITLES: Final = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ResolvedIncident:
-    """Incidents that are over."""
+    """Incidents that have ended."""
 
     fingerprint: str | None = None
     dependency: str | None = None
     """All incidents of this dependency."""
     kinds: frozenset[str] | None = None
-    """All incidents of these kinds; where a dependency is given, those of it alone."""
+    """All incidents of these kinds; if a dependency is given, only those of it."""
 
     def end(self, service: AlertService) -> None:
-        """End them, whichever process opened them."""
+        """Ends them, whichever process opened them."""
         if self.fingerprint is not None:
             service.resolve_fingerprint(self.fingerprint, certain=True)
         elif self.dependency is not None:
@@ -81,20 +83,20 @@ class ResolvedIncident:
 def raised(
     report: SyncReport, *, age: float | None, stale_after: float, partial_threshold: int, credential: str | None
 ) -> Iterator[Alert]:
-    """The alerts for this report. ``age``: seconds since readers' data was fetched, ``None`` where there is none."""
+    """The alerts for this report. ``age``: seconds since readers' data was fetched, ``None`` if there is none."""
     if report.outcome is Outcome.FAILED and report.error is not None and not _is_harmless(report):
         yield _failed(report, report.error, credential)
     elif report.outcome is Outcome.LOCK_UNAVAILABLE and report.error is not None:
         yield _failed(report, report.error, credential, STORE_UNAVAILABLE)
     elif report.outcome is Outcome.PARTIAL:
         yield _partial(report, partial_threshold)
-    if age is not None and age > stale_after and report.outcome is not Outcome.SKIPPED_LOCKED:
+    if age is not None and age > stale_after:
         yield _stale(report, age)
 
 
 def ended(report: SyncReport, *, age: float | None = None, stale_after: float = 0.0) -> Iterator[ResolvedIncident]:
-    """What a sync of this outcome proves to be over, whichever process saw it begin. Arguments as those of
-    :func:`raised`."""
+    """The incidents that this report proves to have ended, whichever process saw them start. Takes the same arguments
+    as :func:`raised`."""
     whole = report.kind is SyncKind.FULL
     worked = report.outcome in {Outcome.COMPLETE, Outcome.PARTIAL}
     if report.outcome is Outcome.COMPLETE:
@@ -185,7 +187,11 @@ def _stale(report: SyncReport, age: float) -> Alert:
 
 
 def _scope(report: SyncReport) -> tuple[str, ...]:
-    return () if report.scope is None else (report.kind.value, report.scope)
+    """The part that was synced, in one spelling however it was asked for; a bundle's name has no other."""
+    if report.scope is None:
+        return ()
+    spell = {SyncKind.GROUP: same_spelling, SyncKind.COUNTRY: country_code}.get(report.kind, str)
+    return report.kind.value, spell(report.scope)
 
 
 def _context(report: SyncReport) -> dict[str, Scalar]:

@@ -1,4 +1,4 @@
-"""Incidents, outbox and dead letters as they lie on the disk and in Redis, for people who look."""
+"""Incidents, outbox and dead letters as stored on disk and in Redis, for display."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
 
 DONE: Final = {"ack": "acknowledged", "close": "closed", "silence": "silenced", "resend": "sent again"}
-"""What people decide about an incident, and what it then is."""
+"""What people decide about an incident, and its resulting state."""
 
 
 def overview(settings: Settings) -> dict[str, Any]:
     """The object ``alerts`` of ``status``: ``channels``, ``incidents``, ``outbox``, ``dead_letters``.
 
-    Incidents that are over are not in it. Reads files and asks Redis, for at most a second or two. Raises
-    ``ConfigurationError`` where a channel cannot be used as it is set.
+    Without incidents that are over. Reads files and Redis, for at most a second or two. Raises ``ConfigurationError``
+    if the configuration of a channel is not usable.
     """
     return _overview(settings)[0]
 
@@ -47,10 +47,10 @@ def _overview(settings: Settings) -> tuple[dict[str, Any], bool]:
 
 
 def incident(settings: Settings, identifier: str) -> dict[str, Any] | None:
-    """One incident by its ID or fingerprint, also one that is over while it is remembered.
+    """One incident by its ID or fingerprint, including one that is over while it is remembered.
 
-    An entry of ``incidents`` with ``resolved_at``, ``closed``, ``error_types`` and ``links`` besides. Raises
-    ``CacheConnectionError`` where it may be known to Redis alone, which does not answer.
+    An entry of ``incidents`` plus ``resolved_at``, ``closed``, ``error_types`` and ``links``. Raises
+    ``CacheConnectionError`` if only Redis may know it, and does not answer.
     """
     known, complete = _known(settings)
     for each in known:
@@ -70,9 +70,9 @@ def incident(settings: Settings, identifier: str) -> dict[str, Any] | None:
 
 
 def not_open(settings: Settings, identifier: str) -> IncidentNotFoundError:
-    """Why there is nothing to be done about an incident: it is over, or there is none.
+    """Why an incident cannot be acted on: it is over, or there is none.
 
-    Raises ``CacheConnectionError`` where it may be known to Redis alone, which does not answer.
+    Raises ``CacheConnectionError`` if only Redis may know it, and does not answer.
     """
     found = incident(settings, identifier)
     if found is not None and found["resolved_at"] is not None:
@@ -81,7 +81,7 @@ def not_open(settings: Settings, identifier: str) -> IncidentNotFoundError:
 
 
 def _known(settings: Settings) -> tuple[list[Incident], bool]:
-    """The incidents, and whether these are all: where Redis does not answer, only those of this machine are known."""
+    """The incidents, and whether these are all: if Redis does not answer, only those of this machine are known."""
     store, close = open_store(settings)
     try:
         found = Archive(store, None, config(settings).owner).incidents()
@@ -99,7 +99,7 @@ class KeptAlerts:
         self._alerts = alerts
 
     async def overview(self) -> dict[str, Any]:
-        """Open incidents, and how many notifications wait or were given up."""
+        """Open incidents, and how many notifications are waiting or were given up."""
         seen, complete = await asyncio.to_thread(_overview, self._settings)
         return {
             "set_up": True,
@@ -110,7 +110,6 @@ class KeptAlerts:
         }
 
     async def incident(self, identifier: str) -> dict[str, Any] | None:
-        """See :func:`incident`."""
         return await asyncio.to_thread(incident, self._settings, identifier)
 
     async def act(self, action: str, identifier: str, *, seconds: float, by: str | None, reason: str | None) -> None:

@@ -1,4 +1,4 @@
-"""From the ``ERROR_ALERT_*`` settings to the channels."""
+"""Creates the alert channels from the ``ERROR_ALERT_*`` settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def routes(settings: AlertSettings) -> list[Route]:
-    """Where notifications go; the log alone where nothing is set."""
+    """The channels that notifications go to; only the log if none is configured."""
     found = list(_configured(settings))
     if all(route.fallback for route in found):
         from otel_resilience.alerting.channels import LogChannel
@@ -26,7 +26,7 @@ def routes(settings: AlertSettings) -> list[Route]:
 
 
 def _configured(settings: AlertSettings) -> Iterator[Route]:
-    """Each channel under a name of its own; the same URL given twice is one channel."""
+    """Each channel under its own name; the same URL given twice is one channel."""
     from otel_resilience.alerting.channels import (
         DiscordChannel,
         EmailChannel,

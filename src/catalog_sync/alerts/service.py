@@ -1,4 +1,4 @@
-"""The alert service of this application: from its settings, fed by the primitives and by every sync."""
+"""The alert service of this application: configured from its settings, fed by policies, breakers and syncs."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ if TYPE_CHECKING:
     from otel_resilience.alerting import Incident, Notification, Receipt
 
 FOLDER: Final = "alerts"
-"""Inside the state folder: outbox, dead letters, incidents."""
+"""Folder inside the state folder with outbox, dead letters and incidents."""
 
 SYSTEM: Final = SERVICE_SYNC
-"""Whose incidents these are, whichever process reports them: command line, API and workers are one system."""
+"""The system that incidents belong to, whichever process reports them: command line, API and workers are one system."""
 
 FLUSH_WITHIN: Final = 3.0
-"""Seconds that the end of a process may take to send what is due."""
+"""Maximum seconds that the end of a process takes to send what is due."""
 
 HEARTBEAT_SHARE: Final = 0.5
 """Share of that time in which the last heartbeat may be confirmed."""
 
 REDIS_TIMEOUT: Final = 0.5
-"""Seconds for one question to the shared store of incidents."""
+"""Timeout in seconds for one request to the shared store of incidents."""
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class CatalogAlerts:
             on_receipt=on_receipt,
         )
         self.flush_within = FLUSH_WITHIN
-        """Seconds that the end of the block may take."""
+        """Maximum seconds that the end of the block may take."""
         self._process = service_name
         self._credential = credential_name(settings)
         self._source = ResilienceSource(self.service, self._source_config())
@@ -97,7 +97,7 @@ class CatalogAlerts:
 
     def __exit__(self, *error: object) -> None:
         until = time.monotonic() + self.flush_within
-        # First, for what comes of it opens or ends an incident.
+        # First, since its consequences open or end incidents.
         if self._heartbeat is not None and not self._heartbeat.close(HEARTBEAT_SHARE * self.flush_within):
             _log.warning("the heartbeat was not confirmed in time")
         self._source.__exit__(*error)
@@ -105,16 +105,18 @@ class CatalogAlerts:
         self._close_store()
 
     def sync_ended(self, report: SyncReport, age: float | None) -> None:
-        """A sync ended. ``age``: seconds since the data that readers get was fetched; ``None`` where there is none."""
+        """A sync ended. ``age``: seconds since the data that readers get was fetched; ``None`` if there is none."""
         settings = self._settings
         if report.outcome is Outcome.COMPLETE and self._heartbeat is not None:
             self._heartbeat.beat()
         for ending in outcomes.ended(report, age=age, stale_after=settings.stale_after):
             ending.end(self.service)
+        # Where another sync is under way, that one renews it, unless it takes longer than any may.
+        patience = settings.sync_deadline if report.outcome is Outcome.SKIPPED_LOCKED else 0.0
         for alert in outcomes.raised(
             report,
             age=age,
-            stale_after=settings.stale_after,
+            stale_after=settings.stale_after + patience,
             partial_threshold=settings.alerts.partial_threshold,
             credential=self._credential,
         ):
@@ -128,9 +130,9 @@ class CatalogAlerts:
     def act(
         self, action: str, identifier: str, *, seconds: float = 0.0, by: str | None = None, reason: str | None = None
     ) -> Incident | Notification | None:
-        """Carry out what a person decided about an open incident: ``ack``, ``close``, ``silence`` (for ``seconds``) or
-        ``resend``, which takes a dead letter too. ``None`` where there is none with this ID."""
-        self.service.load()  # another process may have opened it a moment ago
+        """Carries out what a person decided about an open incident: ``ack``, ``close``, ``silence`` (for ``seconds``)
+        or ``resend``, which also accepts a dead letter. ``None`` if there is none with this ID."""
+        self.service.load()  # another process may have just opened it
         if action == "ack":
             return self.service.acknowledge(identifier, by=by, reason=reason)
         if action == "silence":
@@ -141,7 +143,7 @@ class CatalogAlerts:
         return self.service.resend(identifier, **who) or self.service.resend_dead_letter(identifier, **who)
 
     def end_test(self, notification: Notification) -> None:
-        """Close what a test opened, at receivers that hold it open."""
+        """Closes what a test opened, at receivers that keep it open."""
         keeping = tuple(route.name for route in self.routes if route.channel.keeps_incidents)
         channels = tuple(name for name in keeping if name in (notification.channels or keeping))
         if channels:
@@ -166,15 +168,15 @@ class CatalogAlerts:
                     Severity.MEDIUM: alerts.medium_threshold or None,
                 },
             ),
-            # A refused key and a forbidden group look alike at the attempt: the sync distinguishes them.
+            # A refused key and a forbidden group look alike in the attempt: the sync distinguishes them.
             ignored_error_types={SUPPLIER: frozenset({"401", "403"})},
             titles=outcomes.NAMES,
         )
 
 
 def usable(make: Callable[[], T]) -> T:
-    """What ``make`` makes of the ``ERROR_ALERT_*`` variables and the proxies of the environment. Raises
-    ``ConfigurationError`` where one of these cannot be used."""
+    """The result of ``make``, which uses the ``ERROR_ALERT_*`` variables and the proxies from the environment. Raises
+    ``ConfigurationError`` if one of these is not usable."""
     try:
         return make()
     except ValueError as error:
@@ -182,9 +184,9 @@ def usable(make: Callable[[], T]) -> T:
 
 
 def config(settings: Settings) -> AlertConfig:
-    """The identity, the noise control and the links that the settings ask for.
+    """The identity, the noise control and the links from the settings.
 
-    A trace without a tracing tool is shown by the page of the API, as incidents and syncs are.
+    Without a tracing tool, traces are shown by the API's pages, like incidents and syncs.
     """
     alerts, pages = settings.alerts, settings.api.public_url
     return AlertConfig(
@@ -206,18 +208,18 @@ def config(settings: Settings) -> AlertConfig:
 
 
 def credential_name(settings: Settings) -> str | None:
-    """A name for the supplier's key that is no secret: the start of its hash."""
+    """A name for the supplier's key that is not secret: the start of its hash."""
     key = settings.api_key
     return hashlib.sha256(b"credential:" + key.reveal().encode()).hexdigest()[:8] if key else None
 
 
 def folder(settings: Settings) -> Path:
-    """Where outbox, dead letters and incidents lie."""
+    """The folder with outbox, dead letters and incidents."""
     return settings.state_dir / FOLDER
 
 
 def open_store(settings: Settings) -> tuple[IncidentStore, Callable[[], None]]:
-    """Where incidents outlive the process, and what closes it: on disk, and in Redis where one is set."""
+    """The store in which incidents outlive the process, on disk and in Redis if configured; and what closes it."""
     local = DiskStore(folder(settings) / "incidents")
     if settings.redis_url is None:
         return local, lambda: None

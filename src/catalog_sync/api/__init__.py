@@ -1,1 +1,1 @@
-"""The HTTP API: ask for syncs, watch them, read the catalogue, and see why a sync failed."""
+"""The HTTP API: request syncs, watch them, read the catalogue, and see why a sync failed."""

@@ -38,7 +38,7 @@ Options = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Parts:
-    """What the API serves."""
+    """The components that the API serves."""
 
     live: LiveCatalogue
     jobs: Jobs
@@ -47,16 +47,15 @@ class Parts:
     alerts: Alerts
     protection: Protection
     workers: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
-    """What workers do; ``None`` where this process does the syncs itself."""
+    """What workers do; ``None`` if this process runs the syncs itself."""
 
 
 class Api:
     """The application. ``wall_clock`` returns the time of day in seconds since the epoch.
 
-    Unless ``traces_exported``, reads that go well have no spans: those that are kept here are of failures and of
-    syncs.
+    Unless ``traces_exported``, successful reads have no spans: the traces kept here are those of failures and of syncs.
 
-    It neither opens nor closes its parts; :attr:`hub` has to run in the background (:meth:`Hub.listen`).
+    It neither opens nor closes its components; :attr:`hub` has to run in the background (:meth:`Hub.listen`).
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Api:
         self.hub = Hub(
             parts.jobs,
             syncs.document,
-            # A version that was published here is served at once, not with the next poll.
+            # A version that was published here is served immediately, not with the next poll.
             lambda job: parts.live.refresh() if job.status.ended else None,
             max_streams=api.max_streams,
             max_per_client=api.max_streams_per_client,
@@ -120,12 +119,12 @@ class Api:
         )
 
     def drain(self) -> None:
-        """The process is about to end: not ready any more, no new syncs, streams end."""
+        """The process is about to end: no longer ready, no new syncs, streams end."""
         self.health.draining = True
         self.hub.close()
 
     def close(self) -> None:
-        """No requests any more."""
+        """Stops the work for requests."""
         self.making.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,7 +133,7 @@ class Api:
         await self._app(scope, receive, send)
 
     def _add_pages(self, site: Site) -> None:
-        """Pages for people, at the addresses that programs use too."""
+        """Adds pages for people, at the same addresses that programs use."""
         for path, endpoint in (
             ("/syncs", site.syncs),
             ("/syncs/{id}", site.sync),
@@ -149,7 +148,7 @@ class Api:
             self.fastapi.router.add_api_route(path, endpoint, **route)
 
     def _add_routes(self, reads: Reads, syncs: Syncs, incidents: Incidents, page: Page) -> None:
-        """Every endpoint; ``responses`` describe what it answers, they check nothing."""
+        """Adds every endpoint; ``responses`` only describe the responses."""
 
         def add(
             path: str,

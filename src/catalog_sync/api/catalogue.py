@@ -34,28 +34,28 @@ from otel_resilience.correlation import new_correlation_id
 T = TypeVar("T")
 
 POLL: Final = 1.0
-"""Seconds between two reads of the pointer."""
+"""Interval in seconds of reading the pointer."""
 TRUSTED_FOR: Final = 3.0
 """Seconds for which the copy counts as the live version after the pointer was last seen."""
 WAIT: Final = 0.03
-"""Seconds from the start of a refresh for which requests wait for it; after :data:`POLL` without one they start one."""
+"""Seconds from the start of a refresh for which requests wait for it; one starts if there was none for :data:`POLL`."""
 CATCH_UP: Final = 1.0
-"""Seconds for which the response about a finished sync waits until its version is served here."""
+"""Maximum seconds that the response about a finished sync waits for its version to be served here."""
 READING: Final = 5.0
-"""Seconds for which it waits further while that version is being read, and a read while there is nothing to serve."""
+"""Further seconds that it waits while that version is read, and that a read waits while nothing can be served."""
 FIRST_REFRESH: Final = 1.0
-"""Seconds for which the start waits for the store before it reads the snapshot."""
+"""Seconds that the start waits for the store before it reads the snapshot."""
 
 MAX_ENCODED: Final = 20_000
-"""Bundles that are kept encoded, about half a kilobyte each."""
+"""Maximum number of bundles that are kept encoded, at about half a kilobyte each."""
 MAX_KEPT: Final = 4 * 1024 * 1024
-"""Bytes of selections and listings that are kept for further pages."""
+"""Bytes of selections and listings that are cached for further pages."""
 SELECTION: Final = 2048
-"""Bytes that one counts as besides its entries: what was asked for, and the objects that hold it."""
+"""Estimated bytes of a cached selection besides its entries: the query, and the objects that hold it."""
 ROW: Final = 256
-"""Bytes that a row of a listing counts as."""
+"""Estimated bytes of a row of a listing."""
 QUICK: Final = 10_000
-"""Bundles up to which a selection or listing is made at once, not beside the event loop."""
+"""Maximum number of bundles for which a selection or listing is made on the event loop, not in a thread."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,21 +67,21 @@ class Store(Protocol):
         """The version that the pointer names."""
 
     async def meta(self, version: str) -> CatalogueMeta:
-        """What it says about itself."""
+        """Its metadata."""
 
     def iter_stored(self, version: str) -> AsyncIterator[Sequence[tuple[bytes, bytes, bytes]]]:
         """All its bundles as stored, each once, in pieces: name, text and the checksum of both."""
 
 
 class InMemoryCatalogue:
-    """One version in memory, immutable: its bundles in the order of their names, each known by its place.
+    """One version in memory, immutable: its bundles in the order of their names, each identified by its place.
 
-    For each value of each indexed property the places of its bundles are kept as a set, so that a search costs the
-    entries that it touches, however many countries a bundle has. What was selected lately is kept, so that the next
-    page costs what it shows.
+    For each value of each indexed property it keeps the set of the places of matching bundles, so that the cost of a
+    search depends only on the entries that it touches, however many countries a bundle has. Recent selections are
+    cached, so that the next page costs only what it shows.
 
-    ``checksums`` are those of the bundles as they are stored, by name; without them the next version takes none over.
-    ``before`` is an earlier version, of which this one may have bundles: what it has encoded of them is taken over.
+    ``checksums`` are those of the bundles as stored, by name; without them the next version reuses no bundles.
+    ``before`` is an earlier version that may share bundles with this one: their cached encodings are taken over.
     """
 
     def __init__(
@@ -112,30 +112,30 @@ class InMemoryCatalogue:
         return len(self._bundles)
 
     def published_again(self, meta: CatalogueMeta) -> InMemoryCatalogue:
-        """A version with the very same bundles: all that is known of them is shared, nothing is made anew."""
+        """A version with exactly the same bundles: their data is shared."""
         again = copy.copy(self)
         again.describe(meta)
         return again
 
     def describe(self, meta: CatalogueMeta) -> None:
-        """Take over what ``meta`` says, and forget the lists that were made with what another one said."""
+        """Takes over ``meta``, and forgets the lists that depend on the previous one."""
         self.meta = meta
         self._kept: dict[tuple[str, Filter], Sequence[Any]] = {}
         self._kept_size = 0
         self._spellings = {name: same_spelling(name) for name in meta.groups}
 
     def stored_as(self, name: str, checksum: bytes) -> Bundle | None:
-        """The bundle of this name, where it is stored with this checksum."""
+        """The bundle of this name, if it is stored with this checksum."""
         place = self._place_of.get(name) if self._checksums else None
         return None if place is None or self._checksums[place] != checksum else self._bundles[place]
 
     def bundles(self) -> list[Bundle]:
-        """All bundles, in a list of the caller's own."""
+        """All bundles, in a new list."""
         return list(self._bundles)
 
     def encoded_of(self, bundles: Iterable[Bundle]) -> dict[int, bytes]:
-        """What is encoded of these bundles, by their places among them."""
-        encoded = dict(self._encoded)  # others add to it
+        """The cached encodings of these bundles, by their places."""
+        encoded = dict(self._encoded)  # a copy, since other threads add to it
         found: dict[int, bytes] = {}
         for place, bundle in enumerate(bundles):
             earlier = self._place_of.get(bundle.name)
@@ -160,7 +160,7 @@ class InMemoryCatalogue:
         return self._bundles[place]
 
     def rows(self, places: Iterable[int]) -> Iterator[bytes]:
-        """The bundles at these places as they are sent; most are encoded once for all answers."""
+        """The bundles at these places as they are sent; most are encoded once for all responses."""
         kept = self._encoded
         for place in places:
             yield kept.get(place) or self._encode(place)
@@ -172,7 +172,7 @@ class InMemoryCatalogue:
         return body
 
     def places(self, wanted: Filter) -> Set[int]:
-        """The places of the bundles that ``wanted`` describes, words aside."""
+        """The places of the bundles that match ``wanted``, ignoring its words."""
         selected: Set[int] = self._all
         for dimension in DIMENSIONS:
             if wanted.asks_for(dimension):
@@ -181,19 +181,19 @@ class InMemoryCatalogue:
         return selected
 
     def select(self, query: Query) -> Sequence[int]:
-        """The places of all bundles that ``query`` describes, words included, in order; the page is not cut."""
+        """The places of all bundles that match ``query``, including its words, in order; not limited to a page."""
         words, wanted = query.words(), query.filter()
         selected: Sequence[int] = self._keep("select", wanted, lambda: self._sorted(wanted), 4)
         return [place for place in selected if mentions(self._bundles[place], words)] if words else selected
 
     def is_quick(self, query: Query, *, counted: bool = False) -> bool:
-        """Whether :meth:`select`, or where ``counted`` a listing, takes no more than a few milliseconds."""
+        """Whether :meth:`select`, or a listing if ``counted``, takes no more than a few milliseconds."""
         if query.words():
             return False
         return len(self) <= QUICK or (not counted and ("select", query.filter()) in self._kept)
 
     def group_rows(self, query: Query) -> Sequence[bytes]:
-        """The groups that ``query`` accepts, encoded, with the number of its bundles in each."""
+        """The groups that match ``query``, encoded, with the number of its bundles in each."""
 
         def make() -> list[bytes]:
             counts = self.counts("groups", self.select(query))
@@ -206,7 +206,7 @@ class InMemoryCatalogue:
         return make() if query.words() else self._keep("groups", query.filter(), make, ROW)
 
     def country_rows(self, query: Query) -> Sequence[bytes]:
-        """The countries of the bundles that ``query`` describes, encoded, with their number in each."""
+        """The countries of the bundles that match ``query``, encoded, with the number of bundles in each."""
 
         def make() -> list[bytes]:
             selected = self.select(query)
@@ -223,7 +223,7 @@ class InMemoryCatalogue:
         return range(len(self)) if places is self._all else array("I", sorted(places))
 
     def _keep(self, what: str, wanted: Filter, make: Callable[[], Sequence[T]], item_size: int) -> Sequence[T]:
-        """What ``make`` returns, or returned lately. Two threads may add at once: the bound is not exact."""
+        """What ``make`` returns, cached. Two threads may add at the same time, so the bound is not exact."""
         found = self._kept.get((what, wanted))
         if found is None:
             found = make()
@@ -236,12 +236,12 @@ class InMemoryCatalogue:
         return found
 
     def groups_of(self, names: Iterable[str]) -> dict[str, GroupMeta]:
-        """What is said about the groups of these names, in any spelling."""
+        """The metadata of the groups with these names, in any spelling."""
         wanted = {same_spelling(name) for name in names}
         return {name: meta for name, meta in self.meta.groups.items() if self._spellings[name] in wanted}
 
     def counts(self, dimension: Dimension, selected: Sequence[int]) -> dict[str, int]:
-        """For each value how many of the bundles at these places have it; values that none has are left out."""
+        """How many of the bundles at these places have each value; values that none has are left out."""
         values = sorted(self._places[dimension].items())
         if len(selected) == len(self):
             return {value: len(at) for value, at in values}
@@ -265,7 +265,7 @@ class StoreState:
 
 
 class View(NamedTuple):
-    """One version, and what its answers count as at best."""
+    """One version, and the freshness of its answers at best."""
 
     copy: InMemoryCatalogue
     source: Source
@@ -273,10 +273,9 @@ class View(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class LiveCatalogue:
-    """Keeps a copy of the live version and says where it comes from.
+    """Keeps a copy of the live version and knows where it comes from.
 
-    ``store`` may be ``None`` where there is none. ``clock`` is monotonic, ``wall_clock`` the time of day, both in
-    seconds.
+    ``store`` may be ``None``. ``clock`` is monotonic, ``wall_clock`` the time of day, both in seconds.
     """
 
     store: Store | None
@@ -299,7 +298,7 @@ class LiveCatalogue:
 
     @property
     def copy(self) -> InMemoryCatalogue:
-        """The version that is served. Raises ``CatalogUnavailableError`` where there is none."""
+        """The version that is served. Raises ``CatalogUnavailableError`` if there is none."""
         if self._copy is None:
             raise CatalogUnavailableError(
                 "there is no catalogue to read: "
@@ -309,23 +308,23 @@ class LiveCatalogue:
 
     @property
     def meta(self) -> CatalogueMeta | None:
-        """What the served version says about itself."""
+        """The metadata of the served version."""
         return None if self._copy is None else self._copy.meta
 
     @property
     def known_scopes(self) -> KnownScopes | None:
-        """The groups and countries of the served version, of which syncs may be requested."""
+        """The groups and countries of the served version, for which syncs may be requested."""
         return None if self._copy is None else self._copy.known_scopes
 
     @property
     def source(self) -> Source:
-        """What answers count as at best: ``fresh`` only while the pointer has been seen lately."""
+        """The freshness of answers at best: ``fresh`` only while the pointer has been seen recently."""
         if self._from_snapshot:
             return "snapshot"
         return "fresh" if self._live and self._reachable(self._seen_ago()) else "stale"
 
     def store_state(self) -> StoreState:
-        """How the store was last found; nothing is asked."""
+        """The last known state of the store, without asking it."""
         ago = self._seen_ago()
         return StoreState(self._reachable(ago), ago, self._error)
 
@@ -336,7 +335,7 @@ class LiveCatalogue:
         return not self._failing and ago is not None and ago <= TRUSTED_FOR
 
     def view(self) -> View:
-        """What is served now, for the whole of one request. Raises ``CatalogUnavailableError``."""
+        """The version served now, for the whole of one request. Raises ``CatalogUnavailableError``."""
         return View(self.copy, self.source)
 
     @property
@@ -348,7 +347,7 @@ class LiveCatalogue:
         return ago < POLL or (ago > WAIT and self._refreshing is not None and not self._refreshing.done())
 
     async def refresh_if_stale(self) -> None:
-        """Refresh the copy where the last refresh is long ago, waiting for it no longer than :data:`WAIT`."""
+        """Refreshes the copy if the last refresh is too long ago, waiting for it no longer than :data:`WAIT`."""
         if self.current:
             return
         refresh = self.refresh()
@@ -360,7 +359,7 @@ class LiveCatalogue:
             await asyncio.wait([refresh], timeout=READING)
 
     async def catch_up(self, version: str) -> None:
-        """Serve ``version``, which has just been published, waiting for it no longer than :data:`CATCH_UP`."""
+        """Serves ``version``, which has just been published, waiting for it no longer than :data:`CATCH_UP`."""
         # A running refresh may have started before the publication; the next one did not.
         for _ in range(2):
             if self._copy is None or self._copy.meta.version != version:
@@ -370,14 +369,14 @@ class LiveCatalogue:
                     await asyncio.wait([refresh], timeout=READING)
 
     def refresh(self) -> asyncio.Task[None]:
-        """Refresh the copy: the running task, or a new one."""
+        """The task that refreshes the copy: the running one, or a new one."""
         if self._refreshing is None or self._refreshing.done():
             self._refresh_started = self.clock()
             self._refreshing = asyncio.create_task(self._refresh())
         return self._refreshing
 
     async def start(self) -> None:
-        """The first copy: from the store where it answers soon, else from the snapshot."""
+        """Loads the first copy: from the store if it answers soon, else from the snapshot."""
         await asyncio.wait([self.refresh()], timeout=FIRST_REFRESH)
         if self._copy is None:
             await self._read_snapshot()
@@ -432,7 +431,7 @@ class LiveCatalogue:
                 self._from_snapshot, self._live = False, True
                 spare = [] if before is None else before.bundles()
                 before = None
-                await _let_go_of(spare)
+                await _free_in_pieces(spare)
                 return
 
     async def _load(self, store: Store, meta: CatalogueMeta) -> InMemoryCatalogue:
@@ -443,7 +442,7 @@ class LiveCatalogue:
             self._loading = False
 
     async def _read_version(self, store: Store, meta: CatalogueMeta) -> InMemoryCatalogue:
-        """A bundle that is stored as before stays the object that it is."""
+        """Reads a version; bundles that are unchanged remain the same objects."""
         version, before = meta.version, self._copy
         bundles: list[Bundle] = []
         checksums: dict[str, bytes] = {}
@@ -464,14 +463,14 @@ class LiveCatalogue:
         earlier = [before]
 
         def make() -> InMemoryCatalogue:
-            # The thread may keep what it was given for a while: not the earlier version, which is freed in pieces.
+            # The thread may keep its arguments alive for a while: not the earlier version, which is freed in pieces.
             return InMemoryCatalogue(meta, bundles, checksums=checksums, before=earlier.pop())
 
-        # Sorting and indexing does not yield: a thread lets requests run meanwhile.
+        # Sorting and indexing never yields to the event loop, so it runs in a thread.
         return await asyncio.to_thread(make)
 
     async def _read_snapshot(self) -> None:
-        """Serve the snapshot where nothing else is available, or only an older snapshot."""
+        """Serves the snapshot if nothing else is available, or only an older snapshot."""
         if self._copy is not None and not self._from_snapshot:
             return
         file = await self.snapshot.load()
@@ -491,8 +490,8 @@ class LiveCatalogue:
         self._failing = True
 
 
-async def _let_go_of(bundles: list[Bundle]) -> None:
-    """Frees bundles in pieces: those of a large catalogue, all at once, would hold the event loop up."""
+async def _free_in_pieces(bundles: list[Bundle]) -> None:
+    """Frees bundles in pieces: freeing a large catalogue in one step would block the event loop."""
     async for piece in in_pieces(range(len(bundles)), 1000):
         del bundles[-len(piece) :]
 

@@ -1,4 +1,4 @@
-"""``catalog-api``: settings from the environment, logs and traces set up, served until a signal comes."""
+"""``catalog-api``: reads settings from the environment, sets up logs and traces, and serves until a signal."""
 
 from __future__ import annotations
 
@@ -26,18 +26,17 @@ if TYPE_CHECKING:
 
 PROGRAM: Final = "catalog-api"
 SWITCH_EVERY: Final = 0.0005
-"""Seconds after which a thread that makes an answer lets the event loop run; by default 0.005."""
+"""Interpreter switch interval in seconds, for threads that make responses beside the event loop; default 0.005."""
 
-LOOKS_FOR_GARBAGE: Final = (700, 10, 100)
-"""A tenth as many looks at all objects as by default: each holds the event loop up for tens of milliseconds, with the
-catalogue among them, and finds next to nothing, since neither a request nor a sync leaves objects that refer to each
-other in a circle."""
+GC_THRESHOLDS: Final = (700, 10, 100)
+"""Garbage collection thresholds, with a tenth as many full collections as by default: each blocks the event loop for
+tens of milliseconds, with the catalogue in memory, and frees next to nothing: requests and syncs leave no cycles."""
 
 _log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT, then 0; 2 where a setting is wrong, 1 where something else failed."""
+    """Serves until SIGTERM or SIGINT, then 0; 2 if a setting is wrong, 1 if something else failed."""
     arguments = sys.argv[1:] if argv is None else argv
     return run_single_command(PROGRAM, api, arguments, "catalog-api", "CATALOG_API_PORT=8081 catalog-api --json")
 
@@ -64,7 +63,7 @@ def _run(*, as_json: bool) -> int:
     from catalog_sync.api.server import listening  # FastAPI reads OTEL_PROPAGATORS, which is checked now
 
     check_redis(settings, publishes=settings.api.token is not None)
-    if settings.jobs == "process":  # this process does syncs, and what they leave is kept there
+    if settings.jobs == "process":  # this process runs syncs, and their traces are kept there
         settings.require_state_dir()
     with (
         _observed() as traces,
@@ -78,7 +77,7 @@ def _run(*, as_json: bool) -> int:
 
 
 def _with_address(settings: Settings, url: str) -> Settings:
-    """Alerts of this process link to its own pages, unless it listens on every interface: then by no known name."""
+    """Links in this process's alerts lead to its own pages, unless it listens on every interface: then to none."""
     from catalog_sync.settings.settings import EVERY_INTERFACE
 
     if settings.api.public_url is not None or settings.api.host in EVERY_INTERFACE:
@@ -88,7 +87,7 @@ def _with_address(settings: Settings, url: str) -> Settings:
 
 @contextlib.contextmanager
 def _observed() -> Iterator[TraceRing]:
-    """Logs on stderr, telemetry to where ``OTEL_*`` says, and the last traces kept here."""
+    """Logs on stderr, telemetry to where ``OTEL_*`` says, and recent traces kept here."""
     from catalog_sync.composition import TELEMETRY_END
     from catalog_sync.observability.contract import SERVICE_API
     from catalog_sync.observability.logs import setup_logging
@@ -129,7 +128,7 @@ async def _serve(
             # These objects stay: a full collection over all of them would delay requests by tens of ms.
             gc.collect()
             gc.freeze()
-            gc.set_threshold(*LOOKS_FOR_GARBAGE)
+            gc.set_threshold(*GC_THRESHOLDS)
             _log.info("listening on %s", url, extra={"url.full": url})
             if settings.api.token is None:
                 _log.warning("CATALOG_API_TOKEN is not set: syncs cannot be requested")

@@ -1,4 +1,4 @@
-"""Around every request: its trace and correlation ID, its metrics, and the handling of its errors."""
+"""The outermost layer around every request: its trace and correlation ID, its metrics, and error handling."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ _log = logging.getLogger(__name__)
 
 
 class RequestContext:
-    """The outermost layer. Whatever is raised below it becomes a problem document; cancellations pass.
+    """The outermost layer. Any exception raised inside becomes a problem document; cancellation passes.
 
-    The trace of a caller who has the token is continued, and with ``trace_from_any`` that of every caller; otherwise a
-    request starts a new trace. What is kept here of a sync is written by callers with the token alone: trace IDs are
-    no secret. Reads have spans only with ``trace_reads``, where spans are exported, or where they fail.
+    The trace of a caller with the token is continued, with ``trace_from_any`` that of every caller; otherwise a request
+    starts a new trace. Only callers with the token can write to the kept trace of a sync: trace IDs are not secret.
+    Reads have spans only with ``trace_reads``, if spans are exported, or if they fail.
     """
 
     def __init__(
@@ -108,10 +108,10 @@ class RequestContext:
             self._measure(scope, reply, time.perf_counter() - started, context)
 
     async def _read(self, scope: Scope, receive: Receive, send: Send, started: float) -> None:
-        """A read of what is in memory, where no one gets its span: it has one only where it fails."""
+        """A read from memory, when nothing exports its span: it has one only if it fails."""
         fresh = new_correlation_id()
         reply = _Reply(send, fresh, fresh[16:], 0)
-        # A response that is there already needs no context, unless it is refused.
+        # A cached response needs no context, unless it is refused.
         token = None if scope[HIT] else _attach(fresh)
         try:
             await self._app(scope, receive, reply.send)
@@ -136,7 +136,7 @@ class RequestContext:
     def _hit(self, scope: Scope) -> ASGIApp | None:
         try:
             return self._cached(scope)
-        except Exception:  # noqa: BLE001  it is met again where the response is made, recorded and answered there
+        except Exception:  # noqa: BLE001  it is raised again where the response is made, recorded and answered there
             return None
 
     def _begin(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[otel_context.Context, Span]:
@@ -160,7 +160,7 @@ class RequestContext:
             context = extract_context(
                 {name.decode("latin-1"): text.decode("latin-1") for name, text in headers.items()}
             )
-        # Baggage travels on to other services: only callers with the token may add to it.
+        # Baggage is passed on to other services: only callers with the token may add to it.
         return context if with_baggage else foreign(baggage.clear(context))
 
     def _start(self, scope: Scope, parent: otel_context.Context, *, start_time: int | None = None) -> Span:
@@ -196,7 +196,7 @@ class RequestContext:
         await scope.get(SHOW_PROBLEM, problem_response)(problem)(scope, receive, reply.send)
 
     def _log_error(self, scope: Scope, problem: ProblemError, error: Exception) -> None:
-        """A defect with its traceback; an outage once every :data:`QUIET` seconds, since every request meets it."""
+        """Logs a defect with its traceback; an outage only once every :data:`QUIET` seconds: every request meets it."""
         if problem.status_code == 500:
             _log.error("%s %s failed", scope["method"], _route(scope), exc_info=error)
             return
@@ -206,7 +206,7 @@ class RequestContext:
             _log.warning("%s %s: %s: %s", scope["method"], _route(scope), problem.kind, problem.detail)
 
     def _measure(self, scope: Scope, reply: _Reply, seconds: float, context: otel_context.Context | None) -> None:
-        """Count the request; ``context`` holds its span, which becomes the exemplar where it is sampled."""
+        """Counts the request; ``context`` holds its span, which becomes the exemplar if it is sampled."""
         if scope["path"].endswith("/events"):
             return
         self._duration.record(seconds, self._attributes(scope, reply), context)
@@ -223,7 +223,7 @@ class RequestContext:
         span.end()
 
     def _attributes(self, scope: Scope, reply: _Reply) -> Mapping[str, Any]:
-        """Those of the duration; made once for each method, route and status, of which there are few."""
+        """The attributes of the duration; cached for each method, route and status, of which there are few."""
         key = _method(scope), scope["scheme"], _route(scope), reply.status
         found = self._made.get(key)
         if found is None:
@@ -276,7 +276,7 @@ class _Reply:
 
 
 def _with_id(span: Span, parent: otel_context.Context) -> otel_context.Context:
-    """Work for an unsampled request, in this process or another, still knows its ID."""
+    """Gives the correlation ID to the work of an unsampled request, in this process or another."""
     identifier = f"{span.get_span_context().trace_id:032x}"
     return baggage.set_baggage(BAGGAGE_KEY, identifier, trace.set_span_in_context(span, parent))
 
@@ -286,7 +286,7 @@ def _ids(correlation_id: str, flags: int) -> SpanContext:
 
 
 def _attach(correlation_id: str) -> Token[otel_context.Context]:
-    """Makes this the ID of what runs from here on."""
+    """Makes this the correlation ID of everything that runs from here on."""
     span = NonRecordingSpan(_ids(correlation_id, TraceFlags.DEFAULT))
     return otel_context.attach(trace.set_span_in_context(span, _NOTHING))
 
@@ -299,7 +299,7 @@ def _unrecorded(above: SpanContext) -> Span:
 
 
 def _abort(scope: Scope) -> None:
-    """Drop the connection, where the server allows it: a response that was started cannot be withdrawn."""
+    """Drops the connection, if the server allows it: a response that has started cannot be withdrawn."""
     abort = scope.get("abort")
     if callable(abort):
         abort()

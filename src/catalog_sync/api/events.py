@@ -1,4 +1,4 @@
-"""Progress as server-sent events: one listener to the jobs, any number of clients, none of which is waited for."""
+"""Progress as server-sent events: one subscription to the jobs, any number of clients; a slow client delays nobody."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from catalog_sync.jobs.watching import Watcher, Watchers
 from catalog_sync.sync.reporting import error_info
 
 HEARTBEAT: Final = 15.0
-"""Seconds between two comments, which keep proxies from closing a silent connection."""
+"""Seconds between two comments, which keep proxies from closing an idle connection."""
 LISTEN_AGAIN: Final = 1.0
-"""Seconds after which the jobs are listened to again when that failed."""
+"""Seconds after which a failed subscription to the jobs is repeated."""
 RECONNECT_MS: Final = 2000
-"""Milliseconds after which a browser connects again."""
+"""Milliseconds after which a browser reconnects."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(eq=False)
 class Hub:
-    """Listens to the jobs once and notifies every client: ``max_streams`` of them, ``max_per_client`` for each."""
+    """Subscribes to the jobs once and notifies all clients: at most ``max_streams``, ``max_per_client`` for each."""
 
     jobs: Jobs
     document: Callable[[Job], Mapping[str, Any]]
@@ -48,7 +48,7 @@ class Hub:
     _of_client: PerClient = dataclasses.field(default_factory=PerClient)
 
     async def listen(self) -> None:
-        """Hand on the changes of jobs, until cancelled; again where that fails."""
+        """Forwards the changes of jobs, until cancelled; repeats the subscription if it fails."""
         while True:
             try:
                 async for job in self.jobs.changes():
@@ -61,7 +61,7 @@ class Hub:
             await asyncio.sleep(LISTEN_AGAIN)
 
     def close(self) -> None:
-        """End all streams."""
+        """Ends all streams."""
         self._clients.close()
 
     async def all(self, request: Request) -> Response:
@@ -87,7 +87,7 @@ class Hub:
     async def _events(self, job_id: str | None, watcher: Watcher) -> AsyncGenerator[ServerSentEvent, None]:
         yield ServerSentEvent(retry=RECONNECT_MS, sep="\n")
         if job_id is not None:
-            # Read when the watcher is there already, so that no change falls in between.
+            # Read once the watcher exists, so that no change is missed in between.
             job = await self.jobs.get(job_id)
             yield self._event(job)
             if job.status.ended:
@@ -103,7 +103,7 @@ class Hub:
 
 
 class _EventStream(EventSourceResponse):
-    """A response that goes on until the client leaves, the sync ends or the process stops."""
+    """A response that continues until the client leaves, the sync ends or the process stops."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Authorisation, who a client is, and the limits on requests at once."""
+"""Authorisation, identification of clients, and the limits on concurrent requests."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ MAX_QUERY: Final = 2048
 """Maximum bytes of a query."""
 
 MAX_ADDRESSES: Final = 1024
-"""Addresses that are kept parsed."""
+"""Maximum parsed addresses that are cached."""
 MAX_ADDRESS: Final = 64
-"""Characters of an address; what is longer is none."""
+"""Maximum characters of an address; anything longer is not one."""
 
 _ALWAYS_OPEN: Final = ("/health", "/static/", "/openapi.json")
 _CLIENT: Final = "catalog_sync.client"
 HEADERS: Final = "catalog_sync.headers"
-"""Key of a scope that holds its headers by name; of those that came several times, the last."""
+"""Key of a scope for its headers by name; of repeated headers, the last one."""
 HIT: Final = "catalog_sync.hit"
-"""Key of a scope that holds the cached response, if there is one."""
+"""Key of a scope for the cached response, if there is one."""
 _IPV6_CLIENT: Final = 64
-"""Bits of an IPv6 address that tell one client from another: it can choose the others itself."""
+"""Bits of an IPv6 address that identify a client: it can choose the others itself."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Access:
-    """The bearer token. Reads need no token where ``open_reads``; writes always need the token."""
+    """Checks the bearer token. Reads need no token if ``open_reads``; writes always need it."""
 
     def __init__(self, token: Secret | None, *, open_reads: bool) -> None:
         self._digest = _digest(token.reveal().encode()) if token else None
@@ -51,7 +51,7 @@ class Access:
         return hmac.compare_digest(_digest(given.strip()), self._digest)
 
     def check(self, scope: Scope) -> None:
-        """Raises a problem: 403 where no token is configured, 401 where the request does not carry it."""
+        """Raises a problem: 403 if no token is configured, 401 if the request does not carry it."""
         path: str = scope["path"]
         reads = scope["method"] not in {"POST", "DELETE", "PUT", "PATCH"}
         if reads and (self._open_reads or path == "/" or path.startswith(_ALWAYS_OPEN)):
@@ -64,19 +64,19 @@ class Access:
             raise ProblemError(
                 401,
                 "unauthorized",
-                "Send it as Authorization: Bearer.",
+                "Send the bearer token in the Authorization header.",
                 headers={"WWW-Authenticate": f'Bearer realm="catalog-api"{hint}'},
             )
 
 
 class Clients:
-    """Tells clients apart: by their address, behind ``proxies`` by the one that these report."""
+    """Identifies clients by their address; behind ``proxies``, by the address that these report."""
 
     def __init__(self, proxies: Sequence[Network] = ()) -> None:
         self._proxies = proxies
 
     def name(self, scope: Scope) -> str:
-        """Who asks. Of ``X-Forwarded-For`` only what trusted proxies have added counts: anyone may write the rest."""
+        """Identifies the client. ``X-Forwarded-For`` counts only if written by a trusted proxy."""
         peer = scope.get("client")
         address = peer[0] if peer else ""
         if self._proxies and self._trusted(address):
@@ -95,10 +95,10 @@ class Clients:
 
 
 class PerClient(Counter[str]):
-    """How many of something each client has; those that have none are forgotten."""
+    """Counts something per client; clients with none are forgotten."""
 
     def leave(self, client: str) -> None:
-        """One fewer."""
+        """Decrements the client's count."""
         self[client] -= 1
         if not self[client]:
             del self[client]
@@ -130,11 +130,11 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 @dataclasses.dataclass(eq=False)
 class Gate:
-    """Access and limits. ``max_concurrency`` bounds the requests that are being worked on.
+    """Access control and limits. ``max_concurrency`` bounds the requests that are being processed.
 
     A request leaves that count when its response starts, so that slow readers block no one. ``max_per_client`` bounds
-    the requests of one client until their responses have been sent; streams of events have a limit of their own.
-    What :data:`HIT` of the scope holds is sent instead of asking ``app``.
+    the requests of one client until their responses have been sent; streams of events have their own limit. If the
+    scope has a cached response under :data:`HIT`, that is sent instead of calling ``app``.
     """
 
     app: ASGIApp
@@ -147,7 +147,7 @@ class Gate:
     _of_client: PerClient = dataclasses.field(default_factory=PerClient)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request pass, or raise the problem."""
+        """Lets the request pass, or raises the problem."""
         if scope["type"] != "http" or scope["path"].startswith("/health"):
             await self.app(scope, receive, send)
             return
@@ -162,7 +162,7 @@ class Gate:
             raise too_many(f"{self.max_per_client} requests of this client are open.")
         self._of_client[client] += 1
         try:
-            # A response that is there already takes no place: it starts at once.
+            # A cached response does not count: it starts immediately.
             await (scope.get(HIT) or self._counted)(scope, receive, send)
         finally:
             self._of_client.leave(client)
@@ -188,5 +188,5 @@ class Gate:
 
 
 def _digest(value: bytes) -> bytes:
-    """Equal lengths, so that a comparison reveals nothing about the token, not even its length."""
+    """A hash of fixed length, so that comparing it reveals nothing about the token, not even its length."""
     return hashlib.sha256(value).digest()

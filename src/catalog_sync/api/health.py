@@ -19,15 +19,15 @@ from catalog_sync.domain.times import rfc3339
 from catalog_sync.sync.reporting import error_info
 
 WAIT: Final = 0.02
-"""Seconds that a check waits for alerts and breakers, which may be in another system; then it shows the last answer."""
+"""Seconds that a check waits for alerts and breakers, which may be in Redis; then it shows the last answer."""
 FIRST_WAIT: Final = 1.0
-"""Seconds that it waits where there is no answer yet that could be shown."""
+"""Seconds that it waits if there is no previous answer to show."""
 RECENT: Final = 0.2
-"""Seconds for which their answer is shown to further checks without waiting for the next one."""
+"""Seconds for which an answer is reused by further checks without waiting for the next one."""
 TRUSTED_FOR: Final = 30.0
-"""Seconds for which that answer is shown."""
+"""Seconds for which a previous answer is shown."""
 PORT_TIMEOUT: Final = 5.0
-"""Seconds after which they count as out of reach."""
+"""Seconds after which they count as unreachable."""
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 _ORDER: Final[tuple[Status, ...]] = ("healthy", "degraded", "unhealthy")
@@ -35,7 +35,7 @@ _ORDER: Final[tuple[Status, ...]] = ("healthy", "degraded", "unhealthy")
 
 @dataclasses.dataclass(eq=False)
 class _LastAnswer:
-    """What a port answered last. It is asked beside the requests, once at a time, so that none waits for it."""
+    """The last answer of a component, queried in a background task, one at a time, so that no request waits."""
 
     what: str
     ask: Callable[[], Awaitable[Overview]]
@@ -45,18 +45,18 @@ class _LastAnswer:
     _at: float = 0.0
 
     def asking(self) -> asyncio.Task[None]:
-        """The question that is being asked, or a new one."""
+        """The running query, or a new one."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._refresh())
         return self._asking
 
-    def is_from_the_last(self, seconds: float) -> bool:
-        """Whether there is an answer, and none that is older."""
+    def is_younger_than(self, seconds: float) -> bool:
+        """Whether there is an answer that is no older than ``seconds``."""
         return self._answer is not None and self.clock() - self._at < seconds
 
     def last(self) -> Overview:
-        """The last answer that may be shown; ``{"error": ...}`` where there is none."""
-        if self._answer is not None and self.is_from_the_last(TRUSTED_FOR):
+        """The last answer that may be shown; ``{"error": ...}`` if there is none."""
+        if self._answer is not None and self.is_younger_than(TRUSTED_FOR):
             return self._answer
         late = CacheConnectionError(f"{self.what} did not answer within {FIRST_WAIT:g} s")
         return {"error": error_info(late).to_json()}
@@ -79,7 +79,7 @@ class Health:
     protection: Protection
     wall_clock: Callable[[], float]
     draining: bool = False
-    """Set when the process is about to end: it is not ready any more."""
+    """Set when the process is about to end: it is no longer ready."""
 
     def __post_init__(self) -> None:
         self._alerts = _LastAnswer("the records of incidents", lambda: self.alerts.overview())
@@ -102,12 +102,12 @@ class Health:
         return self._judged(*await self._ask())
 
     async def _ask(self) -> tuple[Overview, Overview]:
-        """What alerts and breakers say: one wait for both, since each costs a round of a busy event loop."""
+        """The answers of alerts and breakers: one wait for both, since each costs a round of a busy event loop."""
         asked = self._alerts, self._protection
         asking = [each.asking() for each in asked]
-        # Where others have the event loop each round counts: what is known from a moment ago is shown without one.
-        if not all(each.is_from_the_last(RECENT) for each in asked):
-            something = all(each.is_from_the_last(TRUSTED_FOR) for each in asked)
+        # On a busy event loop each round counts: a recent answer is shown without waiting for one.
+        if not all(each.is_younger_than(RECENT) for each in asked):
+            something = all(each.is_younger_than(TRUSTED_FOR) for each in asked)
             await asyncio.wait(asking, timeout=WAIT if something else FIRST_WAIT)
         return self._alerts.last(), self._protection.last()
 

@@ -1,4 +1,4 @@
-"""Open incidents, and what people decide about them."""
+"""Open incidents, and people's decisions about them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from catalog_sync.api.sending import UncachedJson
 from catalog_sync.domain.errors import IncidentNotFoundError
 
 TIMEOUT: Final = 5.0
-"""Seconds for the records of incidents, which may be in Redis."""
+"""Timeout in seconds for the records of incidents, which may be in Redis."""
 LONGEST_SILENCE: Final = 30 * 86_400.0
 
 Said = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern=SCOPE)]

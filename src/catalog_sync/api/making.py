@@ -1,4 +1,4 @@
-"""Costly answers are made in a thread of their own, each once for all who wait for it, and only so many at a time."""
+"""Expensive responses are made in a separate thread, once for all who wait for it, a limited number at a time."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from catalog_sync.api.problems import overloaded, too_many
 T = TypeVar("T")
 
 MAX_WAITING: Final = 64
-"""Answers that are being made or wait for it."""
+"""Responses that are being made or wait for it."""
 MAX_WAITING_PER_CLIENT: Final = 16
-"""Of one client, so that the others are not kept waiting by it alone."""
+"""The same for one client, so that it cannot keep all others waiting."""
 
 _encoder: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class Making:
-    """What is being made. Belongs to one event loop, which goes on serving meanwhile."""
+    """The responses being made. Belongs to one event loop, which continues to serve meanwhile."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="answers")
@@ -31,9 +31,9 @@ class Making:
         self._of_client = PerClient()
 
     async def make(self, key: Hashable, client: str, make: Callable[[], T]) -> T:
-        """The result of ``make``, run in the thread, or that of a call with the same ``key`` which is under way.
+        """The result of ``make``, run in the thread, or that of a running call with the same ``key``.
 
-        Raises a problem: 429 where ``client`` waits for too many, 503 where all clients together do.
+        Raises a problem: 429 if ``client`` waits for too many, 503 if all clients together do.
         """
         made = self._under_way.get(key)
         if made is None:
@@ -46,11 +46,11 @@ class Making:
             self._under_way[key] = made
             self._of_client[client] += 1
             made.add_done_callback(lambda _: self._end(key, client))
-        # Others may wait for it: one that leaves does not end it.
+        # Others may wait for it too: one that leaves does not end it.
         return cast("T", await asyncio.shield(made))
 
     def close(self) -> None:
-        """Make nothing more."""
+        """Stops making responses."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _end(self, key: Hashable, client: str) -> None:
@@ -61,15 +61,15 @@ class Making:
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
-    """A document as it is sent. Holds up all other threads: for small ones."""
+    """A document as it is sent. Blocks all other threads, so only for small ones."""
     return _encoder.encode(document).encode()
 
 
 def encode_with(head: Mapping[str, Any], name: str, rows: Iterable[bytes]) -> bytes:
-    """``head`` with the list ``name`` of encoded ``rows`` behind it; others run between two rows."""
+    """``head`` with the list ``name`` of encoded ``rows`` appended; other threads can run between two rows."""
     return with_rows(encode(head)[:-1] + b"," if head else b"{", name, rows)
 
 
 def with_rows(begun: bytes, name: str, rows: Iterable[bytes]) -> bytes:
-    """The same behind an object that was ``begun`` and goes on."""
+    """The same, appended to an object whose encoding was ``begun`` without the closing brace."""
     return b'%b"%b":[%b]}' % (begun, name.encode(), b",".join(rows))

@@ -1,4 +1,4 @@
-"""What FastAPI cannot know of the routes: which problems and headers they answer with, and who may use them."""
+"""Completes FastAPI's description of the routes: the problems and headers of responses, and who may use them."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ _NOT_MODIFIED: Final = "The client has the current version."
 IF_NONE_MATCH: Final = {
     "name": "If-None-Match",
     "in": "header",
-    "description": "The ETag of an earlier response; where it is still valid the response is 304.",
+    "description": "The ETag of an earlier response; if it is still valid the response is 304.",
     "schema": {"type": "string"},
 }
 OPEN: Final[dict[str, Any]] = {"security": [{}]}
-"""Needs no token, ever."""
+"""Never needs a token."""
 TOKEN: Final[dict[str, Any]] = {"security": [{"token": []}]}
-"""Needs the token always; everything else needs it where reading is not open."""
+"""Always needs the token; everything else needs it unless reading is open."""
 LINKS: Final = {
     name: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
     for name, operation in (("status", "oneSync"), ("events", "watchSync"), ("cancel", "cancelSync"))
@@ -69,7 +69,7 @@ LINKS: Final = {
 
 
 def read(model: type[BaseModel], *problems: int) -> Responses:
-    """Of a read of the catalogue."""
+    """Responses of a read of the catalogue."""
     return {
         **result(model, *problems),
         200: {"model": model, "description": "The result.", "headers": _READ_HEADERS},
@@ -78,12 +78,12 @@ def read(model: type[BaseModel], *problems: int) -> Responses:
 
 
 def result(model: Any, *problems: int) -> Responses:
-    """Of a JSON object."""
+    """Responses with a JSON object."""
     return {**_one(200, "The result.", model), **_problems(400, 401, 414, 503, *problems)}
 
 
 def submitted(model: type[BaseModel]) -> Responses:
-    """Of a request for a sync."""
+    """Responses to a request for a sync."""
     accepted = _one(202, "The sync is requested.", model)
     accepted[202]["headers"] = {**_HEADERS, "Location": {"schema": {"type": "string"}, "required": True}}
     accepted[202]["links"] = LINKS
@@ -91,7 +91,7 @@ def submitted(model: type[BaseModel]) -> Responses:
 
 
 def cancelled(model: type[BaseModel]) -> Responses:
-    """Of a cancellation."""
+    """Responses to a cancellation."""
     return {
         **_one(200, "It had ended already.", model),
         **_one(202, "It is ending.", model),
@@ -100,24 +100,24 @@ def cancelled(model: type[BaseModel]) -> Responses:
 
 
 def acted(model: Any) -> Responses:
-    """Of what a person decided about an incident."""
+    """Responses to a person's decision about an incident."""
     done = _one(200, "It is done: the ID of the incident, the action, by whom and why.", model)
     return {**done, **_problems(400, 401, 403, 404, 408, 413, 414, 415, 422, 503)}
 
 
 def health(model: type[BaseModel]) -> Responses:
-    """Of a health check."""
+    """Responses of a health check."""
     return {**_one(200, "Healthy or degraded.", model), **_one(503, "Unhealthy.", model), **_problems(400)}
 
 
 def stream(*problems: int) -> Responses:
-    """Of server-sent events."""
+    """Responses with server-sent events."""
     events = {"description": "The events.", "headers": _HEADERS, "content": {"text/event-stream": _TEXT}}
     return {200: events, **_problems(400, 401, 414, 503, *problems)}
 
 
 def file(media_type: str) -> Responses:
-    """Of a file."""
+    """Responses with a file."""
     return {
         200: {"description": "The file.", "headers": _HEADERS, "content": {media_type: _TEXT}},
         304: {"description": _NOT_MODIFIED},
@@ -141,7 +141,7 @@ def _problems(*statuses: int) -> Responses:
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document of ``app``, completed. Not to be changed."""
+    """The completed OpenAPI document of ``app``. Do not modify it."""
     if app.openapi_schema is None:
         document = app.openapi()
         document["security"] = [{}, {"token": []}]
@@ -156,7 +156,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 
 def _complete(operation: dict[str, Any]) -> None:
-    """Problems have a media type of their own, and 422 is an answer only where a route says so."""
+    """Gives problems their media type, and removes 422 unless a route declares it."""
     for status, response in list(operation["responses"].items()):
         content = response.get("content", {})
         reference = content.get("application/json", {}).get("schema", {}).get("$ref", "")

@@ -1,4 +1,4 @@
-"""What is going on now, as a page, and the files of all pages: served from memory."""
+"""The live page, and the files of all pages: served from memory."""
 
 from __future__ import annotations
 

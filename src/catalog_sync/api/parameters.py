@@ -1,4 +1,4 @@
-"""Query parameters and JSON bodies: exactly what is offered, or a problem that names what is wrong."""
+"""Query parameters and JSON bodies: exactly those offered, or a problem that names what is wrong."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from catalog_sync.store.reader import DEFAULT_LIMIT, Query
 
 MAX_NUMBER: Final = 999_999_999
 MAX_TEXT: Final = 200
-"""Characters of a parameter or a scope."""
+"""Maximum characters of a parameter or a scope."""
 MAX_PAGE: Final = 200
-"""Entries of a page of syncs or traces."""
+"""Maximum entries of a page of syncs or traces."""
 SCOPE: Final = r"^[^\x00-\x1f\x7f]*$"
 """A scope has no control characters."""
 BODY_TIMEOUT: Final = 10.0
-"""Seconds for a whole body."""
+"""Timeout in seconds for a whole body."""
 
 _MAX_PARAMETERS = 32
 
 
 def _digits(value: object) -> object:
-    """Digits alone: Pydantic would also take ``+1``, ``1_000`` and ``1.0``."""
+    """Accepts only digits: Pydantic would also accept ``+1``, ``1_000`` and ``1.0``."""
     if isinstance(value, str) and not (value.isascii() and value.isdigit()):
         raise ValueError("must be a whole number")
     return value
@@ -64,7 +64,7 @@ class SearchParameters(BaseModel):
         """The search."""
         least, most = self.min_days, self.max_days
         if least is not None and most is not None and least > most:
-            # No duration fits: the same as one that no bundle has.
+            # No duration matches: the same as one that no bundle has.
             least = most = MAX_NUMBER
         return Query(
             self.group, self.country, self.region, least, most, self.text, limit=self.limit, offset=self.offset
@@ -72,13 +72,13 @@ class SearchParameters(BaseModel):
 
 
 class ListParameters(SearchParameters):
-    """Those of a search that lists everything unless a limit is given."""
+    """The parameters of a search that lists everything unless a limit is given."""
 
     limit: Number = Field(0, description="Maximum number of entries; 0: all.")
 
 
 class PageParameters(BaseModel):
-    """The parameters of a page."""
+    """The parameters of a page of results."""
 
     limit: Annotated[int, BeforeValidator(_digits)] = Field(50, ge=1, le=MAX_PAGE, description="Maximum entries.")
     offset: Number = Field(0, description="Entries to skip.")
@@ -87,7 +87,7 @@ class PageParameters(BaseModel):
 class SyncsParameters(PageParameters):
     """Which syncs are listed."""
 
-    outcome: models.Outcome | SkipJsonSchema[None] = Field(None, description="Syncs that ended so.")
+    outcome: models.Outcome | SkipJsonSchema[None] = Field(None, description="Syncs with this outcome.")
     kind: models.SyncKind | SkipJsonSchema[None] = Field(None, description="Syncs of this kind.")
     trigger: Literal["cli", "schedule", "api", "demo"] | SkipJsonSchema[None] = Field(
         None, description="What requested them."
@@ -95,11 +95,11 @@ class SyncsParameters(PageParameters):
 
     @property
     def filtered(self) -> bool:
-        """Whether some are left out."""
+        """Whether any filter is set."""
         return any(wanted is not None for wanted in (self.outcome, self.kind, self.trigger))
 
     def accepts(self, job: Job) -> bool:
-        """Whether a job is one of those."""
+        """Whether a job matches the filters."""
         return (
             self.outcome in (None, job.outcome)
             and self.kind in (None, job.kind)
@@ -109,7 +109,7 @@ class SyncsParameters(PageParameters):
 
 def check_query(raw: bytes, known: Collection[str]) -> dict[str, str]:
     """The parameters of a query. Raises a problem with status 400 unless every one is known and given once; FastAPI
-    ignores others."""
+    would ignore others."""
     if not raw:
         return {}
     try:
@@ -152,7 +152,7 @@ class SyncRequest(BaseModel):
     scope: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT, pattern=SCOPE)] | None = Field(
         None, description="The group, country or bundle; none for a full sync."
     )
-    force: bool = Field(False, description="Publish although a guard objects.")
+    force: bool = Field(False, description="Publish even if a guard objects.")
 
     @model_validator(mode="after")
     def _scope_fits(self) -> SyncRequest:
@@ -166,17 +166,17 @@ class SyncRequest(BaseModel):
 
 
 class JsonRequest(Request):
-    """A request whose body is read within bounds of size and time, and is one JSON object without duplicate keys.
+    """A request whose body is read within limits of size and time, and is one JSON object without duplicate keys.
 
-    The size is ``max_body_bytes`` of the application's state. Both methods raise a problem: status 400, 408, 413, 415
-    or 422.
+    The size limit is ``max_body_bytes`` of the application's state. Both methods raise a problem: status 400, 408, 413,
+    415 or 422.
     """
 
     async def body(self) -> bytes:
         kind, _, charset = self.headers.get("content-type", "").partition(";")
         if kind.strip().lower() != "application/json" or charset.strip().lower() not in {"", "charset=utf-8"}:
             raise ProblemError(415, "unsupported_media_type", "Send Content-Type: application/json.")
-        # FastAPI parses no empty body.
+        # FastAPI does not parse an empty body.
         return await self._read() or b" "
 
     async def json(self) -> Mapping[str, Any]:

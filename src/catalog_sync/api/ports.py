@@ -1,4 +1,4 @@
-"""What the API shows of other components: alerts, breakers and budgets."""
+"""The protocols of other components shown by the API: alerts, breakers and budgets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Overview = Mapping[str, Any]
 
 @contextlib.asynccontextmanager
 async def answering_within(seconds: float, what: str) -> AsyncIterator[None]:
-    """A time limit for what may be kept in Redis: one that passes counts as a store that does not answer.
+    """A time limit for access to records that may be in Redis: a timeout counts as a store that does not answer.
 
     Raises ``CacheConnectionError``.
     """
@@ -33,12 +33,12 @@ async def answering_within(seconds: float, what: str) -> AsyncIterator[None]:
 
 
 class Alerts(Protocol):
-    """Open incidents and alerts in the outbox. Called within a time limit; may raise ``CatalogSyncError``."""
+    """Open incidents and alerts in the outbox. Called with a time limit; may raise ``CatalogSyncError``."""
 
     async def overview(self) -> Overview:
         """``{"set_up": bool, "complete": bool, "incidents": [...], "outbox": int, "dead_letters": int}``.
 
-        Not ``complete``: incidents of other machines cannot be read. Where that is not there, they can.
+        ``complete`` is false if incidents of other machines cannot be read. If it is missing, they can.
 
         An incident has at least ``title``, ``severity``, ``status``, ``first_seen``, ``last_seen``, ``count`` and
         ``correlation_id``, as in the generic webhook.
@@ -46,14 +46,14 @@ class Alerts(Protocol):
         ...
 
     async def incident(self, identifier: str) -> Mapping[str, Any] | None:
-        """One incident by its ID or fingerprint, also one that is over, as long as it is remembered.
+        """One incident by its ID or fingerprint, including one that is over, as long as it is remembered.
 
-        It has ``resolved_at``, ``closed``, ``links``, ``deliveries`` and ``actions`` besides.
+        It also has ``resolved_at``, ``closed``, ``links``, ``deliveries`` and ``actions``.
         """
         ...
 
     async def act(self, action: str, identifier: str, *, seconds: float, by: str | None, reason: str | None) -> None:
-        """Carry out ``ack``, ``close``, ``silence`` (for ``seconds``) or ``resend`` on an open incident.
+        """Carries out ``ack``, ``close``, ``silence`` (for ``seconds``) or ``resend`` on an open incident.
 
         Raises ``IncidentNotFoundError``.
         """
@@ -61,10 +61,10 @@ class Alerts(Protocol):
 
 
 class Protection(Protocol):
-    """Breakers and retry budgets of the processes that sync. Called as :class:`Alerts` is."""
+    """Breakers and retry budgets of the processes that sync. Called like :class:`Alerts`."""
 
     async def overview(self) -> Overview:
-        """``{"breakers": [...], "budgets": [...]}``, the entries as ``catalog-sync status --json`` has them."""
+        """``{"breakers": [...], "budgets": [...]}``, with entries as in ``catalog-sync status --json``."""
         ...
 
 
@@ -76,5 +76,5 @@ class LocalProtection:
     now: Callable[[], datetime.datetime] = utc_now
 
     async def overview(self) -> Overview:
-        """Their present state."""
+        """Their current state."""
         return protection_json(self.policies, rfc3339(self.now()))

@@ -27,10 +27,10 @@ from otel_resilience import correlation_id
 
 MEDIA_TYPE: Final = "application/problem+json"
 SHOW_PROBLEM: Final = "catalog_sync.show_problem"
-"""Key of a scope that holds what shows a problem instead of :func:`problem_response`: as a page."""
+"""Key of a scope for what shows a problem instead of :func:`problem_response`: as a page."""
 TYPE_PREFIX: Final = "urn:catalog-sync:problem:"
 RETRY_AFTER: Final = 1
-"""Seconds after which a client may ask again where nothing better is known."""
+"""Seconds after which a client may try again, by default."""
 
 TITLES: Final[Mapping[str, str]] = {
     "bad_request": "Malformed request",
@@ -58,7 +58,7 @@ TITLES: Final[Mapping[str, str]] = {
     "not_configured": "Missing setting",
     "internal_error": "Internal error",
 }
-"""Every kind of problem; ``type`` is the key behind :data:`TYPE_PREFIX`."""
+"""Every kind of problem; ``type`` is the key, prefixed with :data:`TYPE_PREFIX`."""
 
 _NOT_FOUND: Final[Mapping[type[CatalogSyncError], str]] = {
     JobNotFoundError: "sync_not_found",
@@ -68,9 +68,9 @@ _NOT_FOUND: Final[Mapping[type[CatalogSyncError], str]] = {
 
 
 class ProblemError(HTTPException):
-    """Answer with this problem. ``detail`` must not hold secrets.
+    """Answers with this problem. ``detail`` must not contain secrets.
 
-    An ``HTTPException``, because FastAPI hides every other exception that is raised while it reads a body.
+    An ``HTTPException``, because FastAPI hides every other exception raised while it reads a body.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class ProblemError(HTTPException):
 
 
 def invalid(status_code: int, kind: str, errors: Sequence[Mapping[str, str]]) -> ProblemError:
-    """What is wrong with each part: entries have ``detail`` and ``parameter`` or ``pointer``."""
+    """A problem that lists what is wrong: entries have ``detail`` and ``parameter`` or ``pointer``."""
     first = errors[0]
     detail = f"{first.get('parameter') or first.get('pointer') or 'body'}: {first['detail']}"
     return ProblemError(status_code, kind, detail, errors=errors)
@@ -105,7 +105,7 @@ def overloaded(detail: str = "Try again in a moment.", *, wait: int = RETRY_AFTE
 
 
 def problem_of(error: BaseException) -> ProblemError:
-    """What an exception means to the client; one that is no fault of theirs shows nothing of the inside."""
+    """The problem for an exception; if it is not the client's fault, no internals are shown."""
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, RequestValidationError):
@@ -133,7 +133,7 @@ def problem_of(error: BaseException) -> ProblemError:
 
 
 def wrong_parameters(error: ValidationError) -> ProblemError:
-    """What a model of query parameters found wrong; the values stay out, they can be secrets."""
+    """The errors of a model of query parameters; the values are left out, they can be secrets."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return invalid(
         400,
@@ -143,7 +143,7 @@ def wrong_parameters(error: ValidationError) -> ProblemError:
 
 
 def _of_validation(error: RequestValidationError) -> ProblemError:
-    """What FastAPI found wrong; the values stay out, they can be secrets."""
+    """The errors found by FastAPI; the values are left out, they can be secrets."""
     found = [(each["loc"], each["msg"].removeprefix("Value error, ")) for each in error.errors()]
     wrong = [{"parameter": str(place[1]), "detail": message} for place, message in found if place[0] == "query"]
     if wrong:
@@ -169,13 +169,13 @@ def _unavailable(error: CatalogSyncError) -> ProblemError:
         return ProblemError(503, "not_configured", info.message, **extra)
     if isinstance(error, CatalogUnavailableError):
         return ProblemError(503, "catalog_unavailable", info.message, headers={"Retry-After": str(wait)}, **extra)
-    if error.dependency == STORE:  # out of reach, full, or damaged
+    if error.dependency == STORE:  # unreachable, full, or damaged
         return ProblemError(503, "store_unavailable", info.message, headers={"Retry-After": str(wait)}, **extra)
     return ProblemError(500, "internal_error", "The error is recorded under this correlation ID.", **extra)
 
 
 def document(kind: str, status: int, detail: str, correlation_id: str) -> dict[str, Any]:
-    """A problem document without what is particular to its kind."""
+    """A problem document with the fields that all kinds have."""
     head = {"type": TYPE_PREFIX + kind, "title": TITLES[kind], "status": status}
     return {**head, "detail": detail, "correlation_id": correlation_id}
 

@@ -1,5 +1,5 @@
-"""The HTTP protocol of uvicorn with bounds on what a client may send before its request is complete, and on how slowly
-it may read."""
+"""uvicorn's HTTP protocol with limits on what a client may send before its request is complete, and on how slowly it
+may read."""
 
 from __future__ import annotations
 
@@ -34,36 +34,36 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 MAX_HEAD: Final = 32 * 1024
-"""Bytes of a request line and its headers."""
+"""Maximum bytes of a request line and its headers."""
 HEAD_TIMEOUT: Final = 10.0
 """Seconds from the opening of a connection, or the first byte of a further request, to the end of its headers."""
 MAX_PIPELINED: Final = 32
-"""Requests that may wait behind the one that is being answered. One packet could hold ten thousand of them."""
+"""Requests that may wait behind the one being answered. One packet could contain ten thousand of them."""
 PROGRESS_EVERY: Final = 30.0
-"""Seconds after which a client that reads more slowly than it is sent to must have taken:"""
+"""Interval in seconds in which a client that reads too slowly must have taken :data:`LEAST_PROGRESS`."""
 LEAST_PROGRESS: Final = 32 * 1024
 """Bytes."""
 LONG_WRITE: Final = 48 * 1024
-"""Bytes from which a write waits for its turn."""
+"""Bytes from which on a write waits for its turn."""
 MAX_CONNECTIONS: Final = 4096
-"""Connections that are open at once, where the limit of open files allows that."""
+"""Maximum open connections, if the limit of open files allows that many."""
 SHED: Final = 16
-"""One in so many of them is ended when there is one too many: those that have been idle for longest."""
+"""If there are too many, one in so many connections is closed: those that have been idle for longest."""
 MAX_LINES: Final = 1024
-"""Header lines that are kept encoded."""
+"""Maximum header lines that are cached in encoded form."""
 
 _lines: dict[tuple[bytes, bytes], bytes] = {}
-"""Header lines that were checked and encoded before; most responses have the same ones."""
+"""Header lines that were validated and encoded before; most responses have the same ones."""
 _OWN_LINES: Final = frozenset({b"x-correlation-id", b"traceresponse", b"location", b"set-cookie"})
-"""Headers with another value in each response."""
+"""Headers with a different value in each response."""
 _WITHOUT_LENGTH: Final = frozenset({204, 304})
 
 
 class Turns:
-    """Lets one long write happen in each round of the event loop.
+    """Allows one long write in each round of the event loop.
 
-    A write gives the interpreter to whatever thread wants it, and gets it back a moment later. A hundred of them in one
-    round would keep everybody else waiting for a hundred moments, health checks too.
+    A write releases the interpreter to any waiting thread, and gets it back a moment later. A hundred of them in one
+    round would delay everything else by a hundred moments, including health checks.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -72,7 +72,7 @@ class Turns:
         self._taken = False
 
     async def take(self) -> None:
-        """Wait for a turn; they are given in the order in which they were asked for."""
+        """Waits for a turn; turns are given in the order in which they were requested."""
         if not self._taken:
             self._taken = True
             self._loop.call_soon(self._next)
@@ -84,7 +84,7 @@ class Turns:
     def _next(self) -> None:
         while self._waiting:
             turn = self._waiting.popleft()
-            if not turn.done():  # who has left needs none
+            if not turn.done():  # a writer that has gone needs none
                 turn.set_result(None)
                 self._loop.call_soon(self._next)
                 return
@@ -95,7 +95,7 @@ _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary(
 
 
 def turns_of(loop: asyncio.AbstractEventLoop) -> Turns:
-    """The turns of an event loop, which all its connections share."""
+    """The turns of an event loop, shared by all its connections."""
     found = _turns.get(loop)
     if found is None:
         found = _turns[loop] = Turns(loop)
@@ -103,7 +103,7 @@ def turns_of(loop: asyncio.AbstractEventLoop) -> Turns:
 
 
 class Cycle(RequestResponseCycle):
-    """One request and its response. Head and body of a response of known length leave in one write."""
+    """One request and its response. Head and body of a response of known length are sent in one write."""
 
     turns: Turns
     _head = b""
@@ -168,19 +168,18 @@ def _line(header: tuple[bytes, bytes]) -> bytes:
 class BoundedProtocol(HttpToolsProtocol):
     """Drops connections whose request does not arrive in time, or whose response is not read.
 
-    Malformed HTTP is answered with a problem document. Where there are too many connections, those that have been idle
-    for longest give way to new ones.
+    Malformed HTTP is answered with a problem document. If there are too many connections, the longest idle are closed.
     """
 
     most = MAX_CONNECTIONS
-    """Connections that may be open at once."""
+    """Maximum open connections."""
     _in_head = True
     """Whether the next bytes belong to a request line or its headers."""
     _begun = False
     """Whether a request line or header has begun to arrive."""
     _head_bytes = 0
     _before = 0
-    """Bytes of earlier packets that may belong to the head that arrives: never less than do."""
+    """Bytes of earlier packets that may belong to the arriving head; an upper bound."""
     _arriving = 0
     """Bytes of the packet that is being read."""
     _requests = 0
@@ -211,7 +210,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is there or under way; the head of one may have begun to arrive."""
+        """Whether no request is present or running; the head of one may be arriving."""
         return self._in_head and not self._open_cycles()
 
     @property
@@ -225,7 +224,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
-        # Uvicorn reports it to the last request only, which need not be the one that is being answered.
+        # Uvicorn only notifies the last request, which need not be the one that is being answered.
         for cycle in self._open_cycles():
             cycle.disconnected = True
             cycle.message_event.set()
@@ -259,18 +258,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._begun = True
 
     def on_headers_complete(self) -> None:
-        """The request is known: what uvicorn does, with a :class:`Cycle`, and without what is not served here."""
+        """The request is known: does what uvicorn does, with a :class:`Cycle`, without features not used here."""
         self._stop_timer()
         self._begun = self._in_head = False
         self._head_bytes = 0
-        # Counted one by one only where all bytes that may belong to this head are too many.
+        # Exact counting only if all bytes that may belong to this head are too many.
         if self._before + self._arriving > MAX_HEAD and self._head_size() > MAX_HEAD:
             self._refuse_head()
             return
         if self._refused:
             return
         if len(self.pipeline) >= MAX_PIPELINED:
-            # A response to this request would arrive before those to the others.
+            # A response to this request would overtake those to the earlier ones.
             self._refused = True
             self.transport.abort()
             return
@@ -320,7 +319,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """A response has been handed over; the next request may be answered, or has the keep-alive time to come."""
+        """A response was handed over; the next request may be answered, or the keep-alive time starts."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -336,7 +335,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._idle_since = None
 
     def _check_idle(self) -> None:
-        """One timer per connection looks at intervals how long it has been idle: none is made for each response."""
+        """One timer per connection checks its idle time at intervals, instead of a new timer for each response."""
         self._idle_timer = None
         if self._idle_since is None or self.transport.is_closing():
             return
@@ -347,7 +346,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._idle_timer = self.loop.call_later(left, self._check_idle)
 
     def pause_writing(self) -> None:
-        """The client reads more slowly than it is sent to: nothing more is handed to it until it has read on."""
+        """The client reads more slowly than we send: nothing more is written until it has caught up."""
         super().pause_writing()
         if self._send_timer is None:
             self._expect_progress()
@@ -408,12 +407,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def unsent(transport: asyncio.Transport) -> int:
-    """Bytes that a client has not taken yet, those in the buffer of the operating system too where that tells."""
+    """Bytes that a client has not taken yet, including those in the operating system's buffer if it reports them."""
     waiting = transport.get_write_buffer_size()
     found = transport.get_extra_info("socket")
     if found is not None and fcntl is not None:
         try:
             waiting += int.from_bytes(fcntl.ioctl(found.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-        except OSError:  # no such question here
+        except OSError:  # not supported here
             return waiting
     return waiting

@@ -28,23 +28,23 @@ from catalog_sync.observability import instruments
 from catalog_sync.store.reader import Query as Search
 
 CACHED_BYTES: Final = 32 * 1024 * 1024
-"""Memory of the cached responses for the served version, everything kept for them included."""
+"""Maximum memory of the cached responses for the served version, with everything that belongs to them."""
 MAX_HEADS: Final = 64
-"""Sets of headers that responses share."""
+"""Maximum sets of headers that responses share."""
 PER_ANSWER: Final = 832
 """Bytes of a response besides its key and body: the objects that hold it, and its entry in the table."""
 MAX_AGE: Final = 5
 """Seconds for which a client may reuse a fresh response."""
 
 LIGHT: Final = 200
-"""Bundles of an answer that is made at once; a longer one is made beside the event loop."""
+"""Maximum bundles of a response that is made on the event loop; a longer one is made in a thread."""
 
 
 _KEY: Final = "catalog_sync.key"
 
 
 class Head:
-    """What all responses share that are as fresh as each other: made once, kept once."""
+    """The common head of all responses with the same freshness, created once."""
 
     __slots__ = ("good_until", "headers", "not_modified", "opening", "source", "tag")
 
@@ -52,7 +52,7 @@ class Head:
         source, as_of = judged.source, judged.as_of
         self.source = source
         self.good_until = good_until
-        """Seconds since the epoch after which it must be judged again."""
+        """Seconds since the epoch after which it must be re-evaluated."""
         self.tag = f'"{version}"' if source == "fresh" else f'"{version}-{source}"'
         headers = {
             "ETag": self.tag,
@@ -67,7 +67,7 @@ class Head:
         self.headers = [header for header in found if header[0] != b"content-length"]
         said = {"source": source, "as_of": as_of, "stale": judged.stale, "version": version}
         self.opening = encode(said)[:-1]
-        """A body begins with it."""
+        """The start of a body."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -79,7 +79,7 @@ class Encoded:
     length: tuple[bytes, bytes]
     """The header."""
     route: BaseRoute
-    """That answers it."""
+    """The route that answers it."""
 
     def size_under(self, key: str) -> int:
         """Bytes of memory that it takes under ``key``."""
@@ -93,7 +93,7 @@ class _Cache:
         self._of: tuple[str, Source] | None = None
         self._kept: OrderedDict[str, Encoded] = OrderedDict()
         self._passing: WeakValueDictionary[str, Encoded] = WeakValueDictionary()
-        """Those too large to be kept, while they are sent to anyone."""
+        """Responses too large to be kept, while they are being sent to any client."""
         self._heads: dict[bytes, Head] = {}
         self._head_for: dict[Hashable, Head] = {}
         self._size = 0
@@ -102,7 +102,7 @@ class _Cache:
         """A cached response that is still valid."""
         if of != self._of:
             self._of, self._size = of, 0
-            # New ones: a cleared dict keeps the memory of its largest size.
+            # New dictionaries: a cleared one keeps the memory of its largest size.
             self._kept, self._passing = OrderedDict(), WeakValueDictionary()
             self._heads, self._head_for = {}, {}
             return None
@@ -110,7 +110,7 @@ class _Cache:
         return found if found is not None and now < found.head.good_until else None
 
     def put(self, of: tuple[str, Source], key: str, answer: Encoded) -> None:
-        """Cache a response; the oldest ones go first."""
+        """Caches a response; the oldest ones are evicted first."""
         size = answer.size_under(key)
         if of != self._of:
             return
@@ -125,9 +125,9 @@ class _Cache:
             self._size -= dropped.size_under(oldest)
 
     def head_for(self, of: tuple[str, Source], what: Hashable, now: float, judge: Callable[[], Head]) -> Head:
-        """The head of answers about ``what``, judged where that was not done lately.
+        """The head of responses about ``what``; re-evaluated if the last evaluation is too old.
 
-        Answers differ in few timestamps, so there are few heads; may be called from any thread.
+        Responses differ in few timestamps, so there are few heads; may be called from any thread.
         """
         if of != self._of:
             return judge()
@@ -186,9 +186,9 @@ class Reads:
         )
 
     def cached(self, scope: Scope) -> Response | None:
-        """The cached response to the same path and query, where the copy need not be refreshed first.
+        """The cached response to the same path and query, unless the copy has to be refreshed first.
 
-        They were validated before, so nothing is parsed.
+        The parameters were validated before, so nothing is parsed.
         """
         if scope["method"] not in {"GET", "HEAD"} or not self._live.current:
             return None
@@ -198,7 +198,7 @@ class Reads:
     async def _respond(
         self, request: Request, make: Callable[[View], Made], heavy: Callable[[InMemoryCatalogue], bool]
     ) -> Response:
-        """What is ``heavy`` is made beside the event loop.
+        """Answers a request; if ``heavy``, in a thread.
 
         Raises ``CatalogUnavailableError``, and what :meth:`Making.make` raises."""
         await self._live.refresh_if_stale()
@@ -208,7 +208,7 @@ class Reads:
         if answer is None:
             if heavy(view.copy):
                 made = await self._making.make((state, key), client_of(scope), lambda: make(view))
-                # Those who waited for it share it, and what is served may be another version by now.
+                # All who waited for it share the result, and another version may be served by now.
                 answer = self._cache.get(state, key, self._wall_clock())
             else:
                 made = make(view)
@@ -246,7 +246,7 @@ class Reads:
         return Made(head, with_rows(b'%b,"total":%d,' % (head.opening, len(rows)), name, query.page(rows)))
 
     def _head(self, view: View, query: Search, *, stale: bool) -> Head:
-        """Of an answer about the groups that ``query`` accepts; ``stale``: whether some bundles in it are."""
+        """The head of a response about the groups that match ``query``; ``stale``: whether some bundles in it are."""
         if query.group is None:
             return self._head_of(view, None, view.copy.meta.groups, stale=stale)
         return self._head_of(view, same_spelling(query.group), [query.group], stale=stale)
@@ -266,7 +266,7 @@ class Reads:
     def _good_until(self, judged: Freshness) -> float:
         if not judged.stale:
             return epoch(judged.as_of) + self._live.stale_after
-        # One from the future becomes an ordinary one when that time has come.
+        # A time in the future becomes an ordinary one once it has come.
         return epoch(judged.as_of) if judged.from_future else math.inf
 
 

@@ -1,7 +1,7 @@
-"""Routes that refuse what FastAPI would ignore: unknown and repeated parameters, and bodies without bounds.
+"""Routes that reject what FastAPI would ignore: unknown and repeated parameters, and unbounded bodies.
 
-FastAPI describes them all. Reads, which come by the thousand, it does not serve: their route is found by its path, and
-the one model of their parameters checks the query.
+FastAPI describes them all. It does not serve the frequent reads: their route is found by its path, and the single model
+of their parameters checks the query.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class StrictRoute(APIRoute):
-    """One path and method; ``GET`` also answers ``HEAD``. Only the parameters of the endpoint are taken, each once."""
+    """One path and method; ``GET`` also answers ``HEAD``. Accepts only the parameters of the endpoint, each once."""
 
     def get_route_handler(self) -> Handler:
         """Checks the query, then lets FastAPI parse."""
@@ -51,7 +51,7 @@ class StrictRoute(APIRoute):
 
 
 class ReadRoute(StrictRoute):
-    """A route whose endpoint takes the request and one thing more: a model of its query, or the rest of its path."""
+    """A route whose endpoint takes the request and one more argument: a model of its query, or the rest of its path."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
@@ -60,10 +60,10 @@ class ReadRoute(StrictRoute):
         model = given[0].field_info.annotation if given else None
         self._model = model if inspect.isclass(model) and issubclass(model, BaseModel) else None
         self.prefix = path.partition("{")[0]
-        """What stands before the rest of the path; all of it where there is none."""
+        """The path up to its parameter; all of it if there is none."""
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A request with GET or HEAD to an address of this route. Raises a problem, and what the endpoint raises."""
+        """Serves a GET or HEAD request to an address of this route. Raises a problem, and what the endpoint raises."""
         scope["route"] = self
         query = check_query(scope["query_string"], self._known)
         wanted: object = scope["path"][len(self.prefix) :]
@@ -77,7 +77,7 @@ class ReadRoute(StrictRoute):
 
 
 class Addresses:
-    """Hands requests for what :class:`ReadRoute` serves to it, all others to ``rest``."""
+    """Passes requests for a :class:`ReadRoute` to it, all others to ``rest``."""
 
     def __init__(self, routes: Iterable[BaseRoute], rest: ASGIApp) -> None:
         reads = [route for route in routes if isinstance(route, ReadRoute)]
@@ -90,7 +90,7 @@ class Addresses:
         await (self._rest if route is None else route.serve)(scope, receive, send)
 
     def read(self, scope: Scope) -> ReadRoute | None:
-        """The route that reads what is in memory, if the request is for one."""
+        """The route that reads from memory, if the request is for one."""
         if scope["type"] != "http" or scope["method"] not in _READING:
             return None
         path: str = scope["path"]

@@ -1,4 +1,4 @@
-"""What the API answers, as models for the OpenAPI document. Answers are made of the domain, not of these."""
+"""Models of the API's responses for the OpenAPI document. Responses are made from the domain, not from these."""
 
 from __future__ import annotations
 

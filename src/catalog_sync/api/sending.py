@@ -1,4 +1,4 @@
-"""Sending: long bodies in parts, as fast as a client takes them, and no more of them at once than memory allows."""
+"""Sends long bodies in parts, as fast as a client reads them, and limits how many bytes are being sent."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from catalog_sync.api.problems import overloaded
 PART: Final = 64 * 1024
 """Bytes of a body that are handed to the server at a time; it holds one part for a client that reads slowly."""
 MAX_IN_FLIGHT: Final = 64 * 1024 * 1024
-"""Bytes of long bodies that are being sent. One body counts once, however many clients it goes to."""
+"""Maximum bytes of long bodies being sent. One body counts once, however many clients it goes to."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 
 class UncachedJson(JSONResponse):
-    """An object that no cache keeps."""
+    """A JSON object that must not be cached."""
 
     def __init__(self, document: Mapping[str, Any], status: int = 200, **headers: str) -> None:
         super().__init__(document, status, {"Cache-Control": "no-store", **headers})
 
 
 def length_of(body: bytes) -> tuple[bytes, bytes]:
-    """The header that announces ``body``."""
+    """The Content-Length header for ``body``."""
     return b"content-length", b"%d" % len(body)
 
 
@@ -37,10 +37,10 @@ class InFlight:
         self._limit = limit
         self._readers: dict[int, int] = {}
         self.size = 0
-        """Bytes."""
+        """Total bytes."""
 
     def begin(self, body: bytes) -> None:
-        """One more client gets ``body``. Raises a problem (503) where too much is in flight."""
+        """Another client gets ``body``. Raises a problem (503) if too much is being sent."""
         readers = self._readers.get(id(body), 0)
         if not readers:
             if self.size + len(body) > self._limit and self._readers:
@@ -49,7 +49,7 @@ class InFlight:
         self._readers[id(body)] = readers + 1
 
     def end(self, body: bytes) -> None:
-        """It has been sent, or its client has gone."""
+        """It was sent, or its client has gone."""
         readers = self._readers.pop(id(body))
         if readers > 1:
             self._readers[id(body)] = readers - 1
@@ -58,9 +58,9 @@ class InFlight:
 
 
 class SharedResponse(Response):
-    """A response with a body that others may share; ``headers`` are those of all of them, ``length`` is its own.
+    """A response whose body others may share; ``headers`` are common to all of them, ``length`` is its own.
 
-    ``keeps`` lives as long as it is being sent, so that who asks for the same meanwhile finds it.
+    ``keeps`` stays alive while it is being sent, so that other requests for the same find it.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class SharedResponse(Response):
         self._keeps = keeps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it. Raises a problem before anything is sent where too much is in flight."""
+        """Sends it. Raises a problem before anything is sent if too much is being sent."""
         body = bytes(self.body)
         start_of_it = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         if len(body) <= PART or scope["method"] == "HEAD":

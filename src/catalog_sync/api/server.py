@@ -1,4 +1,4 @@
-"""The API as a running server, and its end."""
+"""The API as a running server, and its shutdown."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from catalog_sync.jobs.local import LocalJobs
 from catalog_sync.last_run import write_last_run
 from catalog_sync.observability.traces import MergedTraces
 from catalog_sync.store.traces import SharedTraces
+from catalog_sync.supplier.protection import note_pause, open_shared_state
 from catalog_sync.sync.service import SyncService
 
 if TYPE_CHECKING:
@@ -39,15 +40,15 @@ if TYPE_CHECKING:
     from otel_resilience.storage import SharedState
 
 DRAIN: Final = 5
-"""Seconds for which responses in progress may go on at the end."""
+"""Seconds that running responses are given at shutdown."""
 BACKLOG: Final = 2048
 """Connections that may wait to be accepted."""
 ACCEPTED_AT_ONCE: Final = 64
-"""Connections that are accepted in one round of the event loop; what is too many is ended in the next."""
+"""Connections that are accepted in one round of the event loop; any excess is closed in the next."""
 OTHER_FILES: Final = 256
-"""Open files beside the connections of clients: those to Redis and the supplier, logs, the state folder."""
+"""Open files besides client connections: those to Redis and the supplier, logs, the state folder."""
 SHOWN_EVERY: Final = 2.0
-"""Seconds between two looks at the breaker and the budget that workers share: here they are only shown."""
+"""Interval in seconds of reading the breaker and the budget that workers share: here they are only shown."""
 KEEP_ALIVE: Final = 30
 """Seconds for which an idle connection is kept."""
 
@@ -64,15 +65,15 @@ async def open_parts(
     settings: Settings, traces: TraceStore, *, alerts: Alerts, history: History, on_report: OnReport
 ) -> AsyncIterator[Parts]:
     """Everything that the API serves. ``on_report`` gets the reports of syncs that run in this process, and those of
-    abandoned syncs of workers.
+    workers' abandoned syncs.
 
-    Raises ``ConfigurationError``. A store that cannot be had is no error: the snapshot is read, and syncs end as
+    Raises ``ConfigurationError``. A store that cannot be opened is not an error: the snapshot is read, and syncs end as
     LOCK_UNAVAILABLE.
     """
     async with contextlib.AsyncExitStack() as stack:
         policies = composition.Policies.of(settings, _shared_state(settings, stack))
         stack.push_async_callback(asyncio.to_thread, policies.close)
-        store, snapshot = await stack.enter_async_context(composition.open_what_is_there(settings, policies.store))
+        store, snapshot = await stack.enter_async_context(composition.open_store_or_snapshot(settings, policies.store))
         if store is not None and store.degraded:
             _log.warning("%s", composition.IN_PROCESS_BANNER)
         live = LiveCatalogue(store, snapshot, stale_after=settings.stale_after)
@@ -103,11 +104,9 @@ async def open_parts(
 
 
 def _shared_state(settings: Settings, stack: contextlib.AsyncExitStack) -> SharedState | None:
-    """The breaker and budget that workers share, to show them."""
+    """The breaker and budget that workers share, for display."""
     if settings.jobs != "workers":
         return None
-    from catalog_sync.supplier.protection import open_shared_state
-
     shared = open_shared_state(settings)
     shared.rest(SHOWN_EVERY)
     stack.push_async_callback(asyncio.to_thread, shared.close)
@@ -117,7 +116,7 @@ def _shared_state(settings: Settings, stack: contextlib.AsyncExitStack) -> Share
 def _workers(
     settings: Settings, store: CatalogStore | None, traces: TraceStore, history: History, on_report: OnReport
 ) -> tuple[Jobs, TraceStore, Callable[[], Awaitable[Mapping[str, Any]]]]:
-    """Jobs that workers run, the traces of all of them, and what the workers do."""
+    """Jobs that workers run, the traces of all workers, and what the workers do."""
     from catalog_sync.jobs.ledger import JobLedger
     from catalog_sync.jobs.overview import overview
     from catalog_sync.jobs.redis import RedisJobs
@@ -172,6 +171,7 @@ def _local_jobs(
         return None if store is None else await store.current()
 
     def remember(report: SyncReport) -> None:
+        note_pause(policies.shared, report)
         write_last_run(settings.state_dir, report, (policies.supplier, policies.store))
         history.sync_ended(report)
         if report.outcome in FAILED_OUTCOMES:
@@ -182,9 +182,9 @@ def _local_jobs(
 
 @contextlib.contextmanager
 def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
-    """A listening socket and the URL that leads to it. Raises ``ConfigurationError`` where the address is taken."""
+    """A listening socket and the URL that leads to it. Raises ``ConfigurationError`` if the address is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio turns Nagle's algorithm off; otherwise bodies wait 40 ms for the client's ACK.
+    # With an explicit protocol, asyncio turns Nagle's algorithm off; otherwise bodies wait 40 ms for the client's ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -202,8 +202,8 @@ def listening(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
 
 
 def room_for_connections() -> int:
-    """How many connections may be open at once. The soft limit of open files is raised as far as that needs and the
-    hard one allows: with none left, no connection would be accepted, that of a health check neither."""
+    """Maximum open connections. Raises the soft limit of open files as needed and as far as the hard limit allows:
+    without free files no connection would be accepted, not even that of a health check."""
     try:
         import resource
     except ImportError:  # Windows
@@ -220,9 +220,9 @@ def room_for_connections() -> int:
 
 
 async def serve(api: Api, parts: Parts, listener: socket.socket, *, ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT; a second one drops responses in progress. Calls ``ready`` once it listens.
+    """Serves until SIGTERM or SIGINT; a second one drops running responses. Calls ``ready`` once it listens.
 
-    At the end: not ready, streams closed, no new connections, and :data:`DRAIN` seconds for requests in progress.
+    At the end: not ready, streams closed, no new connections, and :data:`DRAIN` seconds for running requests.
     """
 
     class Protocol(BoundedProtocol):
@@ -245,7 +245,7 @@ async def serve(api: Api, parts: Parts, listener: socket.socket, *, ready: Calla
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         await asyncio.wait([serving, *background], return_when=asyncio.FIRST_COMPLETED)
-        # A background task ends only by a defect: then the process ends too, with its error.
+        # A background task ends only because of a defect: then the process ends too, with its error.
         failed = next((task for task in background if task.done() and not task.cancelled() and task.exception()), None)
         if failed is not None:
             server.should_exit = True
@@ -270,7 +270,7 @@ class _Server(uvicorn.Server):
         """Calls ``ready`` once it listens."""
         await super().startup(sockets)
         for listener in sockets or ():
-            listener.listen(BACKLOG)  # asyncio has set that to what it accepts at once
+            listener.listen(BACKLOG)  # asyncio has set that to what it accepts in one round
         self._ready()
 
     @contextlib.contextmanager

@@ -30,7 +30,7 @@ RECORDS_TIMEOUT: Final = 3.0
 """Timeout in seconds for the records of jobs and traces, which may be in Redis."""
 
 RECENT: Final = 10.0
-"""Seconds after its end in which the version of a sync may still be on its way here."""
+"""Seconds after the end of a sync in which its version may still be on its way here."""
 
 
 @dataclasses.dataclass(eq=False)
@@ -77,7 +77,7 @@ class Syncs:
         job = await self.job(job_id)
         version = None if job.report is None else job.report.get("version")
         if version is not None and self._ended_recently(job):
-            # A client that learns here that a sync has ended finds its version in the next read.
+            # A client that learns here that a sync has ended finds its version with the next read.
             await self.live.catch_up(version)
         return UncachedJson(self.document(job))
 
@@ -93,7 +93,7 @@ class Syncs:
                 return found
 
     async def beginning_with(self, digits: str) -> str | None:
-        """The correlation ID that begins so: of the newest sync, else of the newest failed trace."""
+        """The correlation ID that starts with ``digits``: of the newest sync, else of the newest failed trace."""
         async with answering_within(RECORDS_TIMEOUT, "the records"):
             found = await self._newest(digits)
             if found is not None:
@@ -102,7 +102,7 @@ class Syncs:
         return next((each.trace_id for each in kept if each.trace_id.startswith(digits)), None)
 
     async def _newest(self, beginning: str) -> Job | None:
-        """The newest sync whose correlation ID begins so."""
+        """The newest sync whose correlation ID starts with ``beginning``."""
         for job in await self.jobs.latest(limit=MAX_PAGE):
             if job.correlation_id.startswith(beginning):
                 return job
@@ -137,7 +137,7 @@ class Syncs:
     async def _long(
         self, request: Request, head: Mapping[str, Any], name: str, rows: Iterable[Mapping[str, Any]]
     ) -> Response:
-        """A list that may be long, encoded beside the event loop."""
+        """A list that may be long, encoded in a thread."""
         body = await self.making.make(
             object(), client_of(request.scope), lambda: encode_with(head, name, map(encode, rows))
         )
@@ -162,7 +162,7 @@ class Syncs:
 
 
 def _ended_job(record: SyncRecord) -> Job:
-    """A sync that was no job of this API, as one: its ID is its correlation ID."""
+    """A sync that was not a job of this API, as a job: its ID is its correlation ID."""
     report = record.report
     return Job(
         id=record.correlation_id,
@@ -175,7 +175,7 @@ def _ended_job(record: SyncRecord) -> Job:
         started_at=record.started_at,
         finished_at=record.ended_at,
         outcome=record.outcome,
-        groups=tuple(GroupProgress(**group) for group in report.get("groups", ())),
+        groups=tuple(GroupProgress(*map(group.get, GroupProgress._fields)) for group in report.get("groups", ())),
         report=report,
         trigger=record.trigger,
     )

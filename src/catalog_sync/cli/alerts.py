@@ -1,4 +1,4 @@
-"""``catalog-sync alerts``: what is open, waiting and undeliverable; and a test through the real path."""
+"""``catalog-sync alerts``: open incidents, the outbox and dead letters; and a test through the real path."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from catalog_sync.alerts.overview import DONE, not_open, overview
 from catalog_sync.alerts.service import config
 from catalog_sync.cli.tables import print_sections
 from catalog_sync.observability.contract import SERVICE_SYNC
-from catalog_sync.terminal.output import UsageError, console
+from catalog_sync.terminal.output import UsageError, console, failure
 from otel_resilience import Severity, correlation_id
 from otel_resilience.alerting import Notification, Status
 
@@ -44,7 +44,7 @@ def show_alerts(output: CommandOutput) -> int:
 
 
 def send_test(severity: str, channels: Sequence[str] | None, output: CommandOutput) -> int:
-    """Send a test to the channels, by default to all. Returns 0; 1 where one did not confirm it."""
+    """Sends a test to the channels, by default to all. Returns 0; 1 if one did not confirm it."""
     settings = app.read_settings()
     confirmations = _Confirmations()
     with (
@@ -66,15 +66,15 @@ def send_test(severity: str, channels: Sequence[str] | None, output: CommandOutp
     results = [_result(name, found.get(name)) for name in wanted]
     good = all(result["confirmed"] for result in results)
     data = {"ok": good, "id": notification.id, "duration_s": round(seconds, 3), "channels": results}
-    output.result(data, lambda: _print_results(results))
+    output.result(data, lambda: _print_results(results), None if good else _unconfirmed(results))
     return exit_codes.OK if good else exit_codes.FAILED
 
 
 def act_on_incident(decision: str, identifier: str, seconds: float, reason: str | None, output: CommandOutput) -> int:
-    """Carry out what a person decided about one incident, and wait for the messages that it sends.
+    """Carries out what a person decided about one incident, and waits for the messages that it sends.
 
-    Returns 0; 1 where no channel confirmed a message. Raises ``IncidentNotFoundError``, or ``CacheConnectionError``
-    where it may be known to Redis alone, which does not answer.
+    Returns 0; 1 if no channel confirmed a message. Raises ``IncidentNotFoundError``, or ``CacheConnectionError`` if
+    only Redis may know it, and does not answer.
     """
     settings = app.read_settings()
     confirmations = _Confirmations()
@@ -92,12 +92,12 @@ def act_on_incident(decision: str, identifier: str, seconds: float, reason: str 
     good = decision not in _SENDS or any(result["confirmed"] for result in results)
     output.text(f"{DONE[decision]}: {incident}")
     data = {"ok": good, "action": decision, "incident": incident, "channels": results}
-    output.result(data, lambda: _print_results(results))
+    output.result(data, lambda: _print_results(results), None if good else _unconfirmed(results))
     return exit_codes.OK if good else exit_codes.FAILED
 
 
 def _user() -> str | None:
-    """Who asks; ``None`` where the system has no name for that, as in a container."""
+    """The user's name; ``None`` if the system does not know it, as in a container."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -117,7 +117,7 @@ class _Confirmations:
             self._changed.notify_all()
 
     def wait(self, concerns: Callable[[Notification], bool], channels: list[str]) -> dict[str, Receipt]:
-        """What became of these messages, by channel: once it is known of all, or within :data:`TEST_WITHIN`."""
+        """The outcome of these messages, by channel: once it is known for all, or after :data:`TEST_WITHIN`."""
         until = time.monotonic() + TEST_WITHIN
         with self._changed:
             while True:
@@ -159,6 +159,11 @@ def _result(channel: str, receipt: Receipt | None) -> dict[str, Any]:
         "seconds": round(receipt.seconds, 3),
         "error_type": receipt.error_type,
     }
+
+
+def _unconfirmed(results: list[dict[str, Any]]) -> dict[str, Any]:
+    failed = [f"{each['channel']}: {each['error_type']}" for each in results if not each["confirmed"]]
+    return failure("not_delivered", f"no confirmation: {', '.join(failed) or 'no channel answered'}")
 
 
 def _print_results(results: list[dict[str, Any]]) -> None:

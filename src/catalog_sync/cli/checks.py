@@ -1,4 +1,4 @@
-"""The checks of ``catalog-sync doctor``. None of them raises: what goes wrong is their finding."""
+"""The checks of ``catalog-sync doctor``. None of them raises: a failure is their finding."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ PROBE_LIMIT: Final = 20.0
 TRIED_BYTES: Final = 65_536
 """Bytes that are written to the state folder."""
 TRIED_KEY_LIVES: Final = 60
-"""Seconds that the key which is written to Redis may outlive a check that was killed."""
+"""Seconds after which the key written to Redis expires, in case a check is killed."""
 LEAST_FREE: Final = 256_000_000
 LEAST_INODES: Final = 1000
 TOLERATED_SKEW: Final = 5.0
-"""Seconds between our clock and the others'; the supplier's ``Date`` counts whole ones."""
+"""Seconds between our clock and the others' that are tolerated; the supplier's ``Date`` has whole seconds."""
 
 
 _ROOM: Final = {
@@ -66,7 +66,7 @@ _ROOM: Final = {
     "redis_misconf": "make room on the disk of Redis, or let it write there",
     "redis_noreplicas": "start the replicas of Redis, or lower its min-replicas-to-write",
 }
-"""What to do where Redis takes no writes, by the ``error.type``."""
+"""What to do if Redis accepts no writes, by the ``error.type``."""
 
 
 NEEDED: Final = (
@@ -76,7 +76,7 @@ NEEDED: Final = (
     "ZREMRANGEBYRANK KEY 0 1", "ZREMRANGEBYSCORE KEY 0 1", "LRANGE KEY 0 1", "UNLINK KEY", "DEL KEY",
     "SCAN 0 MATCH KEY", "TIME", "EVALSHA 0 0", "EVAL nothing 0", "SCRIPT LOAD return", "MULTI", "EXEC",
 )  # fmt: skip
-"""Commands that the programs send themselves or in scripts, as they are tried; those of jobs come on top."""
+"""Commands that the programs send, directly or in scripts, with arguments to try them; those of jobs are added."""
 
 
 class Check(NamedTuple):
@@ -102,7 +102,7 @@ def fail(name: str, message: str, advice: str) -> Check:
 
 
 def state_dir(path: Path) -> Check:
-    """Whether a file can be written to the state folder, reaches its disk and reads back as it was written."""
+    """Whether a file can be written to the state folder, flushed to disk and read back unchanged."""
     written = secrets.token_bytes(TRIED_BYTES)
     try:
         make_private(path)
@@ -118,20 +118,20 @@ def state_dir(path: Path) -> Check:
         if classify(error).error_type == error_types.DISK_FULL:
             advice = "make room there, or set CATALOG_STATE_DIR to a folder on another disk"
         else:
-            advice = "set CATALOG_STATE_DIR to a folder of yours"
+            advice = "set CATALOG_STATE_DIR to a folder of your own"
         return fail("state folder", f"{path} cannot be written: {reason}", advice)
     return ok("state folder", f"{path} can be written")
 
 
 def disk(path: Path) -> Check:
-    """Space and inodes that are left where the state folder is, for what is not root's."""
+    """Free space and inodes on the state folder's file system that are not reserved for root."""
     try:
         left = os.statvfs(path)
     except OSError as error:
         return fail("disk", f"{path} cannot be seen: {error.strerror}", "see the check of the state folder")
     free, inodes = left.f_bavail * left.f_frsize, left.f_favail
     message = f"{free / 1e9:.1f} GB free"
-    if left.f_files:  # some file systems make them as they need them
+    if left.f_files:  # some file systems create inodes on demand
         message = f"{message}, {inodes:,} inodes"
     if free < LEAST_FREE or (left.f_files and inodes < LEAST_INODES):
         advice = f"free space there: less than {LEAST_FREE // 1_000_000} MB, or {LEAST_INODES} inodes, is soon none"
@@ -159,7 +159,7 @@ def alerts(settings: Settings) -> Check:
 
 
 class StoreFindings(NamedTuple):
-    """Of the store, and as far as it answers of what is in it."""
+    """Findings about the store and, as far as it answers, about its content."""
 
     store: Check
     catalogue: Check | None = None
@@ -168,7 +168,7 @@ class StoreFindings(NamedTuple):
 
 
 async def store(settings: Settings) -> StoreFindings:
-    """Which Redis is used, whether it takes a write, whether it may evict the catalogue, and whether that is whole."""
+    """Which Redis is used, whether it accepts writes, may evict the catalogue, and has all of it."""
     try:
         async with open_store(settings, first_answer=app.first_answer()) as opened:
             if opened.backend == "in-process":
@@ -177,12 +177,13 @@ async def store(settings: Settings) -> StoreFindings:
                 )
                 return StoreFindings(found)
             redis = opened.redis
-            info = await redis.call("info", lambda client: client.info())
+            info = await _about(redis)
             found = _judge_redis(opened.backend, info)
-            skew = await _skew(redis)
             if found.status != "fail" and (forbidden := await _forbidden(redis)):
-                message = f"the ACL of this user forbids {', '.join(forbidden)}"
+                unknown = ["INFO"] if info is None else []
+                message = f"the ACL of this user forbids {', '.join(unknown + forbidden)}"
                 return StoreFindings(fail("store", message, "allow all commands in its ACL"))
+            skew = await _skew(redis)
             if found.status != "fail" and not await _writes(redis):
                 found = fail("store", f"{found.message}, does not read back what was written", "check that server")
             whole = await catalogue(opened)
@@ -203,7 +204,7 @@ def _unusable(settings: Settings, error: Exception) -> Check:
 
 
 async def catalogue(opened: CatalogStore) -> Check:
-    """Whether everything that is published is as it was written. Raises ``CatalogSyncError`` other than of damage."""
+    """Whether everything published is unchanged. Raises ``CatalogSyncError``, except for damage."""
     try:
         meta = await opened.current()
         if meta is None:
@@ -217,7 +218,7 @@ async def catalogue(opened: CatalogStore) -> Check:
 
 
 async def _writes(redis: GuardedRedis) -> bool:
-    """Whether a key is written, read back and removed."""
+    """Whether a key can be written, read back and removed."""
     key, value = Key(f"{TAG}:doctor:{secrets.token_hex(8)}"), secrets.token_hex(8)
     await redis.command("try a write", "SET", key, value, "EX", TRIED_KEY_LIVES)
     read = await redis.command("read it back", "GET", key)
@@ -226,7 +227,7 @@ async def _writes(redis: GuardedRedis) -> bool:
 
 
 async def _forbidden(redis: GuardedRedis) -> list[str]:
-    """Commands that a program needs and the access list of our user does not allow; tried on a key of our own."""
+    """Commands that a program needs and the ACL of our user does not allow; tried on a key of our own."""
     key = Key(f"{TAG}:doctor:{secrets.token_hex(8)}")
     commands = [tuple(key if part == "KEY" else part for part in line.split()) for line in NEEDED]
 
@@ -246,13 +247,26 @@ def _name(line: str) -> str:
     return " ".join(words[: 2 if words[0] == "SCRIPT" else 1])
 
 
+async def _about(redis: GuardedRedis) -> Mapping[str, Any] | None:
+    """What the server says about itself; ``None`` where our user may not ask. No sync needs it."""
+    try:
+        return await redis.call("info", lambda client: client.info())
+    except CacheAuthenticationError as error:
+        if error.error_type != error_types.redis_reply("NOPERM"):
+            raise
+        return None
+
+
 async def _skew(redis: GuardedRedis) -> float:
     asked = time.time()
     seconds, microseconds = await redis.command("ask the time", "TIME")
     return (asked + time.time()) / 2 - (int(seconds) + int(microseconds) / 1e6)
 
 
-def _judge_redis(backend: str, info: Mapping[str, Any]) -> Check:
+def _judge_redis(backend: str, info: Mapping[str, Any] | None) -> Check:
+    if info is None:
+        message = f"{backend}, the ACL of this user forbids INFO: version, role and memory are unknown"
+        return warn("store", message, "allow INFO in its ACL, so that they are checked")
     version, policy = info.get("redis_version", "?"), str(info.get("maxmemory_policy", "?"))
     limit = int(info.get("maxmemory", 0))
     memory = f"maxmemory {limit / 1e6:.0f} MB, {policy}" if limit else f"no maxmemory, {policy}"
@@ -265,7 +279,7 @@ def _judge_redis(backend: str, info: Mapping[str, Any]) -> Check:
 
 
 async def supplier(settings: Settings) -> tuple[Check, str | None]:
-    """Whether the supplier answers and accepts the key; with it the ``Date`` that it sent."""
+    """Whether the supplier answers and accepts the key; with the ``Date`` that it sent."""
     if not settings.api_key:
         return fail("supplier", "ESIM_GO_API_KEY is not set", "set ESIM_GO_API_KEY to your API key of eSIM Go"), None
     answers: list[httpx.Response] = []

@@ -1,7 +1,6 @@
 """The commands of ``catalog-sync`` and their options, as Typer reads them.
 
-The code that does what a command is for is imported by its function, so that help, completion and the errors of
-arguments do not wait for it.
+Each function imports the code of its command when called: help, completion and argument errors do not wait for it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from catalog_sync.terminal.signals import StopSignals
 from esim_go_simulator import command as simulator
 
 Action: TypeAlias = Callable[[CommandOutput, StopSignals], int]
-"""Does what a command is for and returns its exit code."""
+"""Runs a command and returns its exit code."""
 
 app = typer.Typer(rich_markup_mode=None, context_settings=arguments.SETTINGS)
 _alerts = typer.Typer(rich_markup_mode=None)
@@ -29,7 +28,7 @@ _alerts = typer.Typer(rich_markup_mode=None)
 def _command(
     group: typer.Typer, *shown: str, name: str | None = None
 ) -> Callable[[Callable[..., Action]], Callable[..., Action]]:
-    """Decorates the function of a command: Typer reads its options, and it is called later, outside of Typer."""
+    """Decorates the function of a command: Typer reads its options; the action it returns runs outside Typer."""
 
     def add(function: Callable[..., Action]) -> Callable[..., Action]:
         @functools.wraps(function)
@@ -75,7 +74,7 @@ def run(
     group: Annotated[str | None, _text("G", "Sync this group only.")] = None,
     country: Annotated[str | None, _text("ISO", "Sync the bundles of this country only.")] = None,
     bundle: Annotated[str | None, _text("NAME", "Sync this bundle only.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Publish although a guard objects.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Publish even if a guard objects.")] = False,
     if_due: Annotated[
         bool,
         typer.Option(
@@ -88,7 +87,7 @@ def run(
     """Sync the catalogue, or a part of it: at most one of --group, --country and --bundle.
 
     Exit codes: 0 complete, 1 failed, 2 usage or configuration, 3 partial, 4 another run holds the lock, 5 Redis is not
-    available, 130 and 143 stopped.
+    available, 129, 130 and 143 stopped.
     """
     scopes = {"--group": group, "--country": country, "--bundle": bundle, "--if-due": if_due or None}
     given = [option for option, value in scopes.items() if value is not None]

@@ -1,4 +1,4 @@
-"""``catalog-sync doctor``: every connection is tried, and each finding comes with advice."""
+"""``catalog-sync doctor``: every connection is tested, and each finding comes with advice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from catalog_sync import composition as app
 from catalog_sync import exit_codes
 from catalog_sync.cli import checks, reach_checks, telemetry_check
 from catalog_sync.domain.errors import ConfigurationError, UnknownVariableError
-from catalog_sync.terminal.output import console
+from catalog_sync.sync.reporting import error_info
+from catalog_sync.terminal.output import console, failure
 
 if TYPE_CHECKING:
     from catalog_sync.cli.checks import Check
@@ -23,28 +24,30 @@ _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(output: CommandOutput, signals: StopSignals) -> int:
-    """Run every check. Returns 0 where none failed, else 1; 2 where a setting cannot be used, with that one finding."""
-    unusable = False
+    """Runs every check. Returns 0 if none failed, else 1; 2 if a setting is not usable, as the only finding."""
+    refused = None
     try:
         settings = app.read_settings(strict=True)
         with app.observed(quiet=True):
             found = signals.run(lambda: _examine(settings))
     except ConfigurationError as error:
-        unusable = True
         misspelt = isinstance(error, UnknownVariableError)
         advice = "correct its name, or unset it" if misspelt else "set the variable to an allowed value"
         found = [checks.fail("settings", str(error), advice)]
+        refused = error_info(error).to_json()
         output.complain(str(error))
-    healthy = all(check.status != "fail" for check in found)
-    output.result({"ok": healthy, "checks": [check._asdict() for check in found]}, lambda: _print(found))
-    if unusable:
+    failed = [f"{check.name}: {check.message}" for check in found if check.status == "fail"]
+    healthy = not failed
+    wrong = refused or (failure("check_failed", "; ".join(failed)) if failed else None)
+    output.result({"ok": healthy, "checks": [check._asdict() for check in found]}, lambda: _print(found), wrong)
+    if refused is not None:
         return exit_codes.USAGE
     return exit_codes.OK if healthy else exit_codes.FAILED
 
 
 async def _examine(settings: Settings) -> list[Check]:
     found = await checks.store(settings)
-    # The others at once: one whose target does not answer takes seconds.
+    # The others concurrently: one whose target does not answer takes seconds.
     async with asyncio.TaskGroup() as tasks:
         supplier = tasks.create_task(checks.supplier(settings))
         alerts = tasks.create_task(asyncio.to_thread(checks.alerts, settings))

@@ -1,8 +1,7 @@
-"""``run --if-due``: whether there is anything to do, and what a run means for the next one."""
+"""``run --if-due``: whether a sync is due."""
 
 from __future__ import annotations
 
-import datetime
 import functools
 import socket
 from typing import TYPE_CHECKING
@@ -12,14 +11,15 @@ from catalog_sync import exit_codes
 from catalog_sync.domain import schedule
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError
 from catalog_sync.domain.schedule import Due, Reason
-from catalog_sync.supplier.esim_go.policy import DEPENDENCY
+from catalog_sync.domain.times import utc_now
+from catalog_sync.supplier.protection import read_pause
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.terminal.output import error_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from catalog_sync.domain.models import CatalogueMeta, ErrorInfo, SyncReport
+    from catalog_sync.domain.models import CatalogueMeta, ErrorInfo
     from catalog_sync.settings.settings import Settings
     from catalog_sync.terminal.output import CommandOutput
     from catalog_sync.terminal.signals import StopSignals
@@ -32,7 +32,7 @@ _REASONS: Mapping[Reason, str] = {
 
 
 def unless_due(settings: Settings, policies: app.Policies, output: CommandOutput, signals: StopSignals) -> int | None:
-    """``None`` where a sync is due. Else prints why it is not and returns 0, or 1 where that is unknown."""
+    """``None`` if a sync is due. Otherwise prints why not and returns 0, or 1 if that is unknown."""
     found, error = signals.run(functools.partial(_look, settings, policies))
     if found.due:
         return None
@@ -46,22 +46,15 @@ def unless_due(settings: Settings, policies: app.Policies, output: CommandOutput
     return exit_codes.FAILED
 
 
-def remember_pause(policies: app.Policies, report: SyncReport) -> None:
-    """A supplier that asked for more time than the run had sets the earliest start of the next one."""
-    seconds = schedule.pause_after(report)
-    if seconds > 0:
-        policies.shared.pause(DEPENDENCY, seconds)
-
-
 async def _look(settings: Settings, policies: app.Policies) -> tuple[Due, ErrorInfo | None]:
     try:
         meta, damaged = await _published(settings, policies)
         found = schedule.decide(
             meta,
-            datetime.datetime.now(datetime.UTC),
+            utc_now(),
             every=settings.sync_every,
             damaged=damaged,
-            paused_for=policies.shared.pause(DEPENDENCY),
+            pause=read_pause(policies.shared),
             place=socket.gethostname(),
         )
     except ConfigurationError:
@@ -72,7 +65,7 @@ async def _look(settings: Settings, policies: app.Policies) -> tuple[Due, ErrorI
 
 
 async def _published(settings: Settings, policies: app.Policies) -> tuple[CatalogueMeta | None, bool]:
-    """What is published, in the store, or where that lives in this process alone, in the snapshot; and whether it is
+    """What is published: in the store, or, if the store is private to this process, in the snapshot; and whether it is
     damaged."""
     async with app.open_catalogue(settings, policies.store) as (store, snapshot):
         meta, damaged = await store.current_or_damaged()

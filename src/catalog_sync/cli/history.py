@@ -1,4 +1,4 @@
-"""``catalog-sync syncs`` and ``catalog-sync trace``: from a message to the attempt that failed, in the terminal."""
+"""``catalog-sync syncs`` and ``catalog-sync trace``: from a message to the failed attempt, in the terminal."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from catalog_sync import exit_codes
 from catalog_sync.alerts.links import links_of
 from catalog_sync.cli.tables import Column, folded, print_sections, print_table
 from catalog_sync.domain.identifiers import is_beginning, pasted
-from catalog_sync.domain.models import ErrorInfo
 from catalog_sync.domain.text import printable
 from catalog_sync.domain.times import duration
 from catalog_sync.history import History
 from catalog_sync.history.records import ASKED_BY
 from catalog_sync.observability.contract import SERVICE_SYNC, SERVICE_WORKER
 from catalog_sync.observability.traces import tree as span_tree
-from catalog_sync.terminal.output import console, pasteable
+from catalog_sync.terminal.output import console, failure, pasteable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +40,7 @@ _INCOMPLETE: Final = "Not everything could be read: there may be more syncs than
 
 
 def show_syncs(output: CommandOutput, *, limit: int, outcome: str | None) -> int:
-    """Show the last syncs, newest first; ``limit`` 0: all."""
+    """Shows the last syncs, newest first; ``limit`` 0: all."""
     settings = app.read_settings()
     with app.observed(quiet=True), History(settings, SERVICE_SYNC) as history:
         found = history.latest()
@@ -54,7 +53,7 @@ def show_syncs(output: CommandOutput, *, limit: int, outcome: str | None) -> int
 
 
 def show_trace(identifier: str | None, output: CommandOutput, signals: StopSignals) -> int:
-    """Show one sync with its spans; without an ID the last one of which something failed. 1 where there is none."""
+    """Shows one sync with its spans; without an ID the last one with a failure. 1 if there is none."""
     settings = app.read_settings()
     wanted = None if identifier is None else pasted(identifier)
     with app.observed(quiet=True), History(settings, SERVICE_SYNC) as history:
@@ -77,7 +76,7 @@ def _chosen(syncs: Sequence[SyncRecord], wanted: str | None) -> SyncRecord | Non
 
 
 def _opener(syncs: Sequence[SyncRecord], record: SyncRecord | None) -> SyncRecord | None:
-    """Of a sync that sent nothing because a circuit was open, the one before it that failed at the supplier."""
+    """For a sync that sent nothing because a circuit was open: the one before it that failed at the supplier."""
     if record is None or record.report.get("attempts") or record.error_types[:1] != [_CIRCUIT_OPEN]:
         return None
     older = syncs[syncs.index(record) + 1 :]
@@ -85,7 +84,7 @@ def _opener(syncs: Sequence[SyncRecord], record: SyncRecord | None) -> SyncRecor
 
 
 async def _spans(settings: Settings, files: Any, wanted: str) -> list[SpanRecord]:
-    """Those of a correlation ID, or of the newest failed trace whose ID begins so."""
+    """The spans of a correlation ID, or of the newest failed trace whose ID starts with it."""
     async with app.open_kept_traces(settings, files) as traces:
         if is_beginning(wanted):
             wanted = next((each.trace_id for each in await traces.failed() if each.trace_id.startswith(wanted)), wanted)
@@ -99,13 +98,15 @@ def _unknown(wanted: str | None, found: Found, output: CommandOutput) -> int:
         known = (
             f"{'1 sync is' if number == 1 else f'{number} syncs are'} kept, the oldest of {found.syncs[-1].started_at}"
         )
-    message = "no sync of which anything failed" if wanted is None else f"nothing is known of {printable(wanted)!r}"
+    message = "no sync with a failure" if wanted is None else f"nothing is known of {printable(wanted)!r}"
     message = f"{message}; {known}; {pasteable('catalog-sync syncs')} lists them"
     if not found.complete:
         message += "; not everything could be read"
     output.complain(message)
     if output.as_json:
-        output.json({"error": ErrorInfo("not_found", "permanent", "LOW", message, None, wanted or "").to_json()})
+        output.json(
+            {"error": failure("not_found", message, severity="LOW") | ({"correlation_id": wanted} if wanted else {})}
+        )
     return exit_codes.FAILED
 
 
@@ -141,7 +142,7 @@ def _show(
                 folded("No spans are kept: nothing failed, tracing is off or was not sampled, or they were too old.")
             )
         print_sections({"what to do": _advice(failed, error, links)})
-        if opener is not None:  # in a line of its own, for a wrapped command cannot be pasted
+        if opener is not None:  # on its own line, since a wrapped command cannot be pasted
             output.text("Nothing was sent: the circuit was open. What failed before:")
             output.text(f"  {pasteable(f'catalog-sync trace {opener.correlation_id}')}")
 
@@ -188,7 +189,7 @@ def _label(line: span_tree.Line) -> Any:
 
 
 def who(record: SyncRecord) -> str:
-    """Who asked for a sync, for people; and that workers did it."""
+    """Who asked for a sync, for people; and whether workers did it."""
     name = ASKED_BY.get(record.trigger or "", record.trigger or "unknown")
     return f"{name}, workers" if record.process == SERVICE_WORKER else name
 

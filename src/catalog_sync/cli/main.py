@@ -20,7 +20,7 @@ PROGRAM: Final = "catalog-sync"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. Raises nothing but the ``SystemExit`` of a forced stop."""
+    """Runs one command and returns its exit code. Raises nothing but the ``SystemExit`` of a forced stop."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     streams.prepare_streams()
     if argv is None:
@@ -29,11 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _own_process(arguments: Sequence[str]) -> int:
-    """The exit code of one command in a process that does nothing else, without looking for what is never found."""
-    # Imports and a catalogue make objects that stay: no garbage is looked for among them, neither now nor at the end,
-    # where the interpreter would go through all of them, which takes a third of the time of a command that reads.
+    """The exit code of one command in its own process, without garbage collections and lookups that find nothing."""
+    # Imports and a catalogue create objects that stay: collecting among them is skipped, both now and at exit, where
+    # the interpreter would go through all of them, which takes a third of the time of a command that reads.
     gc.set_threshold(200_000, 20, 50)
-    # Nothing here is made for plugins of pydantic; looking for them reads the metadata of every installed package.
+    # Pydantic plugins are not used; looking for them reads the metadata of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         return streams.with_output(functools.partial(_answer, arguments, own_process=True))
@@ -41,29 +41,28 @@ def _own_process(arguments: Sequence[str]) -> int:
         gc.freeze()
 
 
-def _loading() -> None:
-    """What was loaded so far stays out of sight."""
+def _collect_less() -> None:
+    """Excludes everything loaded so far from garbage collection."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 
 
-def _at_work() -> None:
-    """Of what a sync makes little garbage is looked for at a time: a look at 50,000 objects holds the event loop up for
-    15 ms, so that requests whose permit has come go out late. One at the older objects is rare, and all are freed with
-    the process."""
+def _collect_in_small_steps() -> None:
+    """Garbage collection during a sync: it creates little garbage, and collecting 50,000 objects blocks the event loop
+    for 15 ms, so that requests go out late. Older generations are collected rarely: the process is short-lived."""
     gc.freeze()
     gc.set_threshold(1_000, 5, 2_000)
 
 
 def _answer(arguments: Sequence[str], *, own_process: bool) -> int:
     """The exit code of one command, its errors reported. Raises ``BrokenPipeError`` and ``OutputError``."""
-    if arguments == ["--version"]:  # need not wait for Typer
+    if arguments == ["--version"]:  # does not need Typer
         sys.stdout.write(f"{PROGRAM} {__version__}\n")
         return exit_codes.OK
     output = CommandOutput(as_json=wants_json(arguments))
     try:
         return _run(arguments, output, own_process=own_process)
-    except SystemExit as stop:  # completion
+    except SystemExit as stop:  # shell completion
         return stop.code if isinstance(stop.code, int) else exit_codes.OK
     except StopRequested as stop:
         return output.stopped(stop.number)
@@ -92,11 +91,12 @@ def _run(arguments: Sequence[str], output: CommandOutput, *, own_process: bool) 
     signals = StopSignals()
     signals.on_forced_exit = lambda: output.stopped(signals.received or 2)
     if own_process:
-        signals.on_run, signals.on_work = _loading, _at_work
-    from catalog_sync.programs import know_secrets, log_uncaught  # before the signals: their last words need it
+        signals.on_run, signals.on_work = _collect_less, _collect_in_small_steps
+    # Before signals are handled, since their last messages are redacted.
+    from catalog_sync.programs import log_uncaught, register_environment_secrets
 
     signals.install()
-    know_secrets()
+    register_environment_secrets()
     if own_process:
         log_uncaught()
     return int(action(output, signals))

@@ -1,4 +1,4 @@
-"""Breakers and budgets as ``status`` shows them: the last run's counts, and the state that is shared now."""
+"""Breakers and budgets as ``status`` shows them: the last run's counts, and the current shared state."""
 
 from __future__ import annotations
 
@@ -7,38 +7,40 @@ from typing import TYPE_CHECKING, Any
 from catalog_sync import composition as app
 from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.last_run import breaker_json, budget_json
+from catalog_sync.supplier.protection import read_pause
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from catalog_sync.domain.schedule import Pause
     from catalog_sync.settings.settings import Settings
 
 _OF_ONE_PROCESS = ("rejected", "opened", "granted", "denied")
 
 
-def with_shared_state(settings: Settings, last: Mapping[str, Any]) -> dict[str, Any]:
-    """``breakers`` and ``budgets`` of the last run; those of the supplier as they are shared at this moment."""
+def with_shared_state(settings: Settings, last: Mapping[str, Any]) -> tuple[dict[str, Any], Pause]:
+    """``breakers`` and ``budgets`` of the last run, the supplier's with their current shared state, and the pause that
+    the supplier requested."""
     policies = app.Policies.of(settings)
     try:
         now = rfc3339(utc_now())
         breaker = breaker_json(policies.supplier, now)
         budget = None if policies.supplier.budget is None else budget_json(policies.supplier, now)
-        pause = policies.shared.pause(policies.supplier.dependency)
+        pause = read_pause(policies.shared)
     finally:
         policies.close()
     full = budget is None or budget["tokens"] == budget["capacity"]
     untouched = breaker["last_transition"] is None and not breaker["calls"] and full
     if not last and untouched:
-        return {"breakers": [], "budgets": [], "paused_for_s": round(pause, 3)}
+        return {"breakers": [], "budgets": []}, pause
     return {
         "breakers": _merged(last.get("breakers", []), breaker),
         "budgets": last.get("budgets", []) if budget is None else _merged(last.get("budgets", []), budget),
-        "paused_for_s": round(pause, 3),
-    }
+    }, pause
 
 
 def _merged(entries: list[dict[str, Any]], live: dict[str, Any]) -> list[dict[str, Any]]:
-    """The entries with ``live`` in the place of the one of the same dependency, or in front of all."""
+    """The entries, with ``live`` replacing the one of the same dependency, or first if there is none."""
     before = next((entry for entry in entries if entry.get("dependency") == live["dependency"]), None)
     if before is None:
         return [live, *entries]

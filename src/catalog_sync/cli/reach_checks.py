@@ -1,4 +1,4 @@
-"""The checks of ``catalog-sync doctor`` that go to receivers of alerts and to workers."""
+"""The checks of ``catalog-sync doctor`` that contact receivers of alerts and workers."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from catalog_sync.settings.settings import AlertSettings, Settings
 
 REACHED_WITHIN: Final = 5.0
-"""Seconds that the way to a receiver may take."""
+"""Seconds for connecting to a receiver."""
 BROKER_WITHIN: Final = 5.0
-"""Seconds that the broker may take to answer."""
+"""Seconds for the broker to answer."""
 
 
 async def receivers(settings: AlertSettings) -> list[Check]:
-    """One finding for each channel and the heartbeat: everything on the way there is tried, no message is sent."""
+    """One finding for each channel and the heartbeat: connects to each, and sends no message."""
     try:
         targets = list(_targets(settings))
-    except ValueError:  # told by the check of the alerts
+    except ValueError:  # reported by the check of the alerts
         return []
     return list(await asyncio.gather(*(asyncio.to_thread(_reach, name, target) for name, target in targets)))
 
@@ -55,7 +55,7 @@ def _reach(name: str, target: Any) -> Check:
 
 
 async def workers(settings: Settings) -> Check:
-    """Whether the broker takes messages and a worker is there to take them, where workers do the syncs."""
+    """Whether the broker accepts messages and a worker is running, if workers do the syncs."""
     if settings.jobs != "workers":
         return ok("workers", "not used; set CATALOG_JOBS=workers to let workers do the syncs of the API")
     try:
@@ -71,7 +71,7 @@ async def workers(settings: Settings) -> Check:
 
 
 def _ask_broker(settings: Settings) -> None:
-    """Raises ``OSError`` where the broker does not answer."""
+    """Raises ``OSError`` if the broker does not answer."""
     try:
         from kombu.exceptions import OperationalError
 

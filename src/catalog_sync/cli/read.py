@@ -26,7 +26,7 @@ _SHOWN_COUNTRIES = 6
 
 
 def search(query: Query, output: CommandOutput, signals: StopSignals) -> int:
-    """List bundles. Raises ``CatalogUnavailableError`` where there is nothing to read."""
+    """List bundles. Raises ``CatalogUnavailableError`` if there is nothing to read."""
     found, doubt = _read(signals, lambda reader: _search(reader, query))
     output.result(found.to_json(), lambda: _print_bundles(found, query.offset))
     if doubt is not None:
@@ -35,7 +35,7 @@ def search(query: Query, output: CommandOutput, signals: StopSignals) -> int:
 
 
 async def _search(reader: CatalogReader, query: Query) -> tuple[SearchResult, str | None]:
-    """What was found, and where that is nothing: whether there can be such a group or country at all."""
+    """What was found; if nothing, whether such a group or country can exist at all."""
     found = await reader.search(query)
     if found.total:
         return found, None

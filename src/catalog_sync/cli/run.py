@@ -26,6 +26,7 @@ from catalog_sync.history import History
 from catalog_sync.last_run import write_last_run
 from catalog_sync.observability.contract import SERVICE_SYNC
 from catalog_sync.observability.traces.deferred import DeferredSpans
+from catalog_sync.supplier.protection import note_pause
 from catalog_sync.sync.reporting import error_info
 from catalog_sync.sync.scopes import check_scope, check_shape, known_scopes
 from catalog_sync.terminal.output import console, error_line, pasteable
@@ -47,7 +48,7 @@ CHECK_WITHIN: Final = 1.0
 """Seconds that a stopped run spends on finding out whether its lock was released."""
 
 STOPPED_WITHIN: Final = 1.0
-"""Seconds that a stopped run spends on alerts that are due; what is left is sent by the next one."""
+"""Seconds that a stopped run spends on alerts that are due; the next run sends the rest."""
 
 _LOOK_CLOSER: Final = "look closer"
 
@@ -55,9 +56,9 @@ _log = logging.getLogger(__name__)
 
 
 def run(request: SyncRequest, output: CommandOutput, signals: StopSignals, *, if_due: bool) -> int:
-    """Sync once. Returns the exit code of the outcome; 130 or 143 where a signal stopped it.
+    """Syncs once. Returns the exit code of the outcome; 130 or 143 if a signal stopped it.
 
-    Raises ``UnknownScopeError`` where there is no such group or country.
+    Raises ``UnknownScopeError`` if there is no such group or country.
     """
     settings = app.read_settings(ask_redis=False)
     settings.require_api_key()
@@ -78,7 +79,7 @@ def run(request: SyncRequest, output: CommandOutput, signals: StopSignals, *, if
         signals.on_forced_exit = functools.partial(_forced_exit, output, one)
         with progress_bar("sync") as on_progress:
             report = signals.run(functools.partial(one.run, on_progress))
-        due.remember_pause(policies, report)
+        note_pause(policies.shared, report)
         for notice in one.notices:
             output.notice(notice)
         if one.in_process and report.outcome != Outcome.FAILED:
@@ -103,7 +104,7 @@ def run(request: SyncRequest, output: CommandOutput, signals: StopSignals, *, if
 def sync_request(
     *, group: str | None, country: str | None, bundle: str | None, force: bool, if_due: bool
 ) -> SyncRequest:
-    """The request that the options of ``run`` mean."""
+    """The request for the options of ``run``."""
     for kind, scope in ((SyncKind.GROUP, group), (SyncKind.COUNTRY, country), (SyncKind.BUNDLE, bundle)):
         if scope is not None:
             return SyncRequest(kind, scope, force=force)
@@ -111,7 +112,7 @@ def sync_request(
 
 
 class _OneRun:
-    """One run, and what is known of it when it is stopped."""
+    """One run, and what is known about it when it is stopped."""
 
     def __init__(
         self,
@@ -134,7 +135,7 @@ class _OneRun:
         self._correlation_id = correlation_id()
 
     async def run(self, on_progress: OnProgress | None) -> SyncReport:
-        """The report, also of a run that was stopped or that found no store."""
+        """The report, even of a run that was stopped or that found no store."""
         report: SyncReport | None = None
         try:
             async with app.open_sync(self._settings, self._policies, self._watch(on_progress), self._on_report) as sync:
@@ -180,7 +181,7 @@ class _OneRun:
         return ErrorInfo("cancelled", "cancelled", "LOW", message, None, self._correlation_id)
 
     def _watch(self, on_progress: OnProgress | None) -> OnProgress:
-        """Learns the correlation ID of the sync, which lies inside its trace, for the case that it is stopped."""
+        """Records the correlation ID of the sync, which is known only inside its trace, in case it is stopped."""
 
         def watch(progress: Progress) -> None:
             self._correlation_id = correlation_id()
@@ -190,7 +191,7 @@ class _OneRun:
         return watch
 
     def _uncancelled(self) -> signal.Signals:
-        """The signal that stopped this run. Lets a cancellation pass that came from elsewhere."""
+        """The signal that stopped this run. Re-raises a cancellation that came from elsewhere."""
         if self._signals.received is None:
             raise asyncio.CancelledError
         task = asyncio.current_task()
@@ -237,19 +238,19 @@ def _forced_exit(output: CommandOutput, one: _OneRun) -> None:
 
 
 def _summarise(report: SyncReport, output: CommandOutput) -> None:
-    """For a person: on stderr where that is a terminal, else on stdout unless that is for JSON."""
+    """For a person: on stderr if that is a terminal, else on stdout unless that is for JSON."""
     stream = sys.stderr if sys.stderr.isatty() else None if output.as_json else sys.stdout
     if stream is None:
         return
     if stream.isatty():
         _print_summary(stream, report)
-    else:  # not wrapped: each line is one for what reads it
+    else:  # not wrapped: a program may read it line by line
         stream.write("".join(f"{line}\n" for line in summary(report)))
     stream.flush()
 
 
 def _print_summary(stream: TextIO, report: SyncReport) -> None:
-    """On a terminal values are wrapped at words, beside their names."""
+    """On a terminal values are wrapped at words, next to their names."""
     from rich.table import Table
     from rich.text import Text
 
@@ -259,12 +260,12 @@ def _print_summary(stream: TextIO, report: SyncReport) -> None:
     out = console(stream)
     out.print(Text(_headline(report)))
     out.print(table)
-    if report.outcome in FAILED_OUTCOMES:  # as it is, for a wrapped command cannot be pasted
+    if report.outcome in FAILED_OUTCOMES:  # unwrapped, since a wrapped command cannot be pasted
         stream.write(f"  {_LOOK_CLOSER}     {_look_closer(report)}\n")
 
 
 def summary(report: SyncReport) -> Iterator[str]:
-    """The report for a person, a line for each fact."""
+    """The report for a person, one line per fact."""
     yield _headline(report)
     for name, value in _facts(report):
         yield f"  {name:<15} {value}"

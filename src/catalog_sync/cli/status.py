@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync import composition as app
 from catalog_sync import exit_codes
@@ -14,15 +14,17 @@ from catalog_sync.cli.protection import with_shared_state
 from catalog_sync.cli.tables import print_sections
 from catalog_sync.domain.errors import CatalogSyncError, ConfigurationError, InvalidDataError
 from catalog_sync.domain.freshness import Freshness
-from catalog_sync.domain.times import roughly
+from catalog_sync.domain.times import roughly, utc_now
+from catalog_sync.history import History
 from catalog_sync.jobs.overview import overview as jobs_overview
 from catalog_sync.last_run import read_last_run
+from catalog_sync.observability.contract import SERVICE_SYNC
 from catalog_sync.store import redis_policy
 from catalog_sync.store.snapshot import Snapshot
 from catalog_sync.sync.reporting import error_info
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from catalog_sync.domain.models import CatalogueMeta, Source
     from catalog_sync.settings.settings import Settings
@@ -30,9 +32,12 @@ if TYPE_CHECKING:
     from catalog_sync.terminal.output import CommandOutput
     from catalog_sync.terminal.signals import StopSignals
 
+_OF_EVERY_SYNC: Final = ("correlation_id", "kind", "scope", "outcome", "started_at", "duration_s")
+"""Fields that are known of every kept sync, even if its report lacks them."""
+
 
 def status(output: CommandOutput, signals: StopSignals) -> int:
-    """Show what is known. What cannot be read is shown as unknown and does not make this command fail."""
+    """Shows what is known. What cannot be read is shown as unknown and does not make this command fail."""
     settings = app.read_settings()
     with app.observed(quiet=True):
         data = signals.run(lambda: _collect(settings))
@@ -42,13 +47,26 @@ def status(output: CommandOutput, signals: StopSignals) -> int:
 
 async def _collect(settings: Settings) -> dict[str, Any]:
     last = read_last_run(settings.state_dir) or {}
-    # At once: where Redis does not answer, each of them waits for it.
-    seen, protection, alerts = await asyncio.gather(
+    # Concurrently: if Redis does not answer, each of them waits for it.
+    seen, newest, (protection, pause), alerts = await asyncio.gather(
         _store(settings),
+        asyncio.to_thread(_last_sync, settings, last.get("report")),
         asyncio.to_thread(with_shared_state, settings, last),
         asyncio.to_thread(alerts_overview, settings),
     )
-    return {**seen, "last_sync": last.get("report"), **protection, "alerts": alerts}
+    paused_for = pause.left_after((seen["catalogue"] or {}).get("last_full_sync"), utc_now())
+    protection["paused_for_s"] = round(paused_for, 3)
+    return {**seen, "last_sync": newest, **protection, "alerts": alerts}
+
+
+def _last_sync(settings: Settings, here: dict[str, Any] | None) -> Mapping[str, Any] | None:
+    """The report of the last sync, whichever process ran it; ``here`` is the last one in this state folder."""
+    with History(settings, SERVICE_SYNC) as history:
+        newest = next(iter(history.latest(1).syncs), None)
+    if newest is None or (here is not None and here["started_at"] >= newest.started_at):
+        return here
+    record = newest.to_json()
+    return {**{name: record[name] for name in _OF_EVERY_SYNC}, **newest.report}
 
 
 async def _store(settings: Settings) -> dict[str, Any]:
@@ -75,7 +93,7 @@ async def _look(settings: Settings, store: CatalogStore, snapshot: Snapshot) -> 
     try:
         try:
             meta = await store.current()
-        except InvalidDataError as damage:  # Redis answers; what it holds is not whole
+        except InvalidDataError as damage:  # Redis answers, but its content is damaged
             meta, reachable["error"] = None, error_info(damage).to_json()
         if meta is not None:
             catalogue = _catalogue(meta, settings, "fresh")
@@ -116,8 +134,8 @@ def _print(data: dict[str, Any]) -> None:
         "last sync": sync_lines(data["last_sync"]),
         "lock": _lock_lines(data["lock"]),
         "jobs": _job_lines(data["jobs"]),
-        "breakers": [_breaker_line(entry) for entry in data["breakers"]] or ["no run yet"],
-        "budgets": [_budget_line(entry) for entry in data["budgets"]] or ["no run yet"],
+        "breakers": [_breaker_line(entry) for entry in data["breakers"]] or ["no calls lately"],
+        "budgets": [_budget_line(entry) for entry in data["budgets"]] or ["no calls lately"],
         "alerts": _alert_lines(data["alerts"]),
     }
     print_sections(sections)
@@ -164,7 +182,7 @@ def _store_lines(store: dict[str, Any]) -> list[str]:
     return [f"{store['backend'] or 'none'}, does NOT answer: {store['error']['message']}"]
 
 
-def sync_lines(report: dict[str, Any] | None) -> list[str]:
+def sync_lines(report: Mapping[str, Any] | None) -> list[str]:
     """The last sync for a person; ``report`` is the object of ``run --json``."""
     if report is None:
         return ["no run yet"]

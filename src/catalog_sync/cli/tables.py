@@ -1,4 +1,4 @@
-"""Tables that fit: a value is wrapped, or its column is left out and named, but it is never cut."""
+"""Tables that fit the terminal: a value is wrapped, or its column is left out and named, but never truncated."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 GAP: Final = 3
-"""Columns of the terminal between two columns of a table."""
+"""Terminal columns between two table columns."""
 
 COMFORTABLE: Final = 32
-"""Columns of the terminal that are enough for a necessary column, however long its values are."""
+"""Terminal columns that are enough for a required column, however long its values are."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -30,27 +30,27 @@ class Column:
     title: str
     values: Sequence[str]
     narrowest: int | None = None
-    """Columns of the terminal below which wrapped values are hard to read; ``None``: values are not wrapped."""
+    """Terminal columns below which wrapped values are hard to read; ``None``: values are not wrapped."""
     optional: bool = False
-    """Left out where the table is too wide; the last optional column goes first."""
+    """Left out if the table is too wide; the last optional column goes first."""
 
     def width(self) -> int:
-        """What its longest value takes; wide characters count twice."""
+        """The width of its longest value; wide characters count twice."""
         from rich.cells import cell_len
 
         return max(map(cell_len, (self.title, *self.values)))
 
     def least(self) -> int:
-        """What it needs at all."""
+        """Its minimum width."""
         return self.width() if self.narrowest is None else min(self.narrowest, self.width())
 
     def comfortable(self) -> int:
-        """What it should have before optional columns get anything."""
+        """The width that it gets before optional columns get anything."""
         return self.least() if self.narrowest is None or self.optional else min(self.width(), COMFORTABLE)
 
 
 def fit(columns: Sequence[Column], width: int) -> dict[Column, int]:
-    """The columns that fit into ``width`` and how wide each is; empty where not even the necessary ones fit."""
+    """The columns that fit into ``width`` with their widths; empty if not even the required ones fit."""
     shown = list(columns)
     while any(column.optional for column in shown) and _total(shown, Column.comfortable) > width:
         shown.remove([column for column in shown if column.optional][-1])
@@ -70,7 +70,7 @@ def _total(columns: Sequence[Column], of: Callable[[Column], int]) -> int:
 
 
 def print_table(out: Console, columns: Sequence[Column]) -> None:
-    """Print the rows as a table, or where that would be too wide each as a block of lines."""
+    """Prints the rows as a table, or, if that would be too wide, each row as a block of lines."""
     from rich.text import Text
 
     columns = [dataclasses.replace(column, values=tuple(map(printable, column.values))) for column in columns]
@@ -106,7 +106,7 @@ def _blocks(columns: Sequence[Column]) -> Iterator[Text]:
 
 
 def print_sections(sections: Mapping[str, Iterable[str]]) -> None:
-    """Print lines on stdout, the name of their section beside the first of each."""
+    """Prints lines on stdout, with the name of each section next to its first line."""
     from rich.table import Table
     from rich.text import Text
 
@@ -118,7 +118,7 @@ def print_sections(sections: Mapping[str, Iterable[str]]) -> None:
 
 
 def folded(text: str, style: str = "") -> Text:
-    """A value for a person: what a terminal must not get is escaped, and what is too long is wrapped."""
+    """A value for a person: characters that are unsafe for terminals are escaped, and long text is wrapped."""
     from rich.text import Text
 
     return Text(printable(text), style=style, overflow="fold")

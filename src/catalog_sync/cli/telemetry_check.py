@@ -1,4 +1,4 @@
-"""The check of ``catalog-sync doctor`` that exports: each signal, without content, and what came back."""
+"""The check of ``catalog-sync doctor`` that exports each signal without content, and reports the responses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 async def telemetry(environ: Mapping[str, str]) -> Check:
-    """Whether the OTLP endpoints accept an export of each signal that goes there. Takes about three seconds at most."""
+    """Whether the OTLP endpoints accept an export of each signal sent there. Takes at most about three seconds."""
     from catalog_sync.observability.sdk.selection import choose_signals
 
     choice = choose_signals(environ)

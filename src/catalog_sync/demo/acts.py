@@ -1,4 +1,4 @@
-"""The four acts. Each plays, waits for its telemetry, and returns what is to be shown."""
+"""The four acts. Each runs, waits for its telemetry, and returns what to show."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOTIFIED_WITHIN: Final = 45.0
 """Seconds within which the message of an act must have arrived."""
 
 READ: Final = Query(country="FR", limit=3)
-"""What a shop asks while the supplier is down."""
+"""What a shop reads while the supplier is down."""
 
 _PAGES: Final = {"endpoint": "catalogue", "attempt": 1}
 FAULTS: Final = {
@@ -56,7 +56,7 @@ DYING: Final = {
         {**_DEAD, "when": {"endpoint": "catalogue", "skip": 24}},
     ],
 }
-"""The supplier dies in the middle of a sync, after 24 pages."""
+"""The supplier fails in the middle of a sync, after 24 pages."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -68,11 +68,11 @@ class Act:
     intro: str
     reports: list[SyncReport] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
-    """What else a person wants to know."""
+    """Further notes for a person."""
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     """The same for machines."""
     shortfalls: list[str] | None = None
-    """What did not go as the story has it; ``None`` before the act has ended."""
+    """What did not go as expected; ``None`` before the act has ended."""
     began: float = 0.0
     ended: float = 0.0
     """Seconds since the epoch."""
@@ -85,11 +85,11 @@ class Act:
 
     @property
     def expected(self) -> bool:
-        """Whether the act went as the story has it."""
+        """Whether the act went as expected."""
         return self.shortfalls == []
 
     def judge(self, *reasons: str | None) -> None:
-        """Keeps the reasons why the act fell short, in the order given; ``None`` is none."""
+        """Records the reasons why the act fell short, in the given order; ``None`` is ignored."""
         self.shortfalls = [reason for reason in reasons if reason is not None]
 
     def to_json(self) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _run_json(report: SyncReport) -> dict[str, Any]:
 
 
 def programme() -> list[tuple[Act, Callable[[Stage, Act], Awaitable[None]]]]:
-    """The acts in their order, and who plays them."""
+    """The acts in order, each with the function that runs it."""
     return [
         (
             Act(
@@ -177,7 +177,7 @@ def programme() -> list[tuple[Act, Callable[[Stage, Act], Awaitable[None]]]]:
 
 
 async def play(stage: Stage, act: Act, body: Callable[[Stage, Act], Awaitable[None]]) -> None:
-    """Play one act and look at the telemetry that it left."""
+    """Runs one act and examines the telemetry that it left."""
     before = figures.baseline(stage.received)
     act.began = time.time()
     await body(stage, act)
@@ -211,7 +211,7 @@ async def faulty(stage: Stage, act: Act) -> None:
 
 
 async def outage(stage: Stage, act: Act) -> None:
-    """Act 3: dies under way; then a run that is rejected unsent; then a probe that fails."""
+    """Act 3: fails in the middle; then a run that is rejected unsent; then a probe that fails."""
     good = await stage.service.store.current()
     await stage.simulator.set_scenario(DYING)
     died = await stage.sync()
@@ -253,7 +253,7 @@ async def outage(stage: Stage, act: Act) -> None:
 
 
 async def recovery(stage: Stage, act: Act) -> None:
-    """Act 4: runs as a scheduler would make them, each as soon as the report before allows it."""
+    """Act 4: runs like those of a scheduler, each as soon as the previous report allows it."""
     await stage.simulator.set_scenario("calm")
     back = time.time()
     while True:
@@ -281,7 +281,7 @@ async def recovery(stage: Stage, act: Act) -> None:
 
 
 def _not(report: SyncReport, outcome: str) -> str | None:
-    """Why a sync did not end as the story has it."""
+    """Why a sync did not end as expected."""
     if report.outcome == outcome:
         return None
     reason = "" if report.error is None else f": {error_line(report.error)}"
@@ -289,7 +289,7 @@ def _not(report: SyncReport, outcome: str) -> str | None:
 
 
 async def _not_notified(stage: Stage, act: Act, status: str) -> str | None:
-    """Why there was not exactly one message, with this status."""
+    """Why there was not exactly one message with this status."""
     await asyncio.to_thread(stage.inbox.wait, act.began, status, NOTIFIED_WITHIN)
     came = [each.message["status"] for each in stage.inbox.since(act.began)]
     if came == [status]:
@@ -298,6 +298,6 @@ async def _not_notified(stage: Stage, act: Act, status: str) -> str | None:
 
 
 def _wait(report: SyncReport) -> float:
-    """How long to wait before the next run, as the report of the failed one asks for."""
+    """How long to wait before the next run, according to the failed run's report."""
     hint = report.error.retry_after_s if report.error is not None else None
     return 0.5 if hint is None else hint + 0.05

@@ -10,7 +10,7 @@ from catalog_sync import composition as app
 from catalog_sync import exit_codes
 from catalog_sync.demo import acts
 from catalog_sync.demo.stage import Scale, open_stage, prepared
-from catalog_sync.terminal.output import console
+from catalog_sync.terminal.output import console, failure
 from catalog_sync.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 def demo(output: CommandOutput, signals: StopSignals, *, fast: bool) -> int:
-    """Play the four acts. Returns 0 where all went as they should, else 1.
+    """Runs the four acts. Returns 0 if all went as expected, else 1.
 
-    Raises ``ConfigurationError`` where a variable of the environment cannot be used.
+    Raises ``ConfigurationError`` if an environment variable is not usable.
     """
-    app.read_settings()  # the demo replaces them, but a variable that is not allowed is an error here too
+    app.read_settings()  # the demo replaces them, but an invalid variable is an error here too
     scale = Scale.of(fast=fast)
     out = None if output.as_json else console(sys.stdout)
     started = time.monotonic()
@@ -42,8 +42,12 @@ def demo(output: CommandOutput, signals: StopSignals, *, fast: bool) -> int:
 
         scenery.closing(out, played, seconds)
     else:
-        acts_json = [act.to_json() for act in played]
-        output.json({"ok": good, "duration_s": round(seconds, 3), "backend": backend, "acts": acts_json})
+        data = {"ok": good, "duration_s": round(seconds, 3), "backend": backend}
+        data["acts"] = [act.to_json() for act in played]
+        if not good:
+            short = [f"act {act.number}: {', '.join(act.shortfalls or ())}" for act in played if not act.expected]
+            data["error"] = failure("act_fell_short", "; ".join(short))
+        output.json(data)
     return exit_codes.OK if good else exit_codes.FAILED
 
 

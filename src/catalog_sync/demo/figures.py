@@ -1,4 +1,4 @@
-"""What an act shows, worked out from emitted telemetry alone: spans, events and metrics."""
+"""What an act shows, computed only from the emitted telemetry: spans, events and metrics."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Change:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Retries:
-    """Calls that needed more than one attempt, and how many of them succeeded in the end."""
+    """Calls that needed more than one attempt, and how many of them finally succeeded."""
 
     needed: int = 0
     succeeded: int = 0
@@ -56,7 +56,7 @@ class Retries:
 
     @property
     def rate(self) -> float | None:
-        """From 0 to 1; ``None`` where no call needed a retry."""
+        """From 0 to 1; ``None`` if no call needed a retry."""
         return self.succeeded / self.needed if self.needed else None
 
 
@@ -82,7 +82,7 @@ class Branch:
 
 
 def baseline(store: TelemetryStore) -> dict[str, Series]:
-    """Where the cumulative metrics stand before an act."""
+    """The values of the cumulative metrics before an act."""
     return {name: store.metric(name) for name in _METRICS}
 
 
@@ -102,11 +102,11 @@ def errors(store: TelemetryStore, before: dict[str, Series], dependency: str) ->
 
 
 def retries(store: TelemetryStore, before: dict[str, Series], dependency: str) -> Retries:
-    """``resilience.operation.attempts`` of an act, the calls with more than one attempt; and the suppressed retries."""
+    """``resilience.operation.attempts`` of an act: the calls with more than one attempt; and the suppressed retries."""
     name = contract.OPERATION_ATTEMPTS.name
     needed = succeeded = 0
     for labels, point in _of(increase(store.metric(name), before[name]), dependency):
-        # A bucket holds what lies above the bound before it.
+        # A bucket counts values above the previous bound.
         repeated = sum(count for place, count in enumerate(point.buckets) if place and point.bounds[place - 1] >= 1)
         needed += repeated
         if labels.get(contract.OUTCOME) == "ok_after_retry":
@@ -162,7 +162,7 @@ def changes(store: TelemetryStore, since: float, until: float, dependency: str) 
 def worst_call(spans: Sequence[Span], dependency: str) -> list[Span]:
     """The path from the root to the protected call that fared worst: finally failed, most attempts, longest.
 
-    Empty where the trace holds no such call.
+    Empty if the trace holds no such call.
     """
     calls = [
         span
@@ -180,12 +180,12 @@ def worst_call(spans: Sequence[Span], dependency: str) -> list[Span]:
 
 
 def badness(call: Span) -> tuple[bool, bool, int, float]:
-    """The greater, the worse the call fared. A call that was rejected unsent has little to show."""
+    """A sort key: the greater, the worse the call fared. A call that was rejected unsent has little to show."""
     return _sent(call) > 0, call.failed, _sent(call), call.duration
 
 
 def tree(path: Sequence[Span], spans: Sequence[Span]) -> Branch:
-    """Everything inside the last span of ``path``, under those above it."""
+    """Everything inside the last span of ``path``, below the spans above it."""
     inside: dict[str | None, list[Span]] = {}
     for span in spans:
         inside.setdefault(span.parent_id, []).append(span)
@@ -200,7 +200,7 @@ def tree(path: Sequence[Span], spans: Sequence[Span]) -> Branch:
 
 
 def unanswered(spans: Sequence[Span]) -> bool:
-    """Whether an HTTP request of the trace still lacks the server's side."""
+    """Whether the server's span of some HTTP request in the trace is still missing."""
     parents = {span.parent_id for span in spans if span.kind == "SERVER"}
     return any(
         span.kind == "CLIENT" and "http.request.method" in span.attributes and span.span_id not in parents

@@ -1,4 +1,4 @@
-"""Where the demo's alerts arrive: a webhook receiver on the loopback that checks signatures, as users' own would."""
+"""The webhook receiver for the demo's alerts, on the loopback interface; it checks signatures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Arrival:
 
 
 class Inbox:
-    """What has arrived. Safe for threads."""
+    """The messages that have arrived. Thread-safe."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret.encode()
@@ -38,7 +38,7 @@ class Inbox:
         self._changed = threading.Condition()
 
     def since(self, moment: float) -> list[Arrival]:
-        """What arrived after ``moment``, in seconds since the epoch."""
+        """The messages that arrived after ``moment``, in seconds since the epoch."""
         with self._changed:
             return [each for each in self._arrivals if each.at >= moment]
 
@@ -51,7 +51,7 @@ class Inbox:
             )
 
     def add(self, body: bytes, timestamp: str, signature: str) -> bool:
-        """Keeps a message whose signature is right."""
+        """Keeps a message with a valid signature."""
         expected = hmac.new(self._secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
         if not hmac.compare_digest(signature, f"sha256={expected}"):
             return False
@@ -84,4 +84,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name of the base class
-        """Nothing: the demo shows what arrived."""
+        """Logs nothing: the demo shows what arrived."""

@@ -1,4 +1,4 @@
-"""HTTP servers of the demo: on the loopback, on a free port, in threads of their own."""
+"""HTTP servers of the demo: on the loopback interface, on a free port, in separate threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small OTLP/HTTP receiver on the loopback, in threads of its own so that exporters never wait for an event loop."""
+"""A small OTLP/HTTP receiver on the loopback interface, in threads so that exporters never wait for an event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from catalog_sync.demo.trace_store import TelemetryStore
 
 MAX_BODY: Final = 64 * 1024 * 1024
-"""Bytes of one export that are read."""
+"""Maximum bytes of one export."""
 
 
 @contextlib.contextmanager
@@ -51,11 +51,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200)
 
     def _answer(self, status: int) -> None:
-        # An empty body is an empty protobuf answer: everything was taken.
+        # An empty body is an empty protobuf response: everything was accepted.
         self.send_response(status)
         self.send_header("Content-Type", "application/x-protobuf")
         self.send_header("Content-Length", "0")
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name of the base class
-        """Nothing: exports are no news."""
+        """Logs nothing: exports are routine."""

@@ -1,4 +1,4 @@
-"""How the demo looks: at 100 columns on a terminal, and as plain text in a pipe."""
+"""The demo's output: 100 columns wide on a terminal, plain text in a pipe."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SEVERITIES: Final = {"CRITICAL": "bold red", "HIGH": "red", "MEDIUM": "yellow",
 _STATES: Final = {"closed": "green", "open": "red", "half_open": "yellow"}
 _NAME_WIDTH: Final = 44
 _WIDTH_WITH_SERVICE: Final = 76
-"""Columns of the terminal from which the tree of a call has room for the service of each span."""
+"""Terminal columns from which on a call's tree has room for the service of each span."""
 
 TRY_NEXT: Final = (
     ("in another terminal, a supplier that misbehaves:", "catalog-sync simulate --port 8099 --scenario flaky"),
@@ -45,13 +45,13 @@ TRY_NEXT: Final = (
 
 
 def busy_machine() -> str | None:
-    """How busy this machine is, where it has more to do than its processors can."""
+    """How busy this machine is, if it is overloaded."""
     load, processors = os.getloadavg()[0], os.cpu_count() or 1
     return f"This machine is busy: load {load:.0f} on {processors} processors." if load > 2 * processors else None
 
 
 def starting(out: Console) -> None:
-    """What is started: the first line, before anything takes time."""
+    """What is being started: the first line, before anything takes time."""
     out.print(Text("A catalogue sync that fails out loud", style="bold"))
     out.print(Text("Starting a supplier simulator and a store; four acts follow, in about a minute.", style="dim"))
     if busy := busy_machine():
@@ -59,7 +59,7 @@ def starting(out: Console) -> None:
 
 
 def opening(out: Console, scale: Scale, stage: Stage) -> None:
-    """The parts and their settings."""
+    """The components and their settings."""
     where, store = stage.simulator.base_url, stage.service.store.backend
     out.print(
         Text(
@@ -135,7 +135,7 @@ def closing(out: Console, acts: list[Act], seconds: float) -> None:
     out.rule(Text("What to try next", style="bold"), align="left", style="dim")
     for why, command in TRY_NEXT:
         out.print(Text(f"  {why}", style="dim"))
-        out.print(Text(f"    {pasteable(command)}", style="cyan"), soft_wrap=True)  # a wrapped one cannot be pasted
+        out.print(Text(f"    {pasteable(command)}", style="cyan"), soft_wrap=True)  # a wrapped command cannot be pasted
     good = sum(act.expected for act in acts)
     out.print()
     out.print(

@@ -1,4 +1,4 @@
-"""Where the demo plays: a simulator as a second process, a telemetry receiver, a private state folder and Redis."""
+"""The demo's environment: a simulator as a second process, a telemetry receiver, a private state folder and Redis."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RATE: Final = 50
 """Requests per second, on both sides."""
 
 SETTLE_WITHIN: Final = 30.0
-"""Seconds that the telemetry of an act may take to arrive."""
+"""Maximum seconds for the telemetry of an act to arrive."""
 
 _OWN: Final = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_")
 
@@ -54,7 +54,7 @@ class Scale:
         return cls(1000, 20, 3000) if fast else cls(5200, 50, 3000)
 
     def settings(self) -> dict[str, str]:
-        """What the demo sets where a user would set it, so that a story of minutes takes seconds."""
+        """The variables that the demo sets like a user would, so that a story of minutes takes seconds."""
         return {
             "CATALOG_SUPPLIER_RATE_PER_S": str(RATE),
             "CATALOG_PAGE_SIZE": str(self.page_size),
@@ -70,7 +70,7 @@ class Scale:
 
 @contextlib.contextmanager
 def prepared(scale: Scale) -> Iterator[tuple[TelemetryStore, Inbox]]:
-    """The environment of the demo for this process and its children, and receivers for telemetry and alerts."""
+    """Sets the environment for this process and its children, and starts receivers for telemetry and alerts."""
     before = dict(os.environ)
     received = TelemetryStore()
     secret = secrets.token_hex(16)
@@ -100,7 +100,7 @@ def prepared(scale: Scale) -> Iterator[tuple[TelemetryStore, Inbox]]:
 
 @dataclasses.dataclass(eq=False)
 class Stage:
-    """The running parts, and what the acts do with them."""
+    """The running components, and what the acts do with them."""
 
     settings: Settings
     policies: app.Policies
@@ -128,7 +128,7 @@ class Stage:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Stage]:
-        """With connections."""
+        """With open connections."""
         async with app.open_sync(self.settings, self.policies, self._on_progress, self.alerts.sync_ended) as service:
             self._service = service
             yield self
@@ -156,7 +156,7 @@ class Stage:
 async def open_stage(
     scale: Scale, telemetry: Telemetry, received: TelemetryStore, inbox: Inbox
 ) -> AsyncIterator[Stage]:
-    """Start everything, and stop it at the end."""
+    """Starts everything, and stops it at the end."""
     from esim_go_simulator.server import SimulatorProcess
 
     arguments = ("--bundles", str(scale.bundles), "--rate", str(RATE))

@@ -1,4 +1,4 @@
-"""What two services sent over OTLP, decoded and kept in memory: spans by trace, events, the latest of each metric."""
+"""OTLP data of two services, decoded and kept in memory: spans by trace, events, the latest value of each metric."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Span(SpanRecord):
 
     @property
     def failed(self) -> bool:
-        """Whether its status is ``error``, also where what surrounds it cured that."""
+        """Whether its status is ``error``, even if an enclosing span recovered from that."""
         return self.status == "error"
 
 
@@ -62,7 +62,7 @@ class Event:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Point:
-    """The latest value of one series: of a sum or gauge ``value``; of a histogram its count, and counts per bucket."""
+    """The latest value of one series: of a sum or gauge ``value``; of a histogram the count, and counts per bucket."""
 
     value: float
     buckets: tuple[int, ...] = ()
@@ -73,7 +73,7 @@ Series = dict[Labels, Point]
 
 
 class TelemetryStore:
-    """Keeps what it is given as OTLP protobuf. Safe for threads. Malformed data raises ``ValueError``."""
+    """Keeps OTLP protobuf data. Thread-safe. Malformed data raises ``ValueError``."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -82,7 +82,7 @@ class TelemetryStore:
         self._metrics: dict[str, Series] = defaultdict(dict)
 
     def add(self, signal: str, body: bytes) -> None:
-        """Take in one export of ``traces``, ``logs`` or ``metrics``. Raises ``ValueError`` for any other signal."""
+        """Adds one export of ``traces``, ``logs`` or ``metrics``. Raises ``ValueError`` for any other signal."""
         if signal == "traces":
             self._add_spans(_parsed(ExportTraceServiceRequest(), body))
         elif signal == "logs":
@@ -93,12 +93,12 @@ class TelemetryStore:
             raise ValueError(f"no signal {signal!r}")
 
     def trace(self, trace_id: str) -> list[Span]:
-        """The spans of a trace so far, of all services, in the order of their start."""
+        """The spans of a trace so far, of all services, by start time."""
         with self._lock:
             return sorted(self._spans.get(trace_id, {}).values(), key=lambda span: (span.start, span.span_id))
 
     def events(self, name: str, *, since: float, until: float) -> list[Event]:
-        """The events of that name within a span of time, in order."""
+        """The events with that name within a time range, in order."""
         with self._lock:
             found = [event for event in self._events if event.name == name and since <= event.at <= until]
         return sorted(found, key=lambda event: event.at)
@@ -150,7 +150,7 @@ class TelemetryStore:
 
 
 def increase(after: Series, before: Series) -> Series:
-    """What cumulative series grew by; series that stood still are left out."""
+    """The increase of cumulative series; unchanged series are left out."""
     grown: Series = {}
     for labels, point in after.items():
         old = before.get(labels, Point(0.0))

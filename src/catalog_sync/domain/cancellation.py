@@ -1,4 +1,4 @@
-"""A cancellation always passes, also through a library that swallows it."""
+"""Cancellation that always takes effect, even through a library that swallows it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 async def heeding_cancellation(operation: Awaitable[T]) -> T:
-    """Await a call of redis-py; raise ``CancelledError`` also where redis-py swallowed it.
+    """Awaits a call of redis-py; raises ``CancelledError`` even if redis-py swallowed it.
 
-    redis-py sends with ``asyncio.wait_for``, which before Python 3.12 answers a cancellation with the result or the
-    error that came at the same moment.
+    redis-py sends with ``asyncio.wait_for``, which before Python 3.12 discards a cancellation if the result or the
+    error came at the same moment.
     """
     task = asyncio.current_task()
     before = task.cancelling() if task else 0
@@ -31,9 +31,9 @@ async def heeding_cancellation(operation: Awaitable[T]) -> T:
 
 
 async def finished(work: Awaitable[None]) -> None:
-    """Await ``work`` to its end, also while cancelled; the cancellation passes after it.
+    """Awaits ``work`` to its end, even while cancelled; the cancellation is raised after it.
 
-    For what cannot be called back half way, and ends soon.
+    For work that cannot be aborted half-way, and ends soon.
     """
     task = asyncio.ensure_future(work)
     interrupted: asyncio.CancelledError | None = None

@@ -1,4 +1,4 @@
-"""Country codes that may be asked for, with their English names."""
+"""Country codes that may be requested, with their English names."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _OF_THE_SUPPLIER: Final = {
     "US-HI": "Hawaii",
     "XK": "Kosovo",
 }
-"""Codes that eSIM Go uses beside them."""
+"""Additional codes used by eSIM Go."""
 
 COUNTRIES: Final[Mapping[str, str]] = MappingProxyType(
     {**dict(entry.strip().split("=", 1) for entry in _ISO_3166.split(";")), **_OF_THE_SUPPLIER}
@@ -62,6 +62,6 @@ COUNTRIES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def country_code(text: str) -> str:
-    """A country code as it is written: ``"PT"`` for ``" pt"``. Only ASCII has cases here: ``"ß"`` is not ``"SS"``."""
+    """A normalised country code: ``"PT"`` for ``" pt"``. Only ASCII letters change case: ``"ß"`` is not ``"SS"``."""
     stripped = text.strip()
     return stripped.upper() if stripped.isascii() else stripped

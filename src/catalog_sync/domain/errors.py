@@ -1,7 +1,7 @@
 """The errors of the catalogue sync.
 
-Every one carries its classification, the correlation ID under which it happened, a context without secrets and, as
-``__cause__``, the exception it stands for.
+Each carries its classification, the correlation ID under which it happened, a context without secrets and, as
+``__cause__``, the exception behind it.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ Context = dict[str, str | int | float | bool | None]
 def permanent(
     error_type: str, severity: Severity = Severity.HIGH, *, breaker: BreakerEffect = BreakerEffect.NEUTRAL
 ) -> Classification:
-    """The verdict on an error that a repetition does not cure."""
+    """The verdict on an error that a repetition does not fix."""
     return Classification(ErrorClass.PERMANENT, severity, error_type, breaker)
 
 
 class CatalogSyncError(Exception):
-    """Base of all errors of this package. Raise with ``from`` so that the cause stays.
+    """Base of all errors of this package. Raise it with ``from`` to keep the cause.
 
-    A subclass names its verdict, and whose error it is, in its first line::
+    A subclass sets its verdict, and the dependency that it belongs to, in its first line::
 
         class LockLostError(CatalogSyncError, default=permanent("lock_lost")): ...
     """
 
     default: ClassVar[Classification] = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.OTHER)
-    """The verdict where the raiser gives none."""
+    """The verdict by default."""
     dependency: ClassVar[str | None] = None
-    """Whose error it is, where that is the same for all of the class."""
+    """The dependency that the error belongs to, if it is the same for the whole class."""
 
     def __init_subclass__(cls, *, default: Classification | None = None, dependency: str | None = None) -> None:
-        """What is not given is as of the base."""
+        """Parameters that are not given are inherited from the base class."""
         super().__init_subclass__()
         cls.default = default or cls.default
         cls.dependency = dependency or cls.dependency
@@ -70,7 +70,7 @@ class CatalogSyncError(Exception):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds after which it may be tried again, where known."""
+        """Seconds after which it may be tried again, if known."""
         return self.classification.retry_after
 
 
@@ -87,7 +87,7 @@ class ConfigurationError(CatalogSyncError, default=permanent("configuration")):
 
 
 class UnknownVariableError(ConfigurationError):
-    """A variable with a prefix of ours that no program reads."""
+    """An unknown variable with one of our prefixes."""
 
 
 class ApiTimeoutError(
@@ -101,7 +101,7 @@ class ApiConnectionError(
     _SupplierFaultError,
     default=Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE),
 ):
-    """No connection to the supplier, or it broke."""
+    """The connection to the supplier could not be established, or broke."""
 
 
 class SupplierError(_SupplierFaultError):
@@ -112,7 +112,7 @@ class SupplierUnavailableError(
     _SupplierFaultError,
     default=Classification(ErrorClass.TRANSIENT, Severity.HIGH, error_types.CIRCUIT_OPEN, unsent=True),
 ):
-    """The circuit of the supplier is open: nothing was sent."""
+    """The supplier's circuit is open: nothing was sent."""
 
 
 class RateLimitError(_SupplierFaultError, default=Classification(ErrorClass.THROTTLED, Severity.MEDIUM, "429")):
@@ -120,7 +120,7 @@ class RateLimitError(_SupplierFaultError, default=Classification(ErrorClass.THRO
 
 
 class AuthenticationError(_SupplierFaultError, default=permanent("401", Severity.CRITICAL)):
-    """The supplier refuses the API key as a whole."""
+    """The supplier rejects the API key altogether."""
 
 
 class AccessDeniedError(_SupplierFaultError, default=permanent("403", Severity.MEDIUM)):
@@ -142,17 +142,17 @@ UNKNOWN_SCOPE_TYPES: Final = frozenset({"unknown_scope", "bundle_not_found"})
 class InvalidDataError(
     _SupplierFaultError, default=permanent(error_types.INVALID_RESPONSE, breaker=BreakerEffect.FAILURE)
 ):
-    """The supplier's answer cannot be used: not JSON, the wrong shape, or contradicting itself."""
+    """The supplier's response cannot be used: not JSON, the wrong structure, or inconsistent."""
 
 
 class PayloadTooLargeError(
     InvalidDataError, default=permanent(error_types.PAYLOAD_TOO_LARGE, breaker=BreakerEffect.FAILURE)
 ):
-    """The answer is larger than ``CATALOG_MAX_BODY_BYTES``, possibly only after decompression."""
+    """The response is larger than ``CATALOG_MAX_BODY_BYTES``, possibly only after decompression."""
 
 
 class CatalogueChangedError(InvalidDataError, default=permanent(error_types.INVALID_RESPONSE, Severity.MEDIUM)):
-    """The catalogue changed while it was paged, so that the pages do not fit together; paging starts again."""
+    """The catalogue changed while its pages were fetched, so that they do not fit together; paging starts again."""
 
 
 class UnusableGroupsError(
@@ -161,7 +161,7 @@ class UnusableGroupsError(
 ):
     """Some entries of the supplier's list of groups have no usable name; ``usable`` are the names of the others.
 
-    The group behind such an entry fails alone.
+    Only the group behind such an entry fails.
     """
 
     usable: tuple[str, ...] = ()
@@ -175,21 +175,21 @@ class CacheConnectionError(
     _StoreFaultError,
     default=Classification(ErrorClass.TRANSIENT, Severity.HIGH, error_types.CONNECTION_ERROR, BreakerEffect.FAILURE),
 ):
-    """Redis cannot be reached, or not in time."""
+    """Redis cannot be reached, or did not answer in time."""
 
 
 class CacheAuthenticationError(_StoreFaultError, default=permanent("redis_auth", Severity.CRITICAL)):
-    """Redis refuses our credentials or a command of ours."""
+    """Redis rejects our credentials or one of our commands."""
 
 
 class CacheWritesPausedError(
     _StoreFaultError, default=Classification(ErrorClass.TRANSIENT_SLOW, Severity.HIGH, "redis_oom")
 ):
-    """Redis takes no writes (full, or cannot persist). Reads go on; the old version stays."""
+    """Redis accepts no writes (full, or unable to persist). Reads continue; the old version stays."""
 
 
 class LockLostError(CatalogSyncError, default=permanent("lock_lost")):
-    """The lease of the sync lock is gone, so that another run may own the catalogue now."""
+    """The lease of the sync lock was lost, so that another run may own the catalogue now."""
 
 
 class PublishRefusedError(CatalogSyncError, default=permanent("publish_refused")):
@@ -197,11 +197,11 @@ class PublishRefusedError(CatalogSyncError, default=permanent("publish_refused")
 
 
 class CatalogueDamagedError(_StoreFaultError, default=permanent("version_gone")):
-    """The published catalogue is not whole any more, so that a part of it cannot be renewed; a full sync mends it."""
+    """The published catalogue is incomplete, so that a part of it cannot be renewed; a full sync repairs it."""
 
 
 class NotDurableError(CatalogSyncError, default=permanent("not_durable")):
-    """The new catalogue exists in this process alone and ends with it: no server keeps it, and no disk took it."""
+    """The new catalogue exists only in this process and ends with it: neither a server nor the disk has it."""
 
 
 class SyncDeadlineError(CatalogSyncError, default=permanent(error_types.DEADLINE_EXCEEDED)):

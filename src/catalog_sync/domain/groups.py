@@ -1,4 +1,4 @@
-"""How groups are spelled: which spellings mean the same, and which one counts."""
+"""The spelling of groups: which spellings are equivalent, and which one is canonical."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 def same_spelling(label: str) -> str:
-    """A form in which labels that differ only in case, hyphens, underscores and spaces are equal."""
+    """A normal form, equal for labels that differ only in case, hyphens, underscores and spaces."""
     return "".join(character for character in label.casefold() if character not in "-_ ‐–")
 
 
 class GroupNames:
-    """The spelling that counts for each group: the one under which the supplier lists it.
+    """The canonical spelling of each group: the one in the supplier's list.
 
-    Spellings are equal as in :func:`same_spelling`, except that a listed name always means itself.
+    Spellings are equivalent as in :func:`same_spelling`, except that a listed name always stands for itself.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -25,7 +25,7 @@ class GroupNames:
         self._known = {same_spelling(name): name for name in reversed(self._listed)}
 
     def spelled(self, name: str) -> str:
-        """The listed spelling of ``name``; itself where no group of that name is listed."""
+        """The listed spelling of ``name``; ``name`` itself if no such group is listed."""
         spelling = self._spelling.get(name)
         if spelling is None:
             spelling = self._spelling[name] = self.listed(name) or name

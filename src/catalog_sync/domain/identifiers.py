@@ -1,4 +1,4 @@
-"""IDs as people have them at hand: out of a message, a log line, the address of a page or a header."""
+"""IDs as people have them at hand: from a message, a log line, the address of a page or a header."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from otel_resilience.correlation import is_correlation_id
 
 LEAST_DIGITS: Final = 8
-"""Digits of a correlation ID that are taken for the whole."""
+"""Digits that are enough to identify a correlation ID."""
 
 _CORRELATION_ID: Final = re.compile(r"(?<![0-9a-z])[0-9a-f]{32}(?![0-9a-z])")
 _BEGINNING: Final = re.compile(rf"[0-9a-f]{{{LEAST_DIGITS},31}}")
@@ -18,9 +18,9 @@ _AROUND: Final = " \t\r\n\"'`“”‘’«»()[]<>{}.,;:…/"
 def pasted(text: str) -> str:
     """The ID in ``text``, in lower case.
 
-    A correlation ID may stand within other text (a ``traceparent``, ``correlation_id=…``, an address), or be written
-    with the hyphens of a UUID. Of an address of another page its last part is taken, of other text what is between
-    quotes, brackets and full stops::
+    A correlation ID may be part of other text (a ``traceparent``, ``correlation_id=…``, an address), or be written with
+    the hyphens of a UUID. Of any other address the last part is taken, of other text the part between quotes, brackets
+    and full stops::
 
         pasted("https://catalog.example/incidents/0123456789abcdef")    # '0123456789abcdef'
     """
@@ -34,5 +34,5 @@ def pasted(text: str) -> str:
 
 
 def is_beginning(text: str) -> bool:
-    """Whether ``text`` is taken for the first digits of a correlation ID."""
+    """Whether ``text`` counts as the first digits of a correlation ID."""
     return _BEGINNING.fullmatch(text) is not None

@@ -1,7 +1,7 @@
-"""Which bundles belong to which group, country, region and duration, over all groups of a version.
+"""Which bundles belong to which group, country, region and duration, for all groups of a version.
 
 The index is built from the merged catalogue, never from one group at a time, so that no group's entries overwrite
-another's. It holds 500,000 bundles: a bundle costs its name and one dictionary entry, because bundles that agree in all
+another's. It can hold 500,000 bundles: a bundle costs its name and one dictionary entry, because bundles with the same
 indexed properties share one profile.
 """
 
@@ -25,7 +25,7 @@ DIMENSIONS: tuple[Dimension, ...] = ("groups", "countries", "regions", "duration
 
 
 class Profile(NamedTuple):
-    """What the index knows about a bundle: by dimension the values under which it stands in the index hash."""
+    """The indexed properties of a bundle: by dimension, its values in the index hash."""
 
     groups: frozenset[str] = frozenset()
     countries: frozenset[str] = frozenset()
@@ -33,21 +33,21 @@ class Profile(NamedTuple):
     durations: frozenset[str] = frozenset()
 
     def values(self, dimension: Dimension) -> frozenset[str]:
-        """Those of one dimension."""
+        """The values of one dimension."""
         values: frozenset[str] = getattr(self, dimension)
         return values
 
 
 _HASHED = 1000
-"""Names that are hashed at a time."""
+"""Names that are hashed in one step."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Filter:
-    """Which bundles are wanted; every given condition must hold.
+    """Which bundles are wanted; all given conditions must hold.
 
-    ``group`` forgives spelling: case, hyphens and spaces do not matter. ``country`` is a code, case-insensitive.
-    ``min_days`` and ``max_days`` are inclusive. Raises ``ValueError`` where they contradict each other.
+    ``group`` ignores case, hyphens and spaces. ``country`` is a code, case-insensitive. ``min_days`` and ``max_days``
+    are inclusive. Raises ``ValueError`` if they contradict each other.
     """
 
     group: str | None = None
@@ -57,7 +57,7 @@ class Filter:
     max_days: int | None = None
 
     def __post_init__(self) -> None:
-        """Raises ``ValueError`` where no duration can satisfy both limits."""
+        """Raises ``ValueError`` if no duration can satisfy both limits."""
         if self.min_days is not None and self.max_days is not None and self.min_days > self.max_days:
             raise ValueError(f"min_days ({self.min_days}) must be at most max_days ({self.max_days})")
 
@@ -72,7 +72,7 @@ class Filter:
         return self.min_days is not None or self.max_days is not None
 
     def accepts(self, dimension: Dimension, value: str) -> bool:
-        """Whether a bundle that stands under ``value`` in ``dimension`` meets the condition on it."""
+        """Whether a bundle with ``value`` in ``dimension`` meets the condition on it."""
         if dimension == "groups":
             return self.group is None or same_spelling(value) == same_spelling(self.group)
         if dimension == "countries":
@@ -83,7 +83,7 @@ class Filter:
         return (self.min_days is None or days >= self.min_days) and (self.max_days is None or days <= self.max_days)
 
     def matches(self, profile: Profile) -> bool:
-        """Whether a bundle of this profile is wanted."""
+        """Whether a bundle with this profile is wanted."""
         return all(
             any(self.accepts(dimension, value) for value in profile.values(dimension))
             for dimension in DIMENSIONS
@@ -99,13 +99,13 @@ def profile_of(bundle: Bundle) -> Profile:
 
 
 class CatalogueIndex:
-    """Names by group, country, region and duration. Not safe for threads."""
+    """Names by group, country, region and duration. Not thread-safe."""
 
     __slots__ = ("_profile_ids", "_profile_of", "_profiles", "_shapes")
 
     def __init__(self) -> None:
         self._profile_of: dict[str, int] = {}
-        """By name, in the order in which they came; what few profiles there are share their numbers."""
+        """By name, in insertion order; the few different profiles are referenced by number."""
         self._profiles: list[Profile] = []
         self._profile_ids: dict[Profile, int] = {}
         self._shapes: dict[tuple[object, ...], int] = {}
@@ -117,13 +117,13 @@ class CatalogueIndex:
         return name in self._profile_of
 
     def __iter__(self) -> Iterator[str]:
-        """The names in the order in which they came."""
+        """The names in insertion order."""
         return iter(self._profile_of)
 
     def add(self, bundle: Bundle) -> Bundle:
-        """Takes ``bundle`` in and returns it as it must be stored.
+        """Adds ``bundle`` and returns it as it must be stored.
 
-        A bundle that comes again, from another group, keeps the groups it already had; all else is the newcomer's.
+        If another group already added it, it keeps those groups; everything else is replaced.
         """
         shape = (bundle.groups, bundle.countries, bundle.region, bundle.duration_days)
         profile_id = self._shapes.get(shape)
@@ -139,7 +139,7 @@ class CatalogueIndex:
         return bundle
 
     def tag(self, dimension: Dimension, value: str, names: Iterable[str]) -> None:
-        """Adds one value of one dimension to ``names``, new or known: the way back from an index hash."""
+        """Adds one value of one dimension to ``names``, new or known: used to restore an index hash."""
         steps: dict[int | None, int] = {}
         for name in names:
             before = self._profile_of.get(name)
@@ -151,7 +151,7 @@ class CatalogueIndex:
             self._profile_of[name] = after
 
     def discard(self, name: str) -> None:
-        """Forgets ``name``; nothing happens where it is unknown."""
+        """Removes ``name``; does nothing if it is unknown."""
         self._profile_of.pop(name, None)
 
     def names(self) -> list[str]:
@@ -159,7 +159,7 @@ class CatalogueIndex:
         return sorted(self._profile_of)
 
     def match(self, wanted: Filter) -> list[str]:
-        """The names of the bundles that ``wanted`` describes, sorted."""
+        """The names of the bundles that match ``wanted``, sorted."""
         accepted = {profile_id for profile_id, profile in enumerate(self._profiles) if wanted.matches(profile)}
         return sorted(name for name, profile_id in self._profile_of.items() if profile_id in accepted)
 
@@ -172,7 +172,7 @@ class CatalogueIndex:
         return counts
 
     def entries(self, dimension: Dimension) -> Iterator[tuple[str, list[str]]]:
-        """The fields of the index hash of ``dimension``: each value with its names, in the order in which they came."""
+        """The fields of the index hash of ``dimension``: each value with its names, in insertion order."""
         names = list(self._profile_of)
         for value, places in sorted(self._postings(dimension).items()):
             yield value, [names[place] for place in places]
@@ -182,7 +182,7 @@ class CatalogueIndex:
         return names_sha256(self.names())
 
     def _postings(self, dimension: Dimension) -> dict[str, array[int]]:
-        """For each value the places of its names: four bytes each."""
+        """For each value the places of its names, at four bytes each."""
         postings: dict[str, array[int]] = {}
         values_of = [profile.values(dimension) for profile in self._profiles]
         for place, profile_id in enumerate(self._profile_of.values()):

@@ -16,7 +16,7 @@ class JsonForm:
     __slots__ = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The object, of JSON's own types alone."""
+        """The object, made only of JSON's own types."""
         form: dict[str, Any] = _adapter(type(self)).dump_python(self, mode="json", by_alias=True)
         return form
 
@@ -30,12 +30,12 @@ class JsonForm:
         try:
             text = json.dumps(data).encode()
         except (TypeError, RecursionError) as error:
-            raise ValueError(f"no {cls.__name__}: it is no JSON") from error
+            raise ValueError(f"no {cls.__name__}: it is not JSON") from error
         return cls.from_json_text(text)
 
     @classmethod
     def from_json_text(cls, text: bytes) -> Self:
-        """As :meth:`from_json`, from the text of the object. A text is no number, and a number no truth value."""
+        """Like :meth:`from_json`, from JSON text. Strict: a string is not a number, nor a number a boolean."""
         try:
             record: Self = _adapter(cls).validate_json(text, strict=True)
         except ValidationError as error:
@@ -46,7 +46,7 @@ class JsonForm:
 
 
 def _adapter(kind: type[object]) -> TypeAdapter[Any]:
-    """Made when first needed, for it takes milliseconds."""
+    """Created when first needed, since that takes milliseconds."""
     found = _adapters.get(kind)
     if found is None:
         found = _adapters[kind] = TypeAdapter(kind)

@@ -1,4 +1,4 @@
-"""The bundle as the catalogue holds it, and the objects that say how a sync went and where a read came from."""
+"""The bundle as stored in the catalogue, and objects that describe the result of a sync and the source of a read."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Bundle(JsonForm):
     region: str | None
     """The most frequent region of its countries."""
     data_mb: Annotated[int, Field(ge=0)] | None
-    """Decimal megabytes; ``None`` for unlimited, and where the supplier does not say."""
+    """Decimal megabytes; ``None`` for unlimited, and if the supplier does not say."""
     unlimited: bool
     duration_days: Annotated[int, Field(ge=1)]
     price: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?$")]
-    """Decimal string in major units, exact as sent: ``"6.90"``."""
+    """Decimal string in major units, exactly as sent: ``"6.90"``."""
     currency: str | None
-    """ISO 4217; ``None`` where the supplier does not say."""
+    """ISO 4217; ``None`` if the supplier does not say."""
     speeds: tuple[str, ...]
     stale: bool = False
     """Kept from an earlier version because its group could not be fetched."""
@@ -53,24 +53,24 @@ class SyncKind(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SyncRequest:
-    """What is to be synced. ``scope`` names the group, country or bundle; a full sync has none."""
+    """What to sync. ``scope`` names the group, country or bundle; a full sync has none."""
 
     kind: SyncKind = SyncKind.FULL
     scope: str | None = None
     force: bool = False
-    """Publish although a guard objects."""
+    """Publish even if a guard objects."""
     trigger: str = "cli"
     """Who asked, from a small set: ``cli``, ``schedule``, ``api``, ``demo``."""
 
     def __post_init__(self) -> None:
-        """Raises ``ValueError`` where kind and scope do not fit."""
+        """Raises ``ValueError`` if kind and scope do not fit."""
         if (self.kind is SyncKind.FULL) != (self.scope is None):
             raise ValueError("a full sync has no scope, every other kind needs one")
 
     def widened(self, obstacle: str | None) -> SyncRequest:
-        """The sync that is done instead where no whole catalogue is published: a full one.
+        """A full sync instead, if no complete catalogue is published.
 
-        To renew a part of it would publish that part as the whole. ``obstacle`` says what is wrong; ``None``: nothing.
+        Renewing a part of it would publish that part as the whole. ``obstacle`` says what is wrong; ``None``: nothing.
         """
         if obstacle is None or self.kind is SyncKind.FULL:
             return self
@@ -79,7 +79,7 @@ class SyncRequest:
 
 
 class Outcome(StrEnum):
-    """How a sync ended. Lock busy, lock broken and work done never look alike."""
+    """How a sync ended. A busy lock, a lost lock and success are always distinguishable."""
 
     COMPLETE = "COMPLETE"
     PARTIAL = "PARTIAL"
@@ -89,7 +89,7 @@ class Outcome(StrEnum):
 
 
 FAILED_OUTCOMES: Final = frozenset({Outcome.PARTIAL, Outcome.LOCK_UNAVAILABLE, Outcome.FAILED})
-"""Of syncs of which anything failed: their traces are kept."""
+"""Outcomes of syncs with a failure: their traces are kept."""
 
 GroupStatus = Literal["ok", "stale", "failed"]
 Source = Literal["fresh", "stale", "snapshot"]
@@ -106,12 +106,12 @@ class ErrorInfo(JsonForm):
     retry_after_s: float | None
     correlation_id: str
     dependency: Annotated[str | None, Field(exclude=True)] = None
-    """Whose error it is, where that is known; not part of reports."""
+    """The dependency that the error belongs to, if known; not part of reports."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GroupReport(JsonForm):
-    """How one group fared. ``stale``: failed, the last good data stays; ``failed``: there is nothing to keep."""
+    """The result of one group. ``stale``: failed, the last good data is kept; ``failed``: there is nothing to keep."""
 
     name: str
     status: GroupStatus
@@ -142,7 +142,7 @@ class LockHolder(JsonForm):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SyncReport(JsonForm):
-    """The result of a sync: the same object in one process, from a worker and on the command line."""
+    """The result of a sync: the same object from one process, from workers and on the command line."""
 
     outcome: Outcome
     kind: SyncKind
@@ -161,19 +161,19 @@ class SyncReport(JsonForm):
     attempts: int
     """Requests sent to the supplier."""
     retries: int
-    """How many of them were repetitions."""
+    """How many of them were retries."""
     quarantined_rows: Sequence[Quarantined] = ()
     """At most the first 100."""
     holder: LockHolder | None = None
     error: ErrorInfo | None = None
     trigger: str | None = None
-    """Who asked, as in :class:`SyncRequest`; ``None`` where that is not known."""
+    """Who asked, as in :class:`SyncRequest`; ``None`` if unknown."""
     warnings: Sequence[str] = ()
-    """What did not work although the outcome stands, a sentence each, without a secret."""
+    """Problems that do not change the outcome, a sentence each, without secrets."""
 
     @property
     def unknown_scope(self) -> bool:
-        """Whether it was asked for something that does not exist: an operator's mistake, and no failed sync."""
+        """Whether it was asked for something that does not exist: an operator's mistake, not a failed sync."""
         return self.error is not None and self.error.type in UNKNOWN_SCOPE_TYPES
 
 
@@ -189,7 +189,7 @@ class GroupMeta(JsonForm):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CatalogueMeta(JsonForm):
-    """What a published version says about itself."""
+    """The metadata of a published version."""
 
     version: str
     as_of: Moment
@@ -203,4 +203,4 @@ class CatalogueMeta(JsonForm):
     correlation_id: str
     kind: SyncKind
     last_full_sync: Moment | None
-    """When the last COMPLETE full sync ended; a PARTIAL one does not move it."""
+    """When the last COMPLETE full sync ended; a PARTIAL one does not change it."""

@@ -1,6 +1,6 @@
-"""Long work on the event loop, done in pieces: between two of them it runs whatever else is ready.
+"""Long work on the event loop, done in pieces: other tasks run between two of them.
 
-A request whose permit of the rate limit has come, a health check and the renewal of a lock wait for one piece at most.
+A request with its rate limit permit, a health check and the renewal of a lock wait for one piece at most.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 PIECE: Final = 100
-"""Bundles that are encoded, decoded or checked without a break: about a millisecond."""
+"""Bundles that are encoded, decoded or checked in one piece: about a millisecond."""
 
 
 async def in_pieces(items: Iterable[T], size: int = PIECE) -> AsyncIterator[list[T]]:
-    """``items`` in lists of at most ``size``; others run before each list but the first.
+    """``items`` in lists of at most ``size``; other tasks run before each list but the first.
 
-    ``items`` is iterated meanwhile: it must not change.
+    ``items`` is iterated meanwhile, so it must not change.
     """
     iterator = iter(items)
     piece = list(islice(iterator, size))

@@ -1,15 +1,13 @@
-"""Reports as they are stored, and those of syncs that no sync service could report on."""
+"""Reports as they are stored, and reports of syncs that no sync service could report on."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any, Final
 
-from catalog_sync.domain.models import ErrorInfo, GroupReport, Outcome, SyncKind, SyncReport
+from catalog_sync.domain.models import ErrorInfo, Outcome, SyncKind, SyncReport
 from catalog_sync.domain.text import is_encodable
 
-_GROUP_FIELDS: Final = frozenset(field.name for field in dataclasses.fields(GroupReport))
 _EMPTY: Final[dict[str, Any]] = {
     **dict.fromkeys(("outcome", "kind", "started_at", "correlation_id"), ""),
     "duration_s": 0,
@@ -19,8 +17,8 @@ _ERROR_FIELDS: Final = ("type", "class", "severity", "message", "correlation_id"
 
 
 def is_report(data: Any, *, partial: bool = False) -> bool:
-    """Whether a stored object has the form of ``run --json``, as far as anything here reads it. ``partial``: what it
-    lacks is no matter."""
+    """Whether a stored object has the structure of ``run --json``, as far as anything here reads it. ``partial``:
+    missing fields are allowed."""
     if partial and isinstance(data, dict):
         data = {**_EMPTY, **data}
     return (
@@ -45,7 +43,6 @@ def _is_group(data: Any) -> bool:
         and isinstance(data.get("bundles"), int)
         and "error" in data
         and _is_error(data["error"])
-        and data.keys() <= _GROUP_FIELDS
     )
 
 

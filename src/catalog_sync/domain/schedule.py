@@ -8,7 +8,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from catalog_sync.domain.freshness import from_future
-from catalog_sync.domain.times import parse_rfc3339, rfc3339
+from catalog_sync.domain.times import epoch, parse_rfc3339, rfc3339
 from otel_resilience.classification import error_types
 
 if TYPE_CHECKING:
@@ -17,16 +17,15 @@ if TYPE_CHECKING:
     from catalog_sync.domain.models import CatalogueMeta, ErrorInfo, SyncReport
 
 JITTER: Final = 0.1
-"""A catalogue is due up to this share of its age earlier, so that not all installations come at the same minute."""
+"""A catalogue is due up to this share of its age earlier, so that not all installations sync in the same minute."""
 LONGEST_PAUSE: Final = 86_400.0
-"""Seconds: a supplier that asks for more is asked again after a day."""
+"""Seconds: a supplier that asks for a longer pause is asked again after a day."""
 
 
 Reason = Literal["never_synced", "old", "future", "young", "paused", "damaged", "unreadable"]
-"""Why a sync is due, or is not. ``future``: what is published says that it was fetched at a time still to come, so its
-age is not known. ``paused``: the supplier asked to come back later. ``damaged``: a part of what is published is lost,
-and only a full sync repairs it. ``unreadable``: the store does not answer, which says nothing about the age of what is
-published."""
+"""Why a sync is due, or is not. ``future``: what is published claims to have been fetched in the future, so its age is
+unknown. ``paused``: the supplier asked to come back later. ``damaged``: a part of what is published is lost, and only a
+full sync repairs it. ``unreadable``: the store does not answer, so the age is unknown."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,10 +35,10 @@ class Due:
     due: bool
     reason: Reason
     next_due_at: datetime.datetime | None = None
-    """When it will be, as far as is known now; ``None`` where it is due, or where that is not known."""
+    """When it will be, as far as known; ``None`` if it is due now, or if that is unknown."""
 
     def to_json(self) -> dict[str, Any]:
-        """What ``run --if-due --json`` prints where nothing is done."""
+        """What ``run --if-due --json`` prints if nothing is done."""
         at = self.next_due_at
         return {
             "outcome": None,
@@ -52,22 +51,46 @@ class Due:
 UNREADABLE: Final = Due(due=False, reason="unreadable")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause that the supplier requested, in seconds."""
+
+    left: float = 0.0
+    """What is left of the longest one that was requested."""
+    asked_ago: float = 0.0
+    """Since one was last requested."""
+
+    def left_after(self, last_full_sync: str | None, now: datetime.datetime) -> float:
+        """What is left of it at ``now`` where the last complete full sync ended then (RFC 3339; ``None``: never).
+
+        A supplier that has served the whole catalogue since it asked for time has had enough of it. Only what was
+        published counts, which the lock keeps in order: no late result of an old sync ends a newer pause.
+        """
+        moment = now.timestamp()
+        if last_full_sync is None or from_future(last_full_sync, moment):
+            return self.left
+        return 0.0 if epoch(last_full_sync) > moment - self.asked_ago else self.left
+
+
+NO_PAUSE: Final = Pause()
+
+
 def decide(
     meta: CatalogueMeta | None,
     now: datetime.datetime,
     *,
     every: float,
     damaged: bool = False,
-    paused_for: float = 0.0,
+    pause: Pause = NO_PAUSE,
     place: str = "",
 ) -> Due:
     """Whether a full sync is due at ``now`` (with a time zone).
 
-    ``meta``: what is published, ``None`` for nothing and where it is ``damaged``: then one is due at once. ``every``:
-    the age in seconds from which it is due, less a jitter of at most :data:`JITTER` that stays the same until the next
-    publication. ``paused_for``: seconds for which the
-    supplier asked for a pause. ``place`` distinguishes installations.
+    ``meta``: what is published; ``None`` for nothing and if it is ``damaged``: then a sync is due immediately.
+    ``every``: the age in seconds from which on it is due, less a jitter of at most :data:`JITTER` that stays the same
+    until the next publication. ``pause``: the one that the supplier requested. ``place`` distinguishes installations.
     """
+    paused_for = pause.left_after(None if meta is None else meta.last_full_sync, now)
     pause_ends = now + datetime.timedelta(seconds=paused_for)
     if meta is None:
         due_at = now
@@ -88,7 +111,7 @@ def decide(
 def pause_after(report: SyncReport) -> float:
     """Seconds for which nothing should be started after this run: the longest wait that the supplier asked for.
 
-    The wait for a circuit of our own is none: the breaker remembers it by itself.
+    The wait for an open circuit of our own does not count: the breaker remembers it itself.
     """
     hints = [error.retry_after_s or 0.0 for error in _errors(report) if error.type != error_types.CIRCUIT_OPEN]
     return min(max(hints, default=0.0), LONGEST_PAUSE)
@@ -103,5 +126,5 @@ def _errors(report: SyncReport) -> Iterator[ErrorInfo]:
 
 
 def _fraction(text: str) -> float:
-    """In ``[0, 1)``, the same for the same text."""
+    """A number in ``[0, 1)``, the same for the same text."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48

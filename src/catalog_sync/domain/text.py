@@ -1,4 +1,4 @@
-"""Text from outside: what can be stored and sent, and how the rest is shown."""
+"""Text from outside: whether it can be stored and sent, and how the rest is shown."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final
 _NOT_SHOWN: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
-"""Control characters, halves of surrogate pairs, and what changes the direction or the line of the text around it."""
+"""Control characters, unpaired surrogates, and characters that change the text direction or the line."""
 
 
 def is_encodable(text: str) -> bool:
-    """Whether ``text`` can be written as UTF-8: half of an emoji, which JSON may carry as ``"\\ud83d"``, cannot."""
+    """Whether ``text`` can be encoded as UTF-8: half of an emoji, which JSON may contain as ``"\\ud83d"``, cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -21,9 +21,9 @@ def is_encodable(text: str) -> bool:
 
 
 def printable(text: str, *, limit: int | None = None) -> str:
-    """``text`` on one line, safe for terminals, logs and any encoding of Unicode, at most ``limit`` characters long.
+    """``text`` on one line, safe for terminals, logs and any Unicode encoding, at most ``limit`` characters long.
 
-    What cannot be shown is escaped as Python and JSON do::
+    Characters that cannot be shown are escaped as in Python and JSON::
 
         printable("caf\\u00e9 \\ud83d")    # 'café \\\\ud83d'
     """

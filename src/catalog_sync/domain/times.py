@@ -1,4 +1,4 @@
-"""Moments as text: RFC 3339 in UTC, as in reports, records, logs and the API. And durations for people."""
+"""Times as text: RFC 3339 in UTC, as in reports, records, logs and the API; and durations for people."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pydantic import AfterValidator
 
 
 def is_moment(text: str) -> str:
-    """``text``, where it is a moment as :func:`parse_rfc3339` takes it. Raises ``ValueError`` on anything else."""
+    """``text``, if :func:`parse_rfc3339` can parse it. Raises ``ValueError`` otherwise."""
     try:
         epoch(text)
-    except OverflowError as error:  # a moment at the very end of the calendar, in another time zone
+    except OverflowError as error:  # a time at the very end of the calendar, in another time zone
         raise ValueError("not a time that can be calculated with") from error
     return text
 
 
 Moment = Annotated[str, AfterValidator(is_moment)]
-"""A moment in a stored record, checked when it is read."""
+"""A time in a stored record, checked when it is read."""
 
 
 def utc_now() -> datetime.datetime:
-    """The time of day."""
+    """The current time."""
     return datetime.datetime.now(datetime.UTC)
 
 
@@ -39,7 +39,7 @@ def rfc3339(
 
 
 def parse_rfc3339(text: str) -> datetime.datetime:
-    """The inverse of :func:`rfc3339`. Raises ``ValueError`` on anything else, also where the offset from UTC lacks."""
+    """The inverse of :func:`rfc3339`. Raises ``ValueError`` on anything else, such as a time without an offset."""
     moment = datetime.datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("a time needs its offset from UTC")
@@ -47,12 +47,12 @@ def parse_rfc3339(text: str) -> datetime.datetime:
 
 
 def epoch(text: str) -> float:
-    """Seconds since the epoch of a moment as RFC 3339. Raises ``ValueError``."""
+    """Seconds since the epoch of an RFC 3339 time. Raises ``ValueError``."""
     return parse_rfc3339(text).timestamp()
 
 
 def http_date(text: str | None) -> float | None:
-    """Seconds since the epoch of a ``Date`` header; ``None`` where it is none."""
+    """Seconds since the epoch of a ``Date`` header; ``None`` if it is not one."""
     try:
         return None if text is None else email.utils.parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, OverflowError):
@@ -60,12 +60,12 @@ def http_date(text: str | None) -> float | None:
 
 
 def duration(seconds: float) -> str:
-    """What was measured, for people: ``250 ms``, ``61.3 s``."""
+    """A measured duration, for people: ``250 ms``, ``61.3 s``."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def roughly(seconds: float) -> str:
-    """How long or how old, for people, in the largest unit of which there are two: ``5.0 s``, ``3 min``, ``2 days``."""
+    """A rough duration or age, in the largest unit that gives at least two: ``5.0 s``, ``3 min``, ``2 days``."""
     if seconds < 10:
         return duration(seconds)
     units = ((86_400, "days"), (3600, "h"), (60, "min"))

@@ -1,4 +1,4 @@
-"""What is kept of syncs that have ended: their reports, the traces of those that failed, a summary of each day."""
+"""Records of ended syncs: their reports, the traces of those that failed, a summary of each day."""
 
 from catalog_sync.history.days import DAYS, DaySummary
 from catalog_sync.history.history import KEPT, History

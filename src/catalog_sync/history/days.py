@@ -1,4 +1,4 @@
-"""What is kept of each day, long after its syncs: outcomes, durations, and when the catalogue was renewed."""
+"""A summary of each day, kept long after its syncs: outcomes, durations, and when the catalogue was renewed."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ class DaySummary(JsonForm):
 
     date: Annotated[str, AfterValidator(_date)]
     outcomes: Mapping[Outcome, _Count]
-    """How many ended so."""
+    """Syncs by outcome."""
     longest_s: _Seconds = 0.0
     total_s: _Seconds = 0.0
-    """Seconds of all syncs together."""
+    """Total seconds of all syncs."""
     first_renewed: _Seconds | None = None
     """When the first full sync renewed the catalogue, in seconds since the epoch; ``None``: none did."""
     last_renewed: _Seconds | None = None
     longest_gap_s: _Seconds = 0.0
-    """Seconds, at most, from one renewal of this day to the next."""
+    """Longest time in seconds from one renewal on this day to the next."""
 
     @classmethod
     def of(cls, record: SyncRecord) -> Self:
-        """The day on which this is the only sync. Raises ``ValueError`` where its end is no moment of the calendar."""
+        """The day with only this sync. Raises ``ValueError`` if its end is outside the calendar."""
         ended = epoch(record.ended_at)
         renewed = ended if record.kind is SyncKind.FULL and record.outcome in RENEWING else None
         return cls(
@@ -74,15 +74,15 @@ class DaySummary(JsonForm):
 
     @property
     def count(self) -> int:
-        """Its syncs."""
+        """Number of syncs."""
         return sum(self.outcomes.values())
 
     def plus(self, other: DaySummary) -> DaySummary:
-        """Both together, of the same day."""
+        """The sum of both, for the same day."""
         gap = max(self.longest_gap_s, other.longest_gap_s)
         earlier, later = sorted((self, other), key=lambda day: day.last_renewed or 0.0)
         if earlier.last_renewed is not None and later.first_renewed is not None:
-            gap = max(gap, later.first_renewed - earlier.last_renewed)  # negative where they overlap
+            gap = max(gap, later.first_renewed - earlier.last_renewed)  # negative if they overlap
         return DaySummary(
             date=self.date,
             outcomes={
@@ -97,7 +97,7 @@ class DaySummary(JsonForm):
 
 
 def summed(days: Iterable[DaySummary]) -> dict[str, DaySummary]:
-    """By their dates; what several places counted of one day is added up."""
+    """By date; counts of the same day from several sources are added up."""
     found: dict[str, DaySummary] = {}
     for day in days:
         found[day.date] = found[day.date].plus(day) if day.date in found else day
@@ -105,7 +105,7 @@ def summed(days: Iterable[DaySummary]) -> dict[str, DaySummary]:
 
 
 def is_kept(date: str, today: dt.date) -> bool:
-    """Whether a day is kept: :data:`DAYS` of them, and tomorrow, where another clock is ahead."""
+    """Whether a day is kept: :data:`DAYS` of them, and tomorrow, in case another clock is ahead."""
     try:
         age = (today - dt.date.fromisoformat(date)).days
     except ValueError:
@@ -114,7 +114,7 @@ def is_kept(date: str, today: dt.date) -> bool:
 
 
 def read_days(stored: Iterable[tuple[object, object]]) -> dict[str, DaySummary]:
-    """Days by their dates from names and JSON objects or their texts; one that is damaged is logged and left out."""
+    """Summaries by date, from names and JSON objects or their texts; a damaged one is logged and left out."""
     found = {}
     for name, each in stored:
         try:
@@ -129,13 +129,13 @@ def read_days(stored: Iterable[tuple[object, object]]) -> dict[str, DaySummary]:
 
 
 class DayFile:
-    """The days in the state folder, where no Redis keeps them. Several processes may add to it."""
+    """The summaries in the state folder, used without Redis. Several processes may add to it."""
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "sync-days.json"
 
     def add(self, day: DaySummary, today: dt.date) -> None:
-        """Count a sync; days that are too old go. Raises ``OSError``."""
+        """Counts a sync; removes days that are too old. Raises ``OSError``."""
         make_private(self._path.parent)
         with self._path.with_suffix(".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -144,7 +144,7 @@ class DayFile:
             write_json_atomically(self._path, document)
 
     def read(self) -> dict[str, DaySummary]:
-        """What is kept. Raises ``OSError``; a file that is damaged is logged and taken for none."""
+        """The stored summaries. Raises ``OSError``; a damaged file is logged and counts as empty."""
         try:
             stored: Any = json.loads(self._path.read_text("utf-8"))
         except FileNotFoundError:

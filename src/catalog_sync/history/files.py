@@ -16,9 +16,9 @@ _log = logging.getLogger(__name__)
 
 
 class DatedFiles:
-    """One document a file. Several processes may write: no file is changed, and one that is gone is no error.
+    """One document per file. Several processes may write: no file is changed, and a missing one is not an error.
 
-    At most ``most`` files, of at most ``age`` seconds and ``total`` bytes together, are kept.
+    Keeps at most ``most`` files, no older than ``age`` seconds and no larger than ``total`` bytes together.
     """
 
     def __init__(self, folder: Path, *, most: int, age: float, total: int) -> None:
@@ -26,9 +26,9 @@ class DatedFiles:
         self._most, self._age, self._total = most, age, total
 
     def write(self, at: float, name: str, document: Any) -> None:
-        """Add a document of the moment ``at``, in seconds since the epoch; old ones go. Raises ``OSError``."""
+        """Adds a document of the time ``at``, in seconds since the epoch; removes old ones. Raises ``OSError``."""
         write_json_atomically(self._folder / f"{_dated(at)}-{name}{_SUFFIX}", document)
-        # What a killed writer left has such a name as well, and goes in its turn.
+        # Files left by a killed writer have such a name as well, and are removed in turn.
         room = self._total
         for kept, path in enumerate(self._paths()):
             room -= _size(path)
@@ -36,12 +36,12 @@ class DatedFiles:
                 path.unlink(missing_ok=True)
 
     def names(self, name: str = "") -> Iterator[str]:
-        """The files, newest first, or those of one name. Raises ``OSError`` where the folder cannot be read."""
+        """The files, newest first, or those with one name. Raises ``OSError`` if the folder cannot be read."""
         ending = f"-{name}{_SUFFIX}" if name else _SUFFIX
         return (path.name for path in self._paths() if path.name.endswith(ending))
 
     def read(self, file: str) -> Any:
-        """The document of one of :meth:`names`; ``None`` where it cannot be read, which is logged, or is gone."""
+        """The document of one of :meth:`names`; ``None`` if it is gone, or cannot be read, which is logged."""
         try:
             return json.loads((self._folder / file).read_text("utf-8"))
         except FileNotFoundError:

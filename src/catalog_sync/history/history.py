@@ -1,4 +1,4 @@
-"""The last syncs and the traces of those that failed: in Redis where one is set, else in the state folder."""
+"""The last syncs and the traces of those that failed: in Redis if configured, else in the state folder."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
 
 KEPT: Final = 500
-"""Syncs of which everything is kept; of earlier ones the summary of their day."""
+"""Syncs of which everything is kept; of earlier ones only the summary of their day."""
 MAX_AGE: Final = 90 * 86_400.0
 """Seconds for which they are kept."""
 MAX_BYTES: Final = 64 * 1024 * 1024
-"""Of all records in the state folder."""
+"""Maximum bytes of all records in the state folder."""
 REDIS_TIMEOUT: Final = 0.5
-"""Seconds for connecting and for one answer."""
+"""Timeout in seconds for connecting and for one reply."""
 REDIS_PAUSE: Final = 5.0
-"""Seconds for which a Redis that did not answer is not asked again: someone may wait for each of several questions."""
+"""Seconds for which an unresponsive Redis is not asked again: someone may wait for each of several requests."""
 
 SYNCS: Final = Key(f"{TAG}:syncs")
 """Sorted set of records as JSON, by their end in seconds since the epoch."""
 SYNC_DAYS: Final = Key(f"{TAG}:sync-days")
 """Hash of the summaries of days as JSON, by their dates."""
 REPORTED_TWICE: Final = 50
-"""Records among which one is looked for that is reported once more."""
+"""How many of the last records are searched for a sync that is reported again."""
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class Found(NamedTuple):
 
     syncs: Sequence[SyncRecord]
     complete: bool
-    """Whether both places could be read."""
+    """Whether both stores could be read."""
 
 
 class FoundDays(NamedTuple):
@@ -60,14 +60,14 @@ class FoundDays(NamedTuple):
 
     days: Mapping[str, DaySummary]
     complete: bool
-    """Whether both places could be read."""
+    """Whether both stores could be read."""
 
 
 class History:
-    """Keeps and reads. A context manager: what was to be kept is written when its block ends.
+    """Stores and reads records. A context manager: pending records are written when its block ends.
 
-    Nothing it does raises into a sync. What Redis does not take goes into the state folder; both are read. ``process``
-    is the ``service.name`` of this process. Safe for threads.
+    Nothing it does raises into a sync. If Redis does not accept a record it goes into the state folder; both are read.
+    ``process`` is the ``service.name`` of this process. Thread-safe.
     """
 
     def __init__(
@@ -108,16 +108,16 @@ class History:
             self._redis.close()
 
     def sync_ended(self, report: SyncReport) -> None:
-        """Keep a report, soon, in another thread. The same one twice is kept once."""
+        """Stores a report, soon, in another thread. The same report is stored only once."""
         self._writer.submit(self._keep, report)
 
     def keep_trace(self, spans: Sequence[SpanRecord]) -> None:
-        """Keep what this process has of the trace of a failed sync, soon, in another thread."""
+        """Stores this process's spans of the trace of a failed sync, soon, in another thread."""
         if spans:
             self._writer.submit(self._keep_spans, spans)
 
     def latest(self, limit: int = KEPT) -> Found:
-        """The last syncs. Blocks, for at most about a second; one record that cannot be read is logged and left out."""
+        """The last syncs. Blocks for at most about a second; an unreadable record is logged and left out."""
         texts, complete = self._read_both(
             "syncs",
             lambda: islice(self._files.documents(), limit),
@@ -128,9 +128,9 @@ class History:
         return Found(newest[:limit], complete)
 
     def days(self) -> FoundDays:
-        """The last days on which syncs ended. Blocks as :meth:`latest` does; a day that cannot be read is logged.
+        """The last days on which syncs ended. Blocks like :meth:`latest`; an unreadable day is logged.
 
-        A day whose records say more than its summary, as after damage, is reckoned from them.
+        A day whose records contain more than its summary, as after damage, is recomputed from them.
         """
         found = self.latest()
         counted, complete = self._read_both(
@@ -147,7 +147,7 @@ class History:
     def _read_both(
         self, what: str, files: Callable[[], Iterable[Any]], redis: Callable[[], Iterable[Any]]
     ) -> tuple[list[Any], bool]:
-        """What stands in either place, and whether both could be read."""
+        """The content of both stores, and whether both could be read."""
         found: list[Any] = []
         complete = True
         places = {"the state folder": files} if self._redis is None else {"the state folder": files, "Redis": redis}
@@ -177,7 +177,7 @@ class History:
             _log.error("trace %s was not kept: %s", spans[0].trace_id, _reason(error))
 
     def _in_redis(self, what: str, write: Callable[[Any], object]) -> bool:
-        """Whether Redis keeps it."""
+        """Whether Redis has stored it."""
         if self._redis is None:
             return False
         try:
@@ -188,7 +188,7 @@ class History:
         return True
 
     def _ask(self, question: Callable[[Any], T]) -> T:
-        """What Redis answers. One that did not is not asked again for :data:`REDIS_PAUSE`; that raises as well."""
+        """The reply of Redis. If it did not answer, this raises for the next :data:`REDIS_PAUSE` without asking."""
         from redis.exceptions import ResponseError
 
         if self._clock() < self._away_until:

@@ -1,4 +1,4 @@
-"""A sync that has ended, as it is kept."""
+"""The record of an ended sync."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SyncRecord(JsonForm):
     kind: SyncKind
     scope: str | None
     trigger: str | None
-    """Who asked: ``cli``, ``schedule``, ``api`` or ``demo``; ``None`` where that is not known."""
+    """Who asked: ``cli``, ``schedule``, ``api`` or ``demo``; ``None`` if unknown."""
     process: str
     """``service.name`` of the process that ended it."""
     outcome: Outcome
@@ -41,11 +41,11 @@ class SyncRecord(JsonForm):
     ended_at: Moment
     duration_s: float
     report: Annotated[Mapping[str, Any], AfterValidator(_report)]
-    """The object of ``catalog-sync run --json``, without the rows that were set aside."""
+    """The object of ``catalog-sync run --json``, without the quarantined rows."""
 
     @classmethod
     def of(cls, report: SyncReport, process: str) -> Self:
-        """The record of a report. Raises ``ValueError`` where its start is no time."""
+        """The record of a report. Raises ``ValueError`` if its start is not a time."""
         return cls(
             correlation_id=report.correlation_id,
             kind=report.kind,
@@ -61,7 +61,7 @@ class SyncRecord(JsonForm):
 
     @property
     def failed(self) -> bool:
-        """Whether anything of it failed: also where it is PARTIAL."""
+        """Whether anything in it failed: also if it is PARTIAL."""
         return self.outcome in FAILED_OUTCOMES
 
     @property
@@ -72,11 +72,11 @@ class SyncRecord(JsonForm):
 
     @property
     def identity(self) -> tuple[str, str]:
-        """Equal for records of one sync that was reported twice. One trace may ask for several syncs."""
+        """Equal for two records of one sync. One trace may request several syncs."""
         return self.correlation_id, self.started_at
 
     def line(self) -> dict[str, Any]:
-        """The entry of ``catalog-sync syncs --json``."""
+        """The entry in ``catalog-sync syncs --json``."""
         whole = self.to_json()
         report = whole.pop("report")
         return {**whole, **{name: report.get(name) for name in _SHOWN}}

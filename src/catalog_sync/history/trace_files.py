@@ -1,4 +1,4 @@
-"""The traces of failed syncs in the state folder, where no Redis keeps them."""
+"""The traces of failed syncs in the state folder, used without Redis."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from catalog_sync.observability.traces import SpanRecord, TraceSummary, span_ord
 MOST: Final = 40
 MAX_AGE: Final = 90 * 86_400.0
 MAX_BYTES: Final = 64 * 1024 * 1024
-"""Of all files together."""
+"""Maximum bytes of all files together."""
 
 _log = logging.getLogger(__name__)
 
 
 class TraceFiles:
-    """A file for each trace. Implements ``TraceStore``."""
+    """One file per trace. Implements ``TraceStore``."""
 
     def __init__(self, state_dir: Path) -> None:
         self._files = DatedFiles(state_dir / "traces", most=MOST, age=MAX_AGE, total=MAX_BYTES)
         self._summaries: dict[str, TraceSummary | None] = {}
 
     def write(self, spans: Sequence[SpanRecord]) -> None:
-        """Keep the spans of one trace, at least one. Raises ``OSError``."""
+        """Stores the spans of one trace, at least one. Raises ``OSError``."""
         last = max(span.end for span in spans)
         self._files.write(last, spans[0].trace_id, {"spans": [span.to_json() for span in spans]})
 
@@ -36,12 +36,11 @@ class TraceFiles:
         return await asyncio.to_thread(self._failed, limit)
 
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
-        """The spans of a trace by their start; empty where it is not kept."""
         return await asyncio.to_thread(self._get, trace_id)
 
     def _failed(self, limit: int) -> Sequence[TraceSummary]:
         names = self._names("")
-        # Files do not change: each is read once.
+        # Files never change: each is read only once.
         self._summaries = {name: self._summaries.get(name) or self._summary(name) for name in names}
         return [summary for summary in self._summaries.values() if summary is not None][:limit]
 

@@ -1,4 +1,4 @@
-"""Sync jobs: what was asked for, how far it is, how it ended. One record for the API, the workers and people."""
+"""Sync jobs: what was requested, its progress, its result. One record for the API, the workers and people."""
 
 from catalog_sync.jobs.port import (
     Job,

@@ -1,7 +1,7 @@
-"""The ledger of jobs in Redis: what was asked for, who works at which step, what came of it.
+"""The ledger of jobs in Redis: what was requested, who works on which step, and the results.
 
-Celery carries the messages; what is true stands here. A message may come twice, late or never: every step asks the
-ledger first whether it is still wanted, and its first result stands.
+Celery only transports the messages; the truth is here. A message may come twice, late or never: every step first asks
+the ledger whether it is still wanted, and only its first result counts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from catalog_sync.sync.progress import GroupProgress
 from catalog_sync.sync.shared.staged import Part
 
 KEPT_JOBS: Final = 200
-"""Jobs of which a record is kept."""
+"""Maximum jobs whose records are kept."""
 KEPT_SECONDS: Final = 7 * 86_400
 """Seconds for which the record of an ended job is kept."""
 KEPT_LETTERS: Final = 100
@@ -51,14 +51,14 @@ class Started:
     """A step that may run."""
 
     starts: int
-    """How often it was started, this time included."""
+    """How often it was started, including this time."""
     left: float
-    """Seconds until the sync must have ended; negative where it should have."""
+    """Seconds until the sync must have ended; negative if it is overdue."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StepState:
-    """What the sweep needs to know of a step."""
+    """What the sweep needs to know about a step."""
 
     starts: int
     sent_ms: int
@@ -66,13 +66,13 @@ class StepState:
 
 
 class JobLedger:
-    """All that happens to jobs. Every method raises the ``Cache…Error`` that says why Redis could not serve it."""
+    """All operations on jobs. Every method raises the ``Cache…Error`` that says why Redis could not serve it."""
 
     def __init__(self, redis: GuardedRedis) -> None:
         self.redis = redis
 
     async def submit(self, job_id: str, fields: Sequence[str]) -> str:
-        """Record a job; the ID of the one that is active now, which is another one where there was one before."""
+        """Records a job. Returns the ID of the active job, which is a different one if there was one before."""
         keys = [ACTIVE, INDEX, JobKeys(job_id).record, CHANGES]
         prefix = JobKeys("").record
         answer = await self._script("submit job", scripts.SUBMIT, keys, [job_id, prefix, KEPT_JOBS, *fields])
@@ -86,7 +86,7 @@ class JobLedger:
         return read_record(job_id, cast("Mapping[bytes, bytes]", raw))
 
     async def active(self) -> Record | None:
-        """The job that is queued or running. Raises :class:`CorruptEntryError` where its record cannot be read."""
+        """The job that is queued or running. Raises :class:`CorruptEntryError` if its record cannot be read."""
         job_id = await self.redis.command("read active job", "GET", ACTIVE)
         if job_id is None:
             return None
@@ -97,9 +97,9 @@ class JobLedger:
         return None if record.job.status.ended else record
 
     async def end_unreadable(self, *, finished_at: str) -> SyncReport | None:
-        """End the job that is queued or running where its record cannot be read: the report of the one that was ended.
+        """Ends the active job if its record cannot be read. Returns the report of the ended job.
 
-        No worker can go on with it, and while it counts as under way there is no other.
+        No worker can continue it, and while it counts as active there can be no other.
         """
         job_id = await self.redis.command("read active job", "GET", ACTIVE)
         identifier = "" if job_id is None else bytes(job_id).decode("utf-8", "replace")
@@ -123,21 +123,21 @@ class JobLedger:
         return report if ended else None
 
     async def shown(self, job_id: str) -> Job:
-        """One job, for people: also one whose record cannot be read. Raises :class:`JobNotFoundError`."""
+        """One job, for people: even if its record cannot be read. Raises :class:`JobNotFoundError`."""
         [raw] = await self._raw([job_id]) if is_job_id(job_id) else [{}]
         if raw == {}:
             raise JobNotFoundError(f"job {job_id!r} does not exist or is no longer kept")
         return shown_job(job_id, raw or {})
 
     async def latest(self, limit: int, offset: int) -> list[Job]:
-        """The last jobs, newest first; one whose record cannot be read is shown as such."""
+        """The last jobs, newest first; a job whose record cannot be read is shown as such."""
         raw_ids = await self.redis.command("list jobs", "ZREVRANGE", INDEX, offset, offset + limit - 1)
         ids = [job_id for raw_id in raw_ids if is_job_id(job_id := bytes(raw_id).decode("utf-8", "replace"))]
         found = await self._raw(ids)
         return [shown_job(job_id, raw or {}) for job_id, raw in zip(ids, found, strict=True) if raw != {}]
 
     async def _raw(self, ids: Sequence[str]) -> list[Mapping[bytes, bytes] | None]:
-        """The records as they stand; empty for one that is not there, ``None`` for what is no record at all."""
+        """The raw records; empty for a missing one, ``None`` for a key that is not a record at all."""
         commands = [("HGETALL", JobKeys(job_id).record) for job_id in ids]
         try:
             return await self.redis.read_many("read jobs", commands) if commands else []
@@ -149,7 +149,7 @@ class JobLedger:
     async def start(
         self, job_id: str, step: str, claim: str, *, lease: float, now: str, time_limit: float
     ) -> Started | Refusal:
-        """Claim a step for ``lease`` seconds, or why it must not run."""
+        """Claims a step for ``lease`` seconds, or returns why it must not run."""
         keys = JobKeys(job_id)
         answer = await self._script(
             "start step",
@@ -163,17 +163,17 @@ class JobLedger:
         return cast("Refusal", word)
 
     async def beat(self, job_id: str, step: str, claim: str, lease: float) -> Literal["ok", "stop", "lost"]:
-        """Extend the claim; ``stop`` where the step is not wanted any more, ``lost`` where another one has it."""
+        """Extends the claim; ``stop`` if the step is no longer wanted, ``lost`` if another process has it."""
         keys = JobKeys(job_id)
         answer = await self._script("extend step", scripts.BEAT, [keys.record, keys.steps], [step, claim, _ms(lease)])
         return cast("Literal['ok', 'stop', 'lost']", bytes(answer).decode())
 
     async def release(self, job_id: str, step: str, claim: str) -> None:
-        """Give a claim back: the step was not done and may be started at once."""
+        """Releases a claim: the step was not done and may be started immediately."""
         await self._script("release step", scripts.RELEASE, [JobKeys(job_id).steps], [step, claim])
 
     async def progress(self, job_id: str, number: int, progress: GroupProgress) -> None:
-        """Note how far a scope is."""
+        """Records the progress of a scope."""
         keys = JobKeys(job_id)
         await self._script(
             "note progress",
@@ -193,7 +193,7 @@ class JobLedger:
         refused_by: Mapping[str, Any] | None,
         carrier: Mapping[str, str],
     ) -> bool:
-        """Note the plan; ``False`` where there is one already. ``request``: what is done, where that was changed."""
+        """Records the plan; ``False`` if there is one already. ``request``: what is done, if it was changed."""
         fields = ["scopes", json.dumps(list(scopes)), "carrier", json.dumps(dict(carrier))]
         if request is not None:
             fields += ["kind", request.kind.value, "scope", json.dumps(request.scope)]
@@ -210,7 +210,7 @@ class JobLedger:
         return bool(answer)
 
     async def finish(self, job_id: str, number: int, part: Part, progress: GroupProgress) -> tuple[bool, bool]:
-        """Note the result of a scope. Whether it is the one that stands, and whether the last step can begin."""
+        """Records the result of a scope. Returns whether this result counts, and whether the last step can start."""
         data = part.to_json()
         answer = await self._script(
             "finish step",
@@ -224,11 +224,11 @@ class JobLedger:
         return answer[0] == b"ok", answer[1] == b"1"
 
     async def cancel(self, job_id: str) -> None:
-        """Ask for an end."""
+        """Requests cancellation."""
         await self._script("cancel job", scripts.STOP, [JobKeys(job_id).record, CHANGES], [job_id, "cancel", "1"])
 
     async def fail(self, job_id: str, error: Mapping[str, Any]) -> None:
-        """Note the error that ends the sync; the first one stands."""
+        """Records the error that ends the sync; the first one counts."""
         keys = [JobKeys(job_id).record, CHANGES]
         await self._script("fail job", scripts.STOP, keys, [job_id, "fatal", json.dumps(dict(error))])
 
@@ -241,7 +241,7 @@ class JobLedger:
             raise CorruptEntryError(f"the results of job {job_id} cannot be read") from error
 
     async def steps(self, job_id: str) -> dict[str, StepState]:
-        """How the steps stand that were started or sent."""
+        """The states of the steps that were started or sent."""
         raw = await self.redis.command("read steps", "HGETALL", JobKeys(job_id).steps)
         fields: dict[str, dict[str, str]] = {}
         try:
@@ -256,7 +256,7 @@ class JobLedger:
             raise CorruptEntryError(f"the steps of job {job_id} cannot be read") from error
 
     async def to_send(self, job_id: str, step: str, *, at_most_every: float) -> bool:
-        """Whether the caller is to send the message of a step: it was not sent within so many seconds."""
+        """Whether the caller should send the message of a step: it was not sent within so many seconds."""
         return bool(await self._script("send step", scripts.SEND, [JobKeys(job_id).steps], [step, _ms(at_most_every)]))
 
     async def end(
@@ -270,9 +270,9 @@ class JobLedger:
         groups: Sequence[GroupProgress] = (),
         only_queued: bool = False,
     ) -> bool:
-        """Note the end and give the lock of the job back.
+        """Records the end and releases the lock of the job.
 
-        ``False`` where it had ended, or where it has started and only a queued one was to end.
+        ``False`` if it had already ended, or if it has started and only a queued job was to be ended.
         """
         fields = ["finished_at", finished_at]
         if outcome is not None:
@@ -290,7 +290,7 @@ class JobLedger:
         return bool(bytes(answer) == b"ok")
 
     async def end_lost(self, record: Record, report: Mapping[str, Any], *, finished_at: str) -> bool:
-        """Note the failure of a job whose record is gone, as after FLUSHALL. ``False`` where it is there."""
+        """Records the failure of a job whose record is gone, as after FLUSHALL. ``False`` if the record exists."""
         job = record.job
         fields = {
             "status": JobStatus.FINISHED.value,
@@ -316,7 +316,7 @@ class JobLedger:
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def add_dead_letter(self, letter: Mapping[str, Any]) -> None:
-        """Put a message aside that cannot be handled."""
+        """Sets a message aside that cannot be handled."""
         await self._script(
             "put dead letter aside", scripts.ADD_DEAD_LETTER, [DEAD, DEAD_COUNT], [json.dumps(letter), KEPT_LETTERS]
         )
@@ -334,9 +334,9 @@ class JobLedger:
         return known, [_letter(text) for text in letters]
 
     async def changed(self) -> AsyncIterator[list[str]]:
-        """The jobs that change from now on, some at a time, each once; an empty list now and then where none does.
+        """The jobs that change from now on, in batches, each once; an empty list from time to time if none does.
 
-        Not through the policy: waiting is no slow answer.
+        Does not use the policy: waiting is not a slow answer.
         """
         newest = await self._unobserved("XREVRANGE", CHANGES, "+", "-", "COUNT", 1)
         last = newest[0][0] if newest else b"0-0"
@@ -359,7 +359,7 @@ class JobLedger:
 
 
 def _letter(text: bytes) -> dict[str, Any]:
-    """A dead letter, as it was put aside; one that cannot be read says so and leaves the others readable."""
+    """A dead letter, as it was set aside; an unreadable one says so and leaves the others readable."""
     letter: dict[str, Any] = dict.fromkeys(("job", "step", "scope", "correlation_id"))
     letter |= {"starts": 0, "at": "at an unknown time", "reason": "this dead letter cannot be read"}
     read = read_object(text)
@@ -367,7 +367,7 @@ def _letter(text: bytes) -> dict[str, Any]:
 
 
 def read_object(text: bytes) -> dict[str, Any] | None:
-    """A JSON object that can be shown; ``None`` where it is none."""
+    """A JSON object that can be shown; ``None`` if it is not one."""
     try:
         found = json.loads(text)
         if isinstance(found, dict) and is_encodable(json.dumps(found, ensure_ascii=False)):

@@ -1,4 +1,4 @@
-"""Sync jobs that run inside the process that is asked for them: for one machine without workers."""
+"""Sync jobs that run in the process that is asked for them: for one machine without workers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from catalog_sync.sync.reporting import error_info
 from otel_resilience import correlation_id
 
 LOOK_AROUND: Final = 1.0
-"""Seconds spent after a cancellation to find out whether the version had gone live already."""
+"""Seconds spent after a cancellation on finding out whether the version had already gone live."""
 STOP_WITHIN: Final = 4.0
-"""Seconds that the running sync gets to end when the process ends."""
+"""Seconds that the running sync is given to end when the process ends."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,16 +33,16 @@ class Syncs(Protocol):
     """The part of the sync service that is used."""
 
     def run(self, request: SyncRequest) -> Awaitable[SyncReport]:
-        """Sync once."""
+        """Syncs once."""
 
 
 @dataclasses.dataclass(eq=False)
 class LocalJobs:
-    """Runs one sync at a time, as a task of the event loop. Implements ``Jobs``; the records end with the process.
+    """Runs one sync at a time, as a task of the event loop. Implements ``Jobs``; the records are lost with the process.
 
-    ``service`` makes the sync service that reports to the listener it is given; ``current`` reads the live version;
-    ``check`` raises where no sync can be asked for, as without an API key; ``on_report`` is called, in a thread, with
-    every report. The last ``kept`` jobs are remembered.
+    ``service`` makes the sync service that reports to the given listener; ``current`` reads the live version; ``check``
+    raises if no sync can be requested, for example without an API key; ``on_report`` is called, in a thread, with every
+    report. The last ``kept`` jobs are remembered.
     """
 
     service: Callable[[OnProgress], Syncs]
@@ -58,7 +58,7 @@ class LocalJobs:
     _closed: bool = False
 
     async def submit(self, request: SyncRequest) -> Job:
-        """Start a sync in the current trace. Raises :class:`JobConflictError` while another one runs."""
+        """Starts a sync in the current trace. Raises :class:`JobConflictError` while another one runs."""
         if self._closed:
             raise CatalogSyncError("this process is ending; no sync is started any more")
         self.check()
@@ -83,18 +83,16 @@ class LocalJobs:
         return job
 
     async def get(self, job_id: str) -> Job:
-        """One job. Raises :class:`JobNotFoundError`."""
         job = self._jobs.get(job_id)
         if job is None:
             raise JobNotFoundError(f"sync {job_id!r} does not exist or is no longer kept")
         return job
 
     async def latest(self, *, limit: int = 50, offset: int = 0) -> Sequence[Job]:
-        """The last jobs, newest first."""
         return list(reversed(self._jobs.values()))[offset : offset + limit]
 
     async def cancel(self, job_id: str) -> Job:
-        """Stop the job; one that has ended stays as it is. Raises :class:`JobNotFoundError`."""
+        """Stops the job; one that has ended is not changed. Raises :class:`JobNotFoundError`."""
         job = await self.get(job_id)
         if job.status.ended or job.cancel_requested:
             return job
@@ -113,7 +111,7 @@ class LocalJobs:
             self._watchers.remove(watcher)
 
     async def aclose(self) -> None:
-        """Cancels the running sync and waits for at most :data:`STOP_WITHIN`; ends what watches."""
+        """Cancels the running sync and waits for at most :data:`STOP_WITHIN`; ends all watchers."""
         self._closed = True
         if self._running is not None:
             job_id, task = self._running
@@ -154,7 +152,7 @@ class LocalJobs:
             self._finish(job_id, report)
 
     async def _live(self) -> CatalogueMeta | None:
-        """The live version, where it can be seen soon."""
+        """The live version, if it can be read soon."""
         try:
             async with asyncio.timeout(LOOK_AROUND):
                 return await self.current()
@@ -178,7 +176,7 @@ class LocalJobs:
         self._change(job_id, status=JobStatus.FINISHED, outcome=outcome, finished_at=rfc3339(self.now()))
 
     def _settle(self, job_id: str, task: asyncio.Task[None]) -> None:
-        """The task has ended, also one that never began."""
+        """The task has ended, perhaps without ever having started."""
         if self._running is not None and self._running[0] == job_id:
             self._running = None
         if not task.cancelled() and (error := task.exception()) is not None:

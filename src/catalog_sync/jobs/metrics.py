@@ -17,15 +17,15 @@ from catalog_sync.observability.instruments import QueueState, set_queue
 from catalog_sync.observability.sdk import untraced
 
 LOOK_EVERY: Final = 10.0
-"""Seconds between two looks."""
+"""Interval in seconds of reading Redis."""
 KNOWN_FOR: Final = 3 * LOOK_EVERY
-"""Seconds after which what was seen is not known any more."""
+"""Seconds after which the last values expire."""
 
 _log = logging.getLogger(__name__)
 
 
 def queue_state(seen: Mapping[str, Any], now: datetime.datetime) -> QueueState:
-    """From an overview of the jobs with the messages that are ``waiting``. What a worker does not say counts as 0."""
+    """From an overview of the jobs and the number of ``waiting`` messages. Values that a worker omits count as 0."""
     workers, active = seen["workers"], seen["active"]
     waits = active is not None and active["status"] == JobStatus.QUEUED
     since = parse_rfc3339(active["created_at"]) if waits else now
@@ -40,7 +40,7 @@ def queue_state(seen: Mapping[str, Any], now: datetime.datetime) -> QueueState:
 
 
 def _number(value: object) -> int:
-    """Another version of a worker may say less, or something else."""
+    """A number reported by a worker; one of another version may report less, or something else."""
     return value if type(value) is int and 0 <= value < 1_000_000 else 0
 
 
@@ -51,9 +51,9 @@ async def queue_shown(
     every: float = LOOK_EVERY,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[None]:
-    """The gauges show within the block what ``look`` finds; nothing where it has found nothing for a while.
+    """Within the block the gauges show what ``look`` returns; nothing if it has failed for a while.
 
-    ``look`` may raise ``CatalogSyncError``. ``every``: seconds between two looks.
+    ``look`` may raise ``CatalogSyncError``. ``every``: interval in seconds.
     """
     known: tuple[float, QueueState] | None = None
 

@@ -15,7 +15,7 @@ SHOWN_LETTERS: Final = 10
 
 
 async def overview(redis: GuardedRedis) -> dict[str, Any]:
-    """Workers seen lately, the job under way, and the last dead letters. Raises the ``Cache…Error`` of the store."""
+    """Workers seen recently, the active job, and the last dead letters. Raises the ``Cache…Error`` of the store."""
     ledger = JobLedger(redis)
     active = await _active(ledger)
     count, letters = await ledger.dead_letters(SHOWN_LETTERS)
@@ -27,7 +27,7 @@ async def overview(redis: GuardedRedis) -> dict[str, Any]:
 
 
 async def _active(ledger: JobLedger) -> Job | None:
-    """The job under way; of one whose record cannot be read what is known of it."""
+    """The active job; if its record cannot be read, what is known about it."""
     try:
         record = await ledger.active()
     except CorruptEntryError:
@@ -36,7 +36,7 @@ async def _active(ledger: JobLedger) -> Job | None:
 
 
 def _worker(key: bytes, text: bytes) -> dict[str, Any]:
-    """What a worker says of itself; of one that cannot be read its name."""
+    """What a worker reports about itself; only its name if that cannot be read."""
     unreadable = {"name": bytes(key).decode("utf-8", "replace").rpartition(WORKER_PREFIX)[2], "unreadable": True}
     said = read_object(text)
     return said if said is not None and isinstance(said.get("name"), str) else unreadable

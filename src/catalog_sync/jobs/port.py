@@ -1,4 +1,4 @@
-"""The job record and the port through which syncs are asked for, watched and cancelled."""
+"""The job record and the port through which syncs are requested, watched and cancelled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from otel_resilience import Severity
 
 
 class JobStatus(StrEnum):
-    """Where a job stands. A cancelled one is finished too, but nothing of it was published."""
+    """The state of a job. A cancelled one is finished too, but nothing of it was published."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -29,11 +29,11 @@ class JobStatus(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
-    """One asked-for sync. Times are RFC 3339, UTC."""
+    """One requested sync. Times are RFC 3339, UTC."""
 
     id: str
     correlation_id: str
-    """The trace ID of the request that asked for it, and so of everything that was done for it."""
+    """The trace ID of the request, and so of everything that was done for it."""
     kind: SyncKind
     scope: str | None
     force: bool
@@ -48,7 +48,10 @@ class Job:
     """The object of ``catalog-sync run --json``, once finished."""
     cancel_requested: bool = False
     trigger: str | None = None
-    """Who asked, as in ``SyncRequest``; ``None`` where that is not known."""
+    """Who asked, as in ``SyncRequest``; ``None`` if unknown."""
+    ended_ms: int | None = None
+    """When it ended, in milliseconds since the epoch, by the clock of Redis (the times above are by the clocks of
+    several machines); ``None`` if unknown."""
 
     def to_json(self) -> dict[str, Any]:
         """The object of ``GET /syncs/{id}``, without links."""
@@ -76,7 +79,7 @@ class Job:
 
 
 class JobConflictError(CatalogSyncError, default=permanent("sync_conflict", Severity.LOW)):
-    """A sync runs already; ``running`` is its job."""
+    """A sync is already running; ``running`` is its job."""
 
     def __init__(self, running: Job) -> None:
         super().__init__(f"sync {running.id} is {running.status.value}", context={"conflict": running.id})
@@ -84,24 +87,24 @@ class JobConflictError(CatalogSyncError, default=permanent("sync_conflict", Seve
 
 
 class JobNotFoundError(CatalogSyncError, default=permanent("job_not_found", Severity.LOW)):
-    """No job of this ID is known, or not any more."""
+    """No job with this ID is known, or no longer."""
 
 
 class JobAbandonedError(CatalogSyncError, default=permanent("job_abandoned")):
-    """No worker finishes the job any more."""
+    """No worker will finish the job any more."""
 
 
 class PoisonedStepError(CatalogSyncError, default=permanent("job_poisoned")):
-    """A step of a job was started again and again without finishing: it is put aside as a dead letter."""
+    """A step of a job was started again and again without finishing: it is set aside as a dead letter."""
 
 
 class Sender(Protocol):
-    """Sends the steps of jobs to workers. A message that cannot be sent is no error: the sweep sends it later."""
+    """Sends the steps of jobs to workers. A message that cannot be sent is not an error: the sweep sends it later."""
 
     async def send(self, job_id: str, step: str, carrier: Mapping[str, str] | None = None, *, every: float = 0) -> None:
-        """Sends one step (see :mod:`catalog_sync.jobs.records`) unless it was sent within ``every`` seconds.
+        """Sends one step (see :mod:`catalog_sync.jobs.records`) unless it was sent within the last ``every`` seconds.
 
-        ``carrier`` has the trace that it belongs to, ``None`` for the current one.
+        ``carrier`` is the trace context that it belongs to, ``None`` for the current one.
         """
         ...
 
@@ -111,10 +114,10 @@ class Sender(Protocol):
 
 
 class Jobs(Protocol):
-    """Asks for syncs and watches them. Every method may raise ``CacheConnectionError`` where the records are away."""
+    """Requests syncs and watches them. Every method raises ``CacheConnectionError`` if the records are unavailable."""
 
     async def submit(self, request: SyncRequest) -> Job:
-        """Ask for a sync; the current trace context becomes the parent of all that is done for it.
+        """Requests a sync; the current trace context becomes the parent of everything that is done for it.
 
         Single flight: raises :class:`JobConflictError` while another job is queued or running.
         """
@@ -125,13 +128,13 @@ class Jobs(Protocol):
         ...
 
     async def latest(self, *, limit: int = 50, offset: int = 0) -> Sequence[Job]:
-        """The last jobs, newest first; ended ones are kept for a bounded time and number."""
+        """The last jobs, newest first; ended ones are kept for a limited time and number."""
         ...
 
     async def cancel(self, job_id: str) -> Job:
-        """Ask for the job to stop; one that has ended stays as it is. Raises :class:`JobNotFoundError`."""
+        """Requests that the job stops; one that has ended is not changed. Raises :class:`JobNotFoundError`."""
         ...
 
     def changes(self) -> AsyncIterator[Job]:
-        """Every job that changes from now on, as often as it does; bounded in memory, slow readers miss some."""
+        """Every job that changes from now on, on each change; memory is bounded, so slow readers miss some."""
         ...

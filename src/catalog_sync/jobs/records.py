@@ -1,4 +1,4 @@
-"""Job records as Redis holds them: one hash, read whole."""
+"""Job records as stored in Redis: one hash, read as a whole."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _PROGRESS: Final = TypeAdapter(GroupProgress)
 _log = logging.getLogger(__name__)
 
 NO_CORRELATION_ID = "0" * 32
-"""Of a record that does not say which it has."""
+"""For a record without a correlation ID."""
 PLAN = "plan"
 """The first step: the lock and the list of groups."""
 PUBLISH = "publish"
-"""The last step: merge, guard and publish; it also ends a sync that failed or was cancelled."""
+"""The last step: merge, guards and publication; it also ends a sync that failed or was cancelled."""
 
 
 def step_of(number: int) -> str:
@@ -55,19 +55,19 @@ def progress_field(number: int) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-    """A job with what only the workers need."""
+    """A job with additional fields for the workers."""
 
     job: Job
     request: SyncRequest
-    """What was asked for."""
+    """What was requested."""
     carrier: Mapping[str, str]
-    """Trace context and baggage under which its steps run."""
+    """Trace context and baggage of its steps."""
     scopes: tuple[str, ...]
     """What is fetched, one step each; empty before the plan."""
     planned: bool
     token: int | None
     refused_by: Mapping[str, Any] | None
-    """Who held the lock when the plan asked for it."""
+    """Who held the lock when the plan tried to acquire it."""
     fatal: Mapping[str, Any] | None
     """The error that ends the sync."""
     created_ms: int
@@ -84,7 +84,7 @@ class Record:
             token=self.token,
             record=JobKeys(self.job.id).record,
             attempt=attempt,
-            refused_by=None if self.refused_by is None else LockHolder(**self.refused_by),
+            refused_by=None if self.refused_by is None else LockHolder.from_json(self.refused_by),
         )
 
 
@@ -98,7 +98,7 @@ def dead_letter(
     starts: int = 0,
     correlation_id: str | None = None,
 ) -> dict[str, Any]:
-    """What is put aside of a step, or of a message that names none."""
+    """A dead letter for a step, or for a message that names none."""
     found = {"job": job, "step": step, "scope": scope, "starts": starts}
     return {**found, "at": rfc3339(at), "correlation_id": correlation_id, "reason": reason}
 
@@ -120,7 +120,7 @@ def record_fields(
 
 
 def read_record(job_id: str, raw: Mapping[bytes, bytes]) -> Record:
-    """The record of a job. Raises ``CorruptEntryError`` where it is none."""
+    """The record of a job. Raises ``CorruptEntryError`` if it is not valid."""
     try:
         return _read(job_id, {name.decode(): value.decode() for name, value in raw.items()})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -128,7 +128,7 @@ def read_record(job_id: str, raw: Mapping[bytes, bytes]) -> Record:
 
 
 def shown_job(job_id: str, raw: Mapping[bytes, bytes]) -> Job:
-    """The job of a record; where that cannot be read a stand-in that says so, so that it spoils no list."""
+    """The job of a record; if that cannot be read, a placeholder that says so, so that lists still work."""
     try:
         return read_record(job_id, raw).job
     except CorruptEntryError as error:
@@ -204,6 +204,7 @@ def _read(job_id: str, fields: Mapping[str, str]) -> Record:
         report=report,
         cancel_requested="cancel" in fields,
         trigger=request.trigger,
+        ended_ms=int(fields["ended_ms"]) if "ended_ms" in fields else None,
     )
     return Record(
         job=job,

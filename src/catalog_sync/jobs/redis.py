@@ -1,4 +1,4 @@
-"""Sync jobs that workers do: the port ``Jobs`` on Redis and Celery."""
+"""Sync jobs run by workers: the port ``Jobs`` on Redis and Celery."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(eq=False)
 class RedisJobs:
-    """Implements ``Jobs``. One event loop; ``configure`` of :mod:`catalog_sync.worker.celery_app` was called before.
+    """Implements ``Jobs``. For one event loop; call ``configure`` of :mod:`catalog_sync.worker.celery_app` before.
 
     ``on_report`` is called for a sync that is given up here.
     """
@@ -46,9 +46,9 @@ class RedisJobs:
     now: Callable[[], datetime.datetime] = utc_now
 
     async def submit(self, request: SyncRequest) -> Job:
-        """Ask for a sync in the current trace. Raises :class:`JobConflictError` while another one is under way.
+        """Requests a sync in the current trace. Raises :class:`JobConflictError` while another one is active.
 
-        Once the job is recorded it will run, also where its message cannot be sent at the moment.
+        Once the job is recorded it will run, even if its message cannot be sent at the moment.
         """
         with correlation_scope() as identifier, _within_trace(identifier):
             carrier = inject_context()
@@ -66,17 +66,15 @@ class RedisJobs:
         return job
 
     async def get(self, job_id: str) -> Job:
-        """One job. Raises :class:`JobNotFoundError`."""
         return await self.ledger.shown(job_id)
 
     async def latest(self, *, limit: int = 50, offset: int = 0) -> Sequence[Job]:
-        """The last jobs, newest first."""
         return await self.ledger.latest(min(limit, MAX_LATEST), offset)
 
     async def cancel(self, job_id: str) -> Job:
-        """Ask for the job to stop: what waits is not started, what runs stops at its next heartbeat.
+        """Requests that the job stops: waiting steps are not started, running steps stop at their next heartbeat.
 
-        A version that is being published is published. Raises :class:`JobNotFoundError`.
+        A version that is being published is still published. Raises :class:`JobNotFoundError`.
         """
         record = await self.ledger.read(job_id)
         if record.job.status.ended:
@@ -91,7 +89,7 @@ class RedisJobs:
         return (await self.ledger.read(job_id)).job
 
     async def changes(self) -> AsyncIterator[Job]:
-        """Every job that changes from now on; states that follow each other quickly are one."""
+        """Every job that changes from now on; states in quick succession are merged."""
         async for ids in self.ledger.changed():
             for job_id in ids:
                 try:
@@ -102,7 +100,7 @@ class RedisJobs:
                 yield record.job
 
     async def _abandoned(self, job_id: str) -> bool:
-        """Whether the job in the way was given up by all workers; then it has ended now."""
+        """Whether the conflicting job was given up by all workers; then it has been ended now."""
         try:
             record = await self.ledger.read(job_id)
         except JobNotFoundError:
@@ -114,7 +112,7 @@ class RedisJobs:
 
 
 def _within_trace(identifier: str) -> contextlib.AbstractContextManager[None]:
-    """Where no span is active, what is done for the job still makes one trace, with the correlation ID as its ID."""
+    """Without an active span, work for the job still forms one trace, with the correlation ID as its ID."""
     if trace.get_current_span().get_span_context().is_valid:
         return contextlib.nullcontext()
     return trace_of(identifier, sampled=True)

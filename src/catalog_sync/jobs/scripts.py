@@ -1,6 +1,6 @@
-"""The Lua scripts of jobs. Each is safe to repeat after an answer that got lost.
+"""The Lua scripts of jobs. Each is safe to repeat if its answer was lost.
 
-``only`` removes a key that holds another type of data than it should: what someone else left there blocks nothing.
+``only`` removes a key that holds the wrong type of data, so that foreign data blocks nothing.
 
 Times are those of the Redis server, in milliseconds: the clocks of the workers do not matter. Record fields: see
 :mod:`catalog_sync.jobs.records`. Step fields: ``{step}:claim``, ``{step}:until``, ``{step}:starts``, ``{step}:sent``.
@@ -78,8 +78,8 @@ local deadline = tonumber(redis.call('HGET', KEYS[1], 'deadline_ms') or '0')
 return {'ok', tostring(starts), tostring(deadline - now)}
 """
 )
-"""KEYS: record, steps, parts, changes. ARGV: job, step, claim, TTL in ms, most starts, now as text, time for the whole
-sync in ms. Answers ``ok`` with the number of starts and the ms left, or why the step must not run."""
+"""KEYS: record, steps, parts, changes. ARGV: job, step, claim, TTL in ms, maximum starts, time as text, time limit of
+the sync in ms. Returns ``ok`` with the number of starts and the ms left, or why the step must not run."""
 
 BEAT = (
     _NOW
@@ -144,7 +144,7 @@ return {ours and 'ok' or 'done', ready and '1' or '0'}
 """
 )
 """KEYS: record, steps, parts, changes. ARGV: job, step, result, field of the record, progress, the error that ends the
-sync or nothing. The first result stands. Answers whether it was this one, and whether the last step can begin."""
+sync or nothing. Only the first result counts. Returns whether it was this one, and whether the last step can start."""
 
 STOP = (
     _NOW
@@ -174,7 +174,7 @@ redis.call('HSET', KEYS[1], ARGV[1] .. ':sent', now)
 return 1
 """
 )
-"""KEYS: steps. ARGV: step, least ms since it was last sent. Whether it is to be sent now, by the caller alone."""
+"""KEYS: steps. ARGV: step, minimum ms since it was last sent. Returns whether only the caller should send it now."""
 
 END = (
     _NOW
@@ -183,7 +183,7 @@ local status = redis.call('HGET', KEYS[1], 'status')
 if not status then return 'gone' end
 if status ~= 'queued' and status ~= 'running' then return status end
 if ARGV[4] == 'queued' and status ~= 'queued' then return status end
-redis.call('HSET', KEYS[1], 'status', ARGV[2], unpack(ARGV, 5))
+redis.call('HSET', KEYS[1], 'status', ARGV[2], 'ended_ms', now, unpack(ARGV, 5))
 if redis.call('GET', KEYS[4]) == ARGV[1] then redis.call('DEL', KEYS[4]) end
 local lock = redis.call('GET', KEYS[5])
 if lock and string.find(lock, '"job:' .. ARGV[1] .. '"', 1, true) then redis.call('DEL', KEYS[5]) end
@@ -195,22 +195,22 @@ return 'ok'
 """
 )
 """KEYS: record, steps, parts, active, lock, changes. ARGV: job, status, seconds to keep the record, ``queued`` to end
-it only where it has not started, field, value, ... The lock goes with the job that owns it: once it is seen to have
-ended, the next one can start."""
+it only if it has not started, field, value, ... The lock of the job is released with it: once it has visibly ended, the
+next one can start."""
 
 END_LOST = (
     _NOW
     + """
 if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
 only(KEYS[1], 'zset')
-redis.call('HSET', KEYS[2], 'created_ms', now, unpack(ARGV, 3))
+redis.call('HSET', KEYS[2], 'created_ms', now, 'ended_ms', now, unpack(ARGV, 3))
 redis.call('EXPIRE', KEYS[2], ARGV[2])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 announce(ARGV[1])
 return 1
 """
 )
-"""KEYS: index, record, changes. ARGV: job, seconds to keep the record, field, value, ... Notes the end of a job whose
+"""KEYS: index, record, changes. ARGV: job, seconds to keep the record, field, value, ... Records the end of a job whose
 record is gone, once."""
 
 ADD_DEAD_LETTER = """

@@ -1,7 +1,7 @@
-"""The sweep: what was lost is sent again, what is no longer worked on is ended and reported.
+"""The sweep: sends lost messages again, and ends and reports jobs that nobody works on any more.
 
-Celery gives the message of a killed worker out again after the visibility timeout, which must be longer than the
-longest job. The ledger knows after seconds that a step has no heartbeat.
+Celery redelivers the message of a killed worker only after the visibility timeout, which must be longer than the
+longest job. The ledger knows within seconds that a step has no heartbeat.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from catalog_sync.sync.service import OnReport
 
 GRACE: Final = 60.0
-"""Seconds after its deadline in which a sync may still come to its own end."""
+"""Seconds after its deadline in which a sync may still end by itself."""
 UNTAKEN_AFTER: Final = 5.0
 """Seconds after which a message that is in no queue and was not taken counts as lost."""
 
@@ -52,7 +52,7 @@ async def sweep(
     now: datetime.datetime,
     on_report: OnReport | None = None,
 ) -> None:
-    """Keep up the one job that is under way. ``lease``: seconds between two heartbeats of a step.
+    """Maintains the active job, if there is one. ``lease``: seconds between two heartbeats of a step.
 
     ``on_report`` is called for a sync that is ended here.
     """
@@ -88,7 +88,7 @@ async def end_abandoned(
     now: datetime.datetime,
     on_report: OnReport | None = None,
 ) -> bool:
-    """End a job that is past its time and that nothing else ends. Whether it is ended."""
+    """Ends a job that is overdue and that nothing else ends. Returns whether it is ended."""
     now_ms = await ledger.now_ms()
     give_up = (record.deadline_ms or record.created_ms + int(sync_deadline * 1000)) + int(GRACE * 1000)
     if now_ms <= give_up:
@@ -106,7 +106,7 @@ async def end_with_error(
     now: datetime.datetime,
     on_report: OnReport | None = None,
 ) -> None:
-    """End a job that cannot be ended by its own last step, and report it like any other sync that failed."""
+    """Ends a job that its own last step cannot end, and reports it like any other failed sync."""
     report = _failed(record, error, now)
     finished_at = rfc3339(now)
     if await ledger.end(record.job.id, JobStatus.FINISHED, report.outcome, report.to_json(), finished_at=finished_at):
@@ -116,7 +116,7 @@ async def end_with_error(
 async def end_lost(
     ledger: JobLedger, record: Record, now: datetime.datetime, on_report: OnReport | None = None
 ) -> bool:
-    """Whether the record of the job is gone, as after FLUSHALL. The first call notes and reports that it failed."""
+    """Whether the record of the job is gone, as after FLUSHALL. The first call records and reports the failure."""
     error = JobAbandonedError("the record of the sync is gone: Redis was emptied, or an older replica took over")
     report = _failed(record, error, now)
     lost = await ledger.end_lost(record, report.to_json(), finished_at=rfc3339(now))
@@ -126,7 +126,7 @@ async def end_lost(
 
 
 async def end_unreadable(ledger: JobLedger, now: datetime.datetime, on_report: OnReport | None = None) -> None:
-    """End the job under way whose record cannot be read, and report it like any other sync that failed."""
+    """Ends the active job if its record cannot be read, and reports it like any other failed sync."""
     report = await ledger.end_unreadable(finished_at=rfc3339(now))
     if report is not None:
         _publish(report, on_report)
@@ -147,7 +147,7 @@ def _failed(record: Record, error: CatalogSyncError, now: datetime.datetime) -> 
 
 
 def _publish(report: SyncReport, on_report: OnReport | None) -> None:
-    # A record that cannot be read may not say which it had.
+    # A record that cannot be read may lack its correlation ID.
     with correlation_scope(report.correlation_id if is_correlation_id(report.correlation_id) else None):
         instruments.record_sync(report.kind, report.outcome, report.duration_s, {}, {})
         instruments.emit_sync_finished(report)
@@ -156,7 +156,7 @@ def _publish(report: SyncReport, on_report: OnReport | None) -> None:
 
 
 async def _keep_lock(ledger: JobLedger, store: CatalogStore, record: Record) -> None:
-    """Extend the lease while a step waits for a worker; a lock that another run holds ends the sync."""
+    """Extends the lease while a step waits for a worker; if another run holds the lock, the sync is ended."""
     if record.token is None or record.fatal is not None:
         return
     try:
@@ -175,7 +175,7 @@ async def _wanted(ledger: JobLedger, record: Record) -> list[str]:
 
 
 def _resend_after(state: StepState | None, now_ms: int, lease: float, *, queue_is_empty: bool) -> float | None:
-    """Seconds since it was last sent after which a step is sent again; ``None``: it is in good hands."""
+    """Seconds since it was last sent after which a step is sent again; ``None``: not needed."""
     if state is not None and state.until_ms > now_ms:
         return None
     if state is not None and state.starts > 0:

@@ -9,11 +9,11 @@ from typing import Final, Self
 from catalog_sync.jobs.port import Job
 
 MAX_WAITING: Final = 256
-"""Jobs that wait for one slow watcher; the oldest go first."""
+"""Maximum jobs that wait for one slow watcher; the oldest are dropped first."""
 
 
 class Watcher:
-    """The latest state of every job that changed since it was last asked: an asynchronous iterator that skips states.
+    """The latest state of every job that changed since the last read: an asynchronous iterator that skips states.
 
     Belongs to one event loop.
     """
@@ -24,7 +24,7 @@ class Watcher:
         self._closed = False
 
     def put(self, job: Job) -> None:
-        """Note a change; an older one of the same job that was not fetched yet is forgotten."""
+        """Records a change; an older one of the same job that was not read yet is dropped."""
         self._waiting.pop(job.id, None)
         self._waiting[job.id] = job
         if len(self._waiting) > MAX_WAITING:
@@ -32,7 +32,7 @@ class Watcher:
         self._changed.set()
 
     def close(self) -> None:
-        """Nothing more will come: what waits is still given out, then the iteration ends."""
+        """No more changes will come: waiting ones are still returned, then the iteration ends."""
         self._closed = True
         self._changed.set()
 
@@ -59,7 +59,7 @@ class Watchers:
         return len(self._all)
 
     def add(self) -> Watcher:
-        """A new watcher; :meth:`remove` it in the end."""
+        """A new watcher; :meth:`remove` it at the end."""
         watcher = Watcher()
         if self._closed:
             watcher.close()
@@ -67,16 +67,16 @@ class Watchers:
         return watcher
 
     def remove(self, watcher: Watcher) -> None:
-        """It watches no longer."""
+        """Removes it."""
         self._all.discard(watcher)
 
     def notify(self, job: Job) -> None:
-        """Hand the change to each of them."""
+        """Passes the change to all of them."""
         for watcher in self._all:
             watcher.put(job)
 
     def close(self) -> None:
-        """End all of them, and those that come later."""
+        """Closes all of them, and those added later."""
         self._closed = True
         for watcher in self._all:
             watcher.close()

@@ -1,1 +1,1 @@
-"""Logs, instruments, names and traces of the application, and the set-up of the OpenTelemetry SDK."""
+"""Logs, instruments, names and traces of the application, and the setup of the OpenTelemetry SDK."""

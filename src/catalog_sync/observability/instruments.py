@@ -1,6 +1,6 @@
 """The spans, metrics and events of the application, over the OpenTelemetry API.
 
-No-ops where no SDK is set up. Nothing here raises into the sync, except what the body of a span raises.
+No-ops if no SDK is set up. Nothing here raises into the sync, except an exception from the body of a span.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_GROUPS = 32
 """Groups that metrics distinguish; further ones are ``_OTHER``."""
 
 event_log = logging.getLogger("catalog_sync.events")
-"""Takes the events where no logger provider of OpenTelemetry is set; an event goes one way only."""
+"""Takes the events if no logger provider of OpenTelemetry is set; each event goes only one way."""
 
 _LEVELS = {
     Outcome.COMPLETE: logging.INFO,
@@ -53,13 +53,13 @@ class QueueState:
     waiting: int
     """Messages that no worker has taken."""
     wait: float
-    """Seconds for which the sync that was asked for waits for a worker; 0 where none waits."""
+    """Seconds that the requested sync has waited for a worker; 0 if none waits."""
     dead_letters: int
     workers: int
     slots: int
-    """Steps that all of them can do at a time."""
+    """Steps that all of them can run concurrently."""
     busy: int
-    """Steps that they are doing."""
+    """Steps that they are running."""
 
 
 _queue: Callable[[], QueueState | None] | None = None
@@ -75,7 +75,7 @@ _QUEUE_GAUGES: dict[Metric, Callable[[QueueState], float]] = {
 
 
 class Providers(TypedDict, total=False):
-    """What is to be used instead of the global providers."""
+    """Providers to use instead of the global ones."""
 
     tracer_provider: trace_api.TracerProvider
     meter_provider: metrics_api.MeterProvider
@@ -83,7 +83,7 @@ class Providers(TypedDict, total=False):
 
 
 class _Instruments:
-    """Tracer, events and instruments; of the global providers, also when set later, where no others are given."""
+    """Tracer, events and instruments; of the global providers, even if set later, unless others are given."""
 
     def __init__(self, **providers: Unpack[Providers]) -> None:
         scope, schema = (contract.SCOPE, __version__), contract.SCHEMA_URL
@@ -114,7 +114,7 @@ _current: _Instruments | None = None
 
 
 def _instruments() -> _Instruments:
-    global _current  # one per process, made when first needed
+    global _current  # one per process, created when first needed
     if _current is None:
         _current = _Instruments()
     return _current
@@ -122,7 +122,7 @@ def _instruments() -> _Instruments:
 
 @contextlib.contextmanager
 def use_providers(**providers: Unpack[Providers]) -> Iterator[None]:
-    """Sends the application's telemetry to these providers instead of the global ones within a block."""
+    """Within a block, sends the application's telemetry to these providers instead of the global ones."""
     global _current  # a process-wide switch by design
     previous, _current = _current, _Instruments(**providers)
     try:
@@ -148,7 +148,7 @@ def publish_span() -> AbstractContextManager[Span]:
 
 @contextlib.contextmanager
 def _span(name: str, attributes: dict[str, str]) -> Iterator[Span]:
-    """A current span that takes the class of an error from our classification."""
+    """A current span that gets an error's class from our classification."""
     with _instruments().tracer.start_as_current_span(
         name, attributes=attributes, record_exception=False, set_status_on_exception=False
     ) as span:
@@ -185,12 +185,12 @@ def record_sync(
 
 @never_raise
 def count_read(source: str) -> None:
-    """Counts a read by where its answer came from: ``fresh``, ``stale`` or ``snapshot``."""
+    """Counts a read by the source of its data: ``fresh``, ``stale`` or ``snapshot``."""
     _instruments().reads.add(1, {contract.SOURCE: str(source)})
 
 
 def set_catalog_age(age: Callable[[], float | None] | None) -> None:
-    """Sets where the gauge ``catalog.age`` gets its value: seconds, or ``None`` while there is no catalogue.
+    """Sets the function behind the gauge ``catalog.age``: it returns seconds, or ``None`` without a catalogue.
 
     The function runs in the thread of the metric reader; it must be quick and must not block.
     """
@@ -209,7 +209,7 @@ def _observe_clock(_: CallbackOptions) -> Iterable[Observation]:
 
 
 def set_queue(queue: Callable[[], QueueState | None] | None) -> None:
-    """Sets where the gauges of the queue and the workers get their values; they have none where it says ``None``.
+    """Sets the function that returns the values of the queue and worker gauges; ``None``: they have none.
 
     The function runs in the thread of the metric reader; it must be quick and must not block.
     """
@@ -228,7 +228,7 @@ def _observe_queue(value: Callable[[QueueState], float]) -> Callable[[CallbackOp
 
 @never_raise
 def emit_sync_finished(report: SyncReport) -> None:
-    """Emits ``catalog.sync.finished`` and writes the result on the current ``catalog.sync`` span."""
+    """Emits ``catalog.sync.finished`` and writes the result to the current ``catalog.sync`` span."""
     attributes = _result(report)
     span = trace_api.get_current_span()
     if span.is_recording():

@@ -1,4 +1,4 @@
-"""Logs: JSON lines for machines, short lines for a terminal. Everything is redacted, tracebacks too."""
+"""Logs: JSON lines for machines, short lines for a terminal. Everything is redacted, including tracebacks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EVENT_ATTRIBUTES: Final = "otel.attributes"
 """Key of ``extra`` that holds an event's attributes."""
 
 QUIET_SECONDS: Final = 30.0
-"""An exporter of OpenTelemetry that repeats itself is heard once in this time."""
+"""Repeated messages of an OpenTelemetry exporter are logged once in this time."""
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _handler: logging.Handler | None = None
@@ -36,9 +36,9 @@ def setup_logging(
 ) -> logging.Handler:
     """Sends all logs to ``stream``: as JSON lines, or as lines for a person. A second call replaces the first.
 
-    The loggers of HTTP libraries are heard from WARNING on: their INFO lines hold whole URLs.
+    The loggers of HTTP libraries are set to WARNING: their INFO lines contain whole URLs.
     """
-    global _handler  # the root logger is one per process, too
+    global _handler  # the root logger is per process, too
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(service) if json_lines else HumanFormatter())
     handler.addFilter(_RepeatedExportFailures())
@@ -57,7 +57,7 @@ def setup_logging(
 
 @contextlib.contextmanager
 def logs_to(stream: TextIO) -> Iterator[None]:
-    """Within the block the handler of :func:`setup_logging` writes to ``stream``, where there is one."""
+    """Within the block the handler of :func:`setup_logging`, if there is one, writes to ``stream``."""
     handler = _handler
     before = handler.setStream(stream) if isinstance(handler, logging.StreamHandler) else None
     try:
@@ -68,8 +68,8 @@ def logs_to(stream: TextIO) -> Iterator[None]:
 
 
 def write_event(logger: str, level: int, body: str, name: str, attributes: Mapping[str, Any]) -> None:
-    """Writes an event that went to OpenTelemetry as a line, too: to our own handler alone, so that no other handler
-    exports it once more. Without :func:`setup_logging` nothing is written."""
+    """Also writes an event that went to OpenTelemetry as a log line: only to our own handler, so that no other handler
+    exports it again. Does nothing without :func:`setup_logging`."""
     handler = _handler
     if handler is None or level < handler.level or not logging.getLogger(logger).isEnabledFor(level):
         return
@@ -86,7 +86,7 @@ class JsonFormatter(logging.Formatter):
         self._service = service
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line; never raises for what a record may hold."""
+        """The record as one line; never raises, whatever the record contains."""
         line: dict[str, Any] = {
             "timestamp": timestamp(record.created),
             "level": record.levelname,
@@ -114,13 +114,13 @@ class HumanFormatter(logging.Formatter):
     """Time, level, message and correlation ID; for errors their type and text, no traceback below DEBUG."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line, or more where it is being debugged."""
+        """The record as one line; several when debugging."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         text = f"{clock} {record.levelname.lower():7} {redact(_message(record))}"
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             text += f" ({type(error).__name__}: {redact(str(error))})"
-        # What it is about, where it says so, as the record of an alert that is delivered in a trace of its own.
+        # Fields that identify its subject, for example of an alert that is delivered in a separate trace.
         about = extra_attributes(record).get(BAGGAGE_KEY)
         identifier = about or (getattr(record, "correlation", None) or context_ids()).get("correlation_id")
         if identifier is not None:
@@ -136,7 +136,7 @@ def timestamp(seconds: float) -> str:
 
 
 def context_ids() -> dict[str, str]:
-    """The IDs of what is running: of trace, span and correlation; outside a trace at most the last."""
+    """The current trace, span and correlation ID; outside a trace at most the last one."""
     context = get_current_span().get_span_context()
     if context.is_valid:
         ids = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
@@ -145,7 +145,7 @@ def context_ids() -> dict[str, str]:
 
 
 def extra_attributes(record: logging.LogRecord) -> dict[str, Any]:
-    """What the caller gave as ``extra``."""
+    """The fields that the caller gave as ``extra``."""
     found = {key: value for key, value in vars(record).items() if key not in _STANDARD}
     nested = found.pop(EVENT_ATTRIBUTES, None)
     found.pop(EVENT_NAME, None)
@@ -156,7 +156,7 @@ def extra_attributes(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def redact_value(key: str, value: Any) -> Any:
-    """A value without secrets: masked whole where its key says so, numbers as they are."""
+    """A value without secrets: masked if the key names one, numbers unchanged."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if is_secret_name(key):
@@ -171,7 +171,7 @@ def redact_value(key: str, value: Any) -> Any:
 
 
 def format_traceback(error: BaseException) -> str:
-    """The whole traceback, causes included, redacted."""
+    """The full traceback, causes included, redacted."""
     return redact("".join(traceback.format_exception(error)).rstrip())
 
 
@@ -199,13 +199,13 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _add_context(record: logging.LogRecord) -> bool:
-    """Filters run where the record is emitted, so the IDs are those of its own task."""
+    """Filters run when the record is emitted, so the IDs are those of its own task."""
     record.correlation = context_ids()
     return True
 
 
 class _RepeatedExportFailures(logging.Filter):
-    """A collector that is down makes its exporters warn with every batch: kept, but rarely."""
+    """An unreachable collector makes its exporters warn with every batch: logged, but rarely."""
 
     def __init__(self) -> None:
         super().__init__()

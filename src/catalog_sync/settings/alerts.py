@@ -1,4 +1,4 @@
-"""The ``ERROR_ALERT_*`` variables, and readers of those that are small tables: escalation steps and silences."""
+"""The ``ERROR_ALERT_*`` variables, and readers for those that are small tables: escalation steps and silences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHANNELS: Final = (
     "pagerduty", "opsgenie", "discord", "teams", "mattermost", "email", "slack", "webhook", "fallback",
     "webhook-low", "webhook-medium", "webhook-high", "webhook-critical",
 )  # fmt: skip
-"""The names of all channels that the settings can set up."""
+"""The names of all channels that the settings can configure."""
 _STEPS: Final = (
     "steps separated by semicolons, each with after= (seconds) or returns= (a number), and optionally severity= and"
     f" channels= joined by +, out of {', '.join(CHANNELS)}; or none"

@@ -1,6 +1,6 @@
-"""The file ``.env`` in the working folder: variables below those of the environment.
+"""The file ``.env`` in the working folder: variables with lower priority than the environment.
 
-They become variables of this process, for OpenTelemetry's SDK and the processes that are started here read them too.
+They become variables of this process, since OpenTelemetry's SDK and child processes read them too.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _NAMES: Final = frozenset(variable.name for variable in VARIABLES)
 
 
 def load_env_file(environ: MutableMapping[str, str]) -> None:
-    """Adds what ``environ``, the environment of the process, does not have. Done once, for child processes too.
+    """Adds the variables that ``environ``, the environment of the process, lacks. Done once, for child processes too.
 
-    Variables of other programs are left alone. A variable that the environment sets to nothing stays so. Raises
-    ``ConfigurationError`` where the file that is named, or a line of it, cannot be read; no value is ever quoted.
+    Variables of other programs are ignored. A variable that is set to an empty value in the environment stays so.
+    Raises ``ConfigurationError`` if the named file, or a line of it, cannot be read; no value is ever quoted.
     """
     named = environ.get(NAME, "").strip()
     if named.lower() == "none":
@@ -46,12 +46,12 @@ def _text(named: str) -> str | None:
         return None
     try:
         text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError:  # it would quote the file
+    except UnicodeDecodeError:  # its message would quote the file
         text = "\0"
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
         raise ConfigurationError(f"{f'{NAME}={named}' if named else path} cannot be read: {reason}") from error
-    if "\0" in text:  # as in UTF-16 without its mark; no variable can hold it
+    if "\0" in text:  # as in UTF-16 without a byte order mark; no variable can contain it
         raise ConfigurationError(f"{path} cannot be read: it is not UTF-8 text")
     return text
 
@@ -72,6 +72,6 @@ def _variables(text: str, file: str) -> Iterator[tuple[str, str]]:
 
 
 def _number(line: Binding) -> int:
-    """Empty lines before it are a part of it."""
+    """The number of a line; its text includes the empty lines before it."""
     text = line.original.string
     return line.original.line + len(re.findall(r"\r\n|\n|\r", text[: len(text) - len(text.lstrip())]))

@@ -1,8 +1,8 @@
 """The ``OTEL_*`` variables that this application passes on to the SDK, checked before the SDK reads them.
 
-The SDK reads most of them late: in a library's import, in a thread, after a fork. What it cannot use it drops with a
-warning that quotes the value, or raises where no handler is. Here each is read once, at the start, by the rules of the
-SDK: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/. Imports nothing of the SDK.
+The SDK reads most of them late: when a library is imported, in a thread, after a fork. It drops a value that it cannot
+use with a warning that quotes it, or raises if there is no handler. Here each is read once, at the start, without the
+SDK but by its rules: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LOG_LEVELS: Final = ("debug", "info", "warn", "warning", "error", "critical")
 """Values of ``OTEL_LOG_LEVEL``."""
 _SCHEMES: Final = {"http/protobuf": ("http", "https"), "grpc": ("http", "https", "unix", "dns", "")}
 
-# What the SDK takes without a warning; see opentelemetry.util.re.
+# What the SDK accepts without a warning; see opentelemetry.util.re.
 _HEADER_NAME: Final = re.compile(r"[!#-'*+\-.0-9A-Z^-z|~]+")
 _HEADER_VALUE: Final = re.compile(r"[ !#-+\--:<-\[\]-~]*")
 _GRPC_NAME: Final = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
@@ -46,10 +46,10 @@ _SENDABLE: Final = re.compile(r"[ -~]*")
 
 
 def check_otel(environ: Mapping[str, str]) -> None:
-    """Checks every ``OTEL_*`` variable that is set to something, whether or not its signal is exported.
+    """Checks every non-empty ``OTEL_*`` variable, whether or not its signal is exported.
 
     Raises ``ConfigurationError`` with one line that names the variable. The values of headers are never quoted. With
-    ``OTEL_SDK_DISABLED=true`` only what is read all the same is checked.
+    ``OTEL_SDK_DISABLED=true`` only the variables that are still read are checked.
     """
     for variable in _ALWAYS:
         variable.value(environ)
@@ -69,10 +69,10 @@ def check_otel(environ: Mapping[str, str]) -> None:
 
 
 def tidy_otel(environ: MutableMapping[str, str]) -> None:
-    """Writes ``OTEL_*`` variables as the SDK reads them without a warning; what they say stays.
+    """Rewrites ``OTEL_*`` variables so that the SDK reads them without a warning; their meaning is unchanged.
 
-    By the specification an empty variable is not set, a ratio of traces is 1 by default, and in a list nothing between
-    two commas says nothing. ``environ`` is the environment of the process, before OpenTelemetry is imported.
+    According to the specification an empty variable is not set, a trace ratio is 1 by default, and an empty item in a
+    list is ignored. ``environ`` is the environment of the process, before OpenTelemetry is imported.
     """
     for name, text in list(environ.items()):
         if not name.startswith("OTEL_"):
@@ -95,7 +95,7 @@ def sdk_disabled(environ: Mapping[str, str]) -> bool:
 def exporter_names(environ: Mapping[str, str], signal: str) -> set[str]:
     """Which of ``otlp`` and ``console`` a signal out of :data:`SIGNALS` goes to. Raises ``ConfigurationError``.
 
-    Where the process has an SDK already, that has the exporters, and may know others.
+    If the process already has an SDK, that one has the exporters, and may know others.
     """
     name = f"OTEL_{signal}_EXPORTER"
     if any_set():
@@ -120,9 +120,9 @@ def otlp_protocol(environ: Mapping[str, str], signal: str) -> Protocol:
 
 
 def otlp_endpoint(environ: Mapping[str, str], signal: str) -> str | None:
-    """The whole endpoint of a signal out of :data:`SIGNALS`, ``None`` where none is set.
+    """The full endpoint of a signal out of :data:`SIGNALS`, ``None`` if none is set.
 
-    Raises ``ConfigurationError`` naming the variable that holds it.
+    Raises ``ConfigurationError`` naming the variable.
     """
     protocol = otlp_protocol(environ, signal)
     own = environ.get(f"{OTLP}{signal}_ENDPOINT", "").strip()
@@ -158,7 +158,7 @@ def _check_endpoint(name: str, text: str, protocol: Protocol) -> None:
 
 
 def _check_client_certificate(environ: Mapping[str, str], signal: str) -> None:
-    """What the SDK would meet with the first export, in a thread of its own."""
+    """Checks what the SDK would only find out with the first export, in a background thread."""
     key, certificate = (otlp_variable(environ, signal, what) for what in ("CLIENT_KEY", "CLIENT_CERTIFICATE"))
     if key is not None and certificate is None:
         raise ConfigurationError(f"{key[0]} is not allowed without {OTLP}CLIENT_CERTIFICATE")
@@ -177,7 +177,7 @@ def _check_client_certificate(environ: Mapping[str, str], signal: str) -> None:
 
 
 def _check_grpc_headers(environ: Mapping[str, str], signal: str) -> None:
-    """HTTP has more names of headers than gRPC can send."""
+    """HTTP allows more header names than gRPC can send."""
     given = otlp_variable(environ, signal, "HEADERS")
     if given is None or otlp_protocol(environ, signal) != "grpc":
         return
@@ -197,7 +197,7 @@ def _check_batch(environ: Mapping[str, str], prefix: str) -> None:
 
 
 def _headers(text: str) -> str:
-    """A list of headers as the SDK takes it without a word, and as HTTP and gRPC can send it."""
+    """A list of headers that the SDK accepts without a warning, and that HTTP and gRPC can send."""
     allowed = "name=value pairs separated by commas, the values percent-encoded"
     for pair in text.split(","):
         name, equals, value = pair.strip().partition("=")
@@ -220,7 +220,7 @@ def _pairs(text: str) -> str:
 
 
 def _installed(group: str, *extra: str) -> values.Reader:
-    """Names of components, separated by commas, that installed packages offer."""
+    """Names of components that installed packages offer, separated by commas."""
 
     def read(text: str) -> str:
         known = {*extra, *(point.name for point in entry_points(group=group))}

@@ -1,6 +1,6 @@
-"""Registers every secret of the environment with :mod:`otel_resilience.redaction`, in whatever form it was written.
+"""Registers every secret in the environment with :mod:`otel_resilience.redaction`, in whatever form it is written.
 
-Nothing here relies on a setting being well formed: it is the malformed one that a library quotes in its warning.
+Nothing here relies on a setting being well formed: malformed ones are what libraries quote in warnings.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from urllib.parse import unquote, unquote_plus
 from otel_resilience.redaction import MAX_SECRET, is_secret_name, register_secret
 
 MIN_PART: Final = 8
-"""Characters of a part of a secret from which it is registered by itself; shorter ones are ordinary words."""
+"""Minimum characters of a part of a secret to be registered separately; shorter ones are ordinary words."""
 MIN_PATH: Final = 16
 """The same for parts of a URL's path, which often name a service."""
 MAX_ENCODINGS: Final = 3
-"""How often a value may have been percent-encoded over."""
+"""Maximum times that a value may have been percent-encoded repeatedly."""
 
 _URL_NAMES: Final = re.compile(r"(?i).*(?:_URL|_URI|_DSN|_ENDPOINT|_PROXY|_PROXY_URL|_BACKEND)|.*PROXY")
-"""Variables of any program that hold URLs, and with them passwords."""
+"""Variables of any program that contain URLs, and possibly passwords."""
 _HEADERS: Final = re.compile(r"OTEL_EXPORTER_OTLP_(?:[A-Z]+_)?HEADERS")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 _SEPARATORS: Final = re.compile(r"[\s,;=:{}\[\]()<>\"'`|&\\]+")
@@ -32,14 +32,14 @@ _NO_SECRETS: Final = frozenset(
         "esim-go-simulator", "localhost", "127.0.0.1", "production", "development",
     }
 )  # fmt: skip
-"""Words of headers and URLs that are long enough to be taken for a secret."""
+"""Words in headers and URLs that are long enough to be mistaken for a secret."""
 
 
 def register_secrets(environ: Mapping[str, str], names: frozenset[str]) -> None:
-    """Registers the values of the variables ``names``, the headers for the collector and the credentials of all URLs.
+    """Registers the values of the variables ``names``, the headers for the collector and the credentials in all URLs.
 
-    A value is registered as it stands, without the quotes round it, percent-decoded, and in the parts into which a
-    parser or a line break may cut it.
+    A value is registered as is, without surrounding quotes, percent-decoded, and in the parts into which a parser or a
+    line break may split it.
     """
     for name, text in environ.items():
         if name in names:
@@ -67,12 +67,12 @@ def _register_headers(text: str) -> None:
         if value.strip():
             _register_words(value, short=is_secret_name(name) or not _NAME.fullmatch(name.strip()))
         else:
-            # Name and value cannot be distinguished here: all of it counts, percent-encoded separators too.
+            # Name and value cannot be told apart here: all of it counts, including percent-encoded separators.
             _register_words(name, short=True)
 
 
 def _register_words(text: str, *, short: bool) -> None:
-    """``short``: the last word is registered also where it is short: "Bearer k3y", "x-api-key: k3y"."""
+    """``short``: the last word is registered even if it is short: "Bearer k3y", "x-api-key: k3y"."""
     for form in _forms(text):
         _register(form.strip(" \t=:"), MIN_PART)
         words = [word for word in _SEPARATORS.split(form) if word]
@@ -83,7 +83,7 @@ def _register_words(text: str, *, short: bool) -> None:
 
 
 def _register_user_information(text: str) -> None:
-    """Everything before the last @, whatever characters it holds: a URL that is cut at the first slash is malformed."""
+    """Everything before the last @, whatever it contains: a malformed URL may have a slash in the password."""
     for form in _forms(text):
         rest = form.partition("://")[2] if "://" in form else form
         credentials, at, _ = rest.rpartition("@")
@@ -94,12 +94,12 @@ def _register_user_information(text: str) -> None:
         for spelling in (credentials, secret, secret.lstrip("/:")):  # "redis:/:password@host"
             _register(spelling)
             _register(unquote(spelling))
-        for part in _URL_SEPARATORS.split(credentials):  # as a parser cuts what is not percent-encoded
+        for part in _URL_SEPARATORS.split(credentials):  # split as a parser would if it is not percent-encoded
             _register(part, MIN_PART)
 
 
 def _register_secret_parameters(text: str) -> None:
-    """The values of a URL's query whose names say that they are secret."""
+    """The values of query parameters whose names say that they are secret."""
     for pair in text.partition("?")[2].partition("#")[0].split("&"):
         name, _, value = pair.partition("=")
         if is_secret_name(unquote_plus(name)):
@@ -108,7 +108,7 @@ def _register_secret_parameters(text: str) -> None:
 
 
 def _register_path_and_query(text: str) -> None:
-    """Of a URL that is itself a credential: libraries quote its path without the host."""
+    """For a URL that is itself a credential: libraries quote its path without the host."""
     head, _, query = text.partition("://")[2].partition("?")
     path = head.partition("/")[2]
     _register(path, MIN_PATH)
@@ -131,7 +131,7 @@ def _forms(text: str) -> Iterator[str]:
 
 
 def _register(secret: str, least: int = 0) -> None:
-    """One spelling, in pieces that are short enough to be looked for whole."""
+    """One spelling, in pieces short enough to be matched as a whole."""
     if len(secret) < least or secret.lower() in _NO_SECRETS:
         return
     for start in range(0, len(secret), MAX_SECRET):

@@ -36,9 +36,9 @@ __all__ = [
 ]
 
 THROTTLE_BASE_DELAY: Final = 1.0
-"""Least base delay in seconds after the supplier asked to slow down without naming a time."""
+"""Minimum base delay in seconds after the supplier asked to slow down without naming a time."""
 EVERY_INTERFACE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # what a host may be, not one that is listened on
-"""Hosts to listen on that name no address to be reached at."""
+"""Hosts to listen on that are not an address for clients."""
 
 
 class RetrySettings(VariableGroup):
@@ -57,7 +57,7 @@ class RetrySettings(VariableGroup):
     `none`."""
 
     def config(self) -> RetryConfig:
-        """As the library takes it."""
+        """The library's configuration."""
         return RetryConfig(
             max_attempts=self.max_attempts,
             base_delay=self.base_delay,
@@ -79,7 +79,7 @@ class BreakerSettings(VariableGroup):
     """Window in which failures are counted; at least twice `CATALOG_ATTEMPT_TIMEOUT_MS`."""
 
     def config(self) -> CircuitBreakerConfig:
-        """As the library takes it."""
+        """The library's configuration."""
         return CircuitBreakerConfig(
             failure_threshold=self.threshold,
             reset_timeout=self.reset_timeout,
@@ -128,24 +128,24 @@ class ApiSettings(VariableGroup):
 class Settings(VariableGroup):
     """Everything that can be configured. Durations in seconds."""
 
-    # Empty where none is set; see :meth:`require_api_key`.
+    # Empty if none is set; see :meth:`require_api_key`.
     api_key: Secret = variable("ESIM_GO_API_KEY", values.secret, unset=Secret(""))
     """API key of eSIM Go; needed by every command that calls the supplier."""
-    # Without a slash at its end.
+    # Without a trailing slash.
     base_url: str = variable("ESIM_GO_BASE_URL", values.base_url, "https://api.esim-go.com/v2.5")
     """Base URL of the eSIM Go API."""
     ca_file: Path | None = variable("ESIM_GO_CA_FILE", values.ca_file)
     """File with the certificates (PEM) of the authorities that the supplier's certificate is verified against, instead
     of the usual ones: for a private authority."""
-    # May hold a password.
+    # May contain a password.
     proxy: str | None = variable("ESIM_GO_PROXY", values.proxy_url, in_repr=False)
     """Proxy for requests to the supplier, as `http://user:password@proxy.example:3128`. Variables such as `HTTPS_PROXY`
     do not count for them."""
-    # May hold a password.
+    # May contain a password.
     redis_url: str | None = variable("REDIS_URL", values.redis_url, in_repr=False)
     """The store: `redis://`, `rediss://` or `unix://`. After a question mark only parameters that every client accepts:
     `ssl_cert_reqs`, `ssl_check_hostname`, `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` with `rediss://`, `db`
-    with `unix://`. Not set: a private `redis-server` where one is on the PATH, else an in-process store."""
+    with `unix://`. Not set: a private `redis-server` if one is on the PATH, else an in-process store."""
     key_prefix: str = variable("CATALOG_KEY_PREFIX", values.key_prefix, unset="")
     """First part of every key in Redis, as `shop:`: with one each, several installations may share a Redis."""
     state_dir: Path = variable("CATALOG_STATE_DIR", values.folder)
@@ -195,7 +195,7 @@ class Settings(VariableGroup):
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
-        """Reads and checks every variable, those of OpenTelemetry too, and registers all secrets first.
+        """Reads and checks every variable, including those of OpenTelemetry, and registers all secrets first.
 
         Raises ``ConfigurationError`` with one line that names the variable, its value unless it may hold a secret, and
         what is allowed.
@@ -212,7 +212,7 @@ class Settings(VariableGroup):
         _at_most(environ, *timeout, *period, factor=2, times="half of ")
         if not api.open_reads and not api.token:
             raise ConfigurationError(
-                "CATALOG_API_OPEN_READS=false is not allowed without CATALOG_API_TOKEN: no client could read"
+                "CATALOG_API_OPEN_READS=false needs CATALOG_API_TOKEN; without it no client could read"
             )
         derived: dict[str, Any] = {}
         if not environ.get("CATALOG_STATE_DIR", "").strip():
@@ -222,13 +222,13 @@ class Settings(VariableGroup):
         return settings.changed(**derived)
 
     def require_api_key(self) -> Secret:
-        """The API key of the supplier. Raises ``ConfigurationError`` where none is set."""
+        """The API key of the supplier. Raises ``ConfigurationError`` if none is set."""
         if not self.api_key:
             raise ConfigurationError("ESIM_GO_API_KEY is not set: the API key of eSIM Go is needed to ask the supplier")
         return self.api_key
 
     def require_state_dir(self) -> None:
-        """Makes the state folder and writes to it. Raises ``ConfigurationError`` where that cannot be done."""
+        """Creates the state folder and writes to it. Raises ``ConfigurationError`` if that fails."""
         try:
             make_private(self.state_dir)
             with tempfile.NamedTemporaryFile(dir=self.state_dir, prefix=".check"):
@@ -243,7 +243,7 @@ class Settings(VariableGroup):
 def default_state_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
     """The user's folder for state that outlives a process.
 
-    Raises ``ConfigurationError`` where the user has none, as an ID without an account in a container.
+    Raises ``ConfigurationError`` if the user has none, such as a user ID without an account in a container.
     """
     if platform == "darwin":
         return _home(environ) / "Library" / "Application Support" / "catalog-sync"
@@ -262,7 +262,7 @@ def _home(environ: Mapping[str, str]) -> Path:
 
 
 def _deployment_environment(environ: Mapping[str, str]) -> str | None:
-    """``deployment.environment.name`` as the standard variable of OpenTelemetry gives it."""
+    """``deployment.environment.name`` from OpenTelemetry's standard variable."""
     pairs = (part.partition("=") for part in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
     given = {name.strip(): unquote(value.strip()) for name, _, value in pairs}
     return given.get("deployment.environment.name") or None
@@ -294,6 +294,6 @@ _GROUPS: Final = (Settings, RetrySettings, BreakerSettings, AlertSettings, ApiSe
 VARIABLES: Final = tuple(variable for group in _GROUPS for variable in group.variables())
 """Every variable, in the order in which it is documented."""
 TRACE_REDIS_FROM: Final = next(each for each in VARIABLES if each.name == "CATALOG_TRACE_REDIS_FROM_MS")
-"""Read by itself where telemetry is set up."""
+"""Read separately when telemetry is set up."""
 SECRET_NAMES: Final = frozenset(variable.name for variable in VARIABLES if variable.secret)
 """Variables whose whole value is a secret."""

@@ -1,4 +1,4 @@
-"""Readers of single settings: text in, value out, or ``ValueError`` saying what is allowed."""
+"""Readers of single settings: they take a text and return the value, or raise ``ValueError`` saying what is allowed."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _MAX_SHOWN: Final = 80
 _ADDRESS: Final = re.compile(
     r"(?i)(?:[a-z][a-z0-9+.-]*://)?(?:[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::[0-9]*)?(?:/(?!/)[^?#:]*)?"
 )
-"""Scheme, host, port and path: what a URL may show of itself."""
+"""Scheme, host, port and path: the parts of a URL that may be shown."""
 
 Reader = Callable[[str], object]
 
 
 class Secret:
-    """A value that never shows itself: ``repr``, ``str`` and ``format`` give ``***``; ask :meth:`reveal`."""
+    """A value that never shows itself: ``repr``, ``str`` and ``format`` give ``***``; call :meth:`reveal`."""
 
     __slots__ = ("_value",)
 
@@ -46,11 +46,11 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The value itself. Only for the place that sends it."""
+        """The value itself. Only for the code that sends it."""
         return self._value
 
     def __bool__(self) -> bool:
-        """Whether there is one."""
+        """Whether it is set."""
         return bool(self._value)
 
     def __eq__(self, other: object) -> bool:
@@ -68,7 +68,7 @@ class Secret:
         return format(str(self), spec)
 
     def __reduce__(self) -> str | tuple[object, ...]:
-        """Raises ``TypeError``: a secret is not pickled."""
+        """Raises ``TypeError``: a secret must not be pickled."""
         raise TypeError("a secret cannot be pickled")
 
 
@@ -135,14 +135,14 @@ def severity(text: str) -> Severity:
 
 
 def secret(text: str) -> Secret:
-    """A key as it can stand in an HTTP header."""
+    """A key that is valid in an HTTP header."""
     if not VISIBLE.fullmatch(text) or len(text) < MIN_SECRET:
         raise ValueError(f"{MIN_SECRET} or more visible ASCII characters without spaces")
     return Secret(text)
 
 
 MIN_TOKEN: Final = 12
-"""Characters of a token that lets its bearer write."""
+"""Minimum characters of a token that allows writing."""
 
 
 def token(text: str) -> Secret:
@@ -181,7 +181,7 @@ web_url: Final = url("http", "https")
 
 
 def base_url(text: str) -> str:
-    """The start of an API's URLs, without the slash at its end."""
+    """The base URL of an API, without a trailing slash."""
     read = url("http", "https", query=False)
     return str(read(text)).rstrip("/")
 
@@ -200,7 +200,7 @@ def mail_url(text: str) -> Secret:
 
 
 def message_template(text: str) -> MessageTemplate:
-    """A JSON object with placeholders, or the path of a file that holds one."""
+    """A JSON object with placeholders, or the path of a file that contains one."""
     from otel_resilience.alerting.channels.template import MAX_TEMPLATE, MessageTemplate
 
     if not text.lstrip().startswith("{"):
@@ -231,7 +231,7 @@ def redis_url(text: str) -> str:
 
 
 def readable_file(text: str) -> Path:
-    """A file whose content can be read."""
+    """A readable file."""
     path = Path(text)
     try:
         with path.open("rb"):
@@ -251,7 +251,7 @@ def ca_file(text: str) -> Path:
 
 
 def proxy_url(text: str) -> str:
-    """A proxy, with credentials where it needs them."""
+    """A proxy, with credentials if it needs them."""
     read = url("http", "https", query=False)
     if urlsplit(str(read(text))).path not in {"", "/"}:
         raise ValueError("a URL that starts with http:// or https:// and ends with the port of the proxy")
@@ -304,7 +304,7 @@ def name(text: str) -> str:
 
 
 def key_prefix(text: str) -> str:
-    """The first part of keys: nothing that a pattern or a cluster reads as something else."""
+    """The first part of keys, without characters that have a meaning in patterns or for a cluster."""
     if not re.fullmatch(r"[A-Za-z0-9._:-]{0,64}", text):
         raise ValueError("at most 64 letters, digits, dots, colons, dashes and underscores")
     return text
@@ -322,7 +322,7 @@ def one_of(*words: str) -> Reader:
 
 
 def folder(text: str) -> Path:
-    """A folder that exists or can be made."""
+    """A folder that exists or can be created."""
     if "\0" in text:
         raise ValueError("the path of a folder")
     path = Path(text)
@@ -350,7 +350,7 @@ _REDIS_OPTIONS: Final[dict[str, dict[str, Reader]]] = {
         "ssl_keyfile": readable_file,
     },
 }
-"""What may follow the question mark, by scheme: all that every client of Redis here takes, Celery's included."""
+"""Allowed query parameters, by scheme: only those that every Redis client here accepts, including Celery's."""
 
 
 def _check_redis_options(parts: SplitResult, allowed: str) -> None:
@@ -375,7 +375,7 @@ def _split(text: str, allowed: str) -> SplitResult:
         port = parts.port
     except ValueError:
         port = 0
-    if port == 0:  # clients take it for their usual one
+    if port == 0:  # clients would use their default port
         raise ValueError(allowed + ", with a valid host and port")
     return parts
 
@@ -389,7 +389,7 @@ def _is_address(host: str) -> bool:
 
 
 def shown_address(text: str) -> str:
-    """A URL as a message may show it, malformed ones too: ``***`` where anything in it may be a credential."""
+    """A URL as a message may show it, even if malformed: ``***`` if anything in it may be a credential."""
     head, mark, _ = text.partition("?")
     if "@" in text or not _ADDRESS.fullmatch(head):
         return "***"
@@ -397,5 +397,5 @@ def shown_address(text: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """As a message may quote it."""
+    """The text as a message may quote it."""
     return repr(text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…")

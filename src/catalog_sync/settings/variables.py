@@ -1,4 +1,4 @@
-"""An environment variable as a field of a settings class: name, default, unit, meaning, and what is allowed."""
+"""An environment variable as a field of a settings class: name, default, unit, meaning, and allowed values."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from otel_resilience.redaction import redact_url
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Variable:
-    """One environment variable. Set to nothing, it counts as not set."""
+    """One environment variable. An empty value counts as not set."""
 
     name: str
     read: values.Reader
     default: str = ""
-    """As it would be written; empty where there is none."""
+    """The default as text; empty if there is none."""
     unit: str = ""
     secret: bool = False
     """Its value is never shown."""
 
     def value(self, environ: Mapping[str, str]) -> Any:
-        """The value from the environment or the default, ``None`` where there is neither.
+        """The value from the environment or the default, ``None`` if there is neither.
 
         Raises ``ConfigurationError``.
         """
         return self.parsed(environ.get(self.name, "").strip() or self.default or None)
 
     def parsed(self, text: object) -> Any:
-        """The value that ``text`` stands for; what is no text is a value already. Raises ``ConfigurationError``.
+        """The value for ``text``; anything but a string is returned as is. Raises ``ConfigurationError``.
 
-        Not a ``ValueError``, which pydantic would collect with the values of all variables in it.
+        Not a ``ValueError``, which pydantic would collect together with the values of all variables.
         """
         if not isinstance(text, str):
             return text
@@ -48,24 +48,24 @@ class Variable:
             raise ConfigurationError(f"{self.name}={self.shown(text)} is not allowed: it must be {reason}") from error
 
     def shown(self, text: str) -> str:
-        """The value as a message may show it: short, on one line, no secret."""
-        if self.secret or text.lstrip().startswith("{"):  # a message may hold a token
+        """The value as a message may show it: short, on one line, without secrets."""
+        if self.secret or text.lstrip().startswith("{"):  # a message may contain a token
             return "***"
         if self.name.endswith("_URL") or "://" in text or "@" in text:
             return values.shown_address(text)
         return values.shortened(redact_url(text))
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
-        """The field is read by :meth:`parsed` alone."""
+        """The field is read only by :meth:`parsed`."""
         return core_schema.no_info_plain_validator_function(self.parsed)
 
 
 def variable(
     name: str, read: values.Reader, default: str = "", unit: str = "", *, unset: object = None, in_repr: bool = True
 ) -> Any:
-    """The field of a variable, described by the string below it. ``unset``: its value where it has no default either.
+    """A field for a variable, documented by the string below it; without a default, ``unset`` is used.
 
-    What is read as a :class:`~catalog_sync.settings.values.Secret` is never shown.
+    The value of a reader that returns :class:`~catalog_sync.settings.values.Secret` is never shown.
     """
     field: Any = Field(default=default or unset, validation_alias=name, repr=in_repr)
     field.metadata.append(
@@ -75,7 +75,7 @@ def variable(
 
 
 class VariableGroup(BaseSettings):
-    """Settings that are read from a mapping of environment variables, and from nothing else."""
+    """Settings that are read only from a mapping of environment variables."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", case_sensitive=True, enable_decoding=False, validate_default=True,
@@ -84,13 +84,13 @@ class VariableGroup(BaseSettings):
 
     @classmethod
     def read(cls, environ: Mapping[str, str], **parts: object) -> Self:
-        """The group with the fields ``parts``, the others from ``environ``. Raises ``ConfigurationError``."""
+        """The group with the given fields ``parts``, the others from ``environ``. Raises ``ConfigurationError``."""
         environment = EnvSettingsSource(cls)
         environment.env_vars = {name: text.strip() for name, text in environ.items() if text.strip()}
         return cls(_build_sources=((InitSettingsSource(cls, parts), environment), {}))
 
     def changed(self, **changes: Any) -> Self:
-        """The same with other values of some fields, which are not checked."""
+        """A copy with other values of some fields, which are not validated."""
         return self.model_copy(update=changes)
 
     @classmethod

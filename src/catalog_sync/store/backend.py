@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT = 2.0
-"""Seconds that closing the connections may take."""
+"""Maximum seconds for closing the connections."""
 _MAX_ATTEMPTS = 3
 
 
 def redis_policy(settings: Settings) -> Policy:
-    """The policy for Redis: it is near and answers in milliseconds, so it is asked again sooner than a supplier, and
-    readers have a snapshot to fall back to, so it is given up sooner."""
+    """The policy for Redis: it is close and answers in milliseconds, so it is retried sooner than a supplier, and
+    readers have a snapshot to fall back on, so it is given up sooner."""
     attempt_timeout = min(settings.attempt_timeout, SOCKET_TIMEOUT, settings.breaker.monitoring_period / 2)
     attempts = min(settings.retry.max_attempts, _MAX_ATTEMPTS)
     return Policy(
@@ -60,9 +60,9 @@ async def open_store(
 ) -> AsyncIterator[CatalogStore]:
     """The store that the settings and the machine allow; see :attr:`CatalogStore.backend`.
 
-    A server that is configured but does not answer is no error here: the calls to it say so, within ``first_answer``
-    seconds where that is given. ``instrument`` is given the client before its first use.
-    Raises :class:`ConfigurationError` on an unusable ``REDIS_URL``.
+    A configured server that does not answer is not an error here: the calls to it raise, within ``first_answer``
+    seconds if given. ``instrument`` is called with the client before its first use. Raises :class:`ConfigurationError`
+    if ``REDIS_URL`` is not usable.
     """
     guard = policy or redis_policy(settings)
     private = None if settings.redis_url else await _start_private(settings.state_dir, wall_clock)
@@ -116,7 +116,7 @@ _servers: dict[Path, Any] = {}
 
 
 def _in_process(state_dir: Path) -> redis.Redis:
-    """A client of a server inside this process; those who ask for the same state directory share it."""
+    """A client of a server inside this process; all with the same state directory share it."""
     import fakeredis  # takes 0.2 s, and most runs have a real server
 
     server = _servers.get(state_dir)

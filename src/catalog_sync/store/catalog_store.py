@@ -1,4 +1,4 @@
-"""The published catalogue in Redis: reading a version, staging the next one, swapping the pointer."""
+"""The published catalogue in Redis: reading a version, staging the next one, switching the pointer."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ from otel_resilience import Policy
 Backend = Literal["redis", "private-redis", "in-process"]
 
 GRACE = 600
-"""Seconds for which a replaced version stays for readers that hold its pointer."""
+"""Seconds for which a replaced version is kept for readers that still use it."""
 KEPT_VERSIONS = 3
-"""Replaced versions that stay for so long at most."""
+"""Maximum replaced versions that are kept for that time."""
 KEPT_BYTES = 64 * 1024 * 1024
-"""Memory of those in Redis; the last one replaced stays also where it is larger."""
+"""Maximum memory of those in Redis; the most recently replaced one is kept even if it is larger."""
 
 _DAYS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
@@ -66,7 +66,7 @@ class Stored(NamedTuple):
     name: bytes
     text: bytes
     checksum: bytes
-    """Of both."""
+    """Checksum of name and text."""
 
 
 class CatalogStore:
@@ -74,7 +74,7 @@ class CatalogStore:
 
     def __init__(self, redis: GuardedRedis, *, backend: Backend, lock: SyncLock | None = None) -> None:
         self.redis = redis
-        """The Redis that it is kept in, for what else lives there."""
+        """The Redis that holds it, for its other content."""
         self.backend = backend
         self.lock = lock or SyncLock(redis)
         """The sync lock."""
@@ -85,9 +85,9 @@ class CatalogStore:
         return self.backend == "in-process"
 
     async def outlives_process(self) -> bool:
-        """Whether what is published here is still there when this process has ended, apart from the snapshot.
+        """Whether what is published here survives this process, apart from the snapshot.
 
-        A private server has to say that its disk took everything; a configured one is operated elsewhere.
+        A private server has to confirm that everything was written to disk; a configured one is operated elsewhere.
         """
         if self.backend != "private-redis":
             return not self.degraded
@@ -99,15 +99,15 @@ class CatalogStore:
         return bool(info.get("aof_last_write_status") == "ok")
 
     async def claim(self, owner: Owner, *, force: bool = False) -> None:
-        """Marks this Redis as that of ``owner``, under the sync lock. A Redis of this machine alone has no mark.
+        """Marks this Redis as belonging to ``owner``, under the sync lock. A Redis of this machine alone has no mark.
 
-        Raises :class:`ForeignStoreError` where it is that of another installation, unless ``force`` takes it over.
+        Raises :class:`ForeignStoreError` if it belongs to another installation, unless ``force`` takes it over.
         """
         if self.backend != "redis":
             return
         try:
             found = read_mark(await self.redis.command("read owner", "GET", OWNER))
-        except CorruptEntryError as damage:  # as one that cannot be read: replaced
+        except CorruptEntryError as damage:  # like an unreadable mark: replaced
             log.warning("the owner of this Redis cannot be read: %s", damage)
             found = None
         if not force:
@@ -127,7 +127,7 @@ class CatalogStore:
         await self.redis.command("ping", "PING")
 
     async def current_version(self) -> str | None:
-        """The version that the pointer names. Raises :class:`CorruptEntryError` where it names none."""
+        """The version that the pointer names. Raises :class:`CorruptEntryError` if it names none."""
         pointer = await self.redis.command("read pointer", "GET", CURRENT)
         if pointer is None:
             return None
@@ -137,20 +137,19 @@ class CatalogStore:
             raise CorruptEntryError("the pointer to the published version names no version") from error
 
     async def has_published(self) -> bool:
-        """Whether a catalogue was ever published here, also where its pointer is lost."""
+        """Whether a catalogue was ever published here, even if its pointer is lost."""
         return bool(await self.redis.command("find publications", "EXISTS", CURRENT, FENCE))
 
     async def current(self) -> CatalogueMeta | None:
-        """What the live version says about itself; ``None`` where there is no pointer: see :meth:`has_published`.
+        """The metadata of the live version; ``None`` if there is no pointer: see :meth:`has_published`.
 
-        Raises :class:`VersionGoneError` or :class:`CorruptEntryError` where the pointer leads to something that is not
-        whole.
+        Raises :class:`VersionGoneError` or :class:`CorruptEntryError` if the version is incomplete or damaged.
         """
         version = await self.current_version()
         return None if version is None else await self.meta(version)
 
     async def current_or_damaged(self) -> tuple[CatalogueMeta | None, bool]:
-        """As :meth:`current`, and whether it is damaged: then it is logged, and taken for none."""
+        """Like :meth:`current`, and whether it is damaged: then that is logged, and the first value is ``None``."""
         try:
             return await self.current(), False
         except InvalidDataError as damage:
@@ -158,7 +157,7 @@ class CatalogStore:
             return None, True
 
     async def meta(self, version: str) -> CatalogueMeta:
-        """The meta of a version, after a check that all its parts are there. What is in them: :meth:`verify`."""
+        """The metadata of a version, after checking that all its parts exist. For their content see :meth:`verify`."""
         keys = VersionKeys(version)
         (document, manifest, fence, digest), *lengths = await self.redis.read_many(
             "read meta",
@@ -187,21 +186,21 @@ class CatalogStore:
         return meta
 
     def begin(self, version: str, *, ttl: int = STAGING_TTL) -> Staging:
-        """A place to write ``version``, or a part of one, which is never committed. It lasts ``ttl`` seconds.
+        """A place to write ``version``, or a part of one that is never committed. It lasts ``ttl`` seconds.
 
-        Whether Redis has room for it is for Redis to say, when it is written.
+        Whether Redis has room for it shows only when it is written.
         """
         return Staging(self.redis, version, ttl=ttl)
 
     async def commit(
         self, staging: Staging, meta: CatalogueMeta, lease: LockLease, *, grace: int = GRACE, receipt: str | None = None
     ) -> str | None:
-        """Makes the sealed version the live one, if the lock is still that of ``lease``; returns the one it replaces.
+        """Makes the sealed version the live one, if ``lease`` still holds the lock; returns the version replaced.
 
-        ``receipt`` names the sync to which several versions may belong, of which one at most is published: raises
-        :class:`AlreadyPublishedError` where another one was. Raises :class:`LockLostError` where the lock is not held
-        by ``lease`` any more, :class:`StaleFenceError` where a later run has published,
-        :class:`StagingIncompleteError` where a part of the version is missing. May be repeated. ``grace`` in seconds.
+        ``receipt`` identifies the sync that several versions may belong to, of which at most one is published: raises
+        :class:`AlreadyPublishedError` if another one was. Raises :class:`LockLostError` if ``lease`` no longer holds
+        the lock, :class:`StaleFenceError` if a later run has published, :class:`StagingIncompleteError` if a part of
+        the version is missing. May be repeated. ``grace`` in seconds.
         """
         if staging.manifest is None:
             raise StagingIncompleteError(f"version {staging.version} was not sealed")
@@ -242,7 +241,7 @@ class CatalogStore:
         index = CatalogueIndex()
         known = await self._checksums(keys)
         for dimension in DIMENSIONS[::-1]:
-            # Durations come first: every bundle has one, so that names stand in one order.
+            # Durations come first: every bundle has one, so that names have one order.
             values: set[str] = set()
             async for page in scan_hash(self.redis, keys.hash(dimension), count=50):
                 for field, text in page.items():
@@ -262,7 +261,7 @@ class CatalogStore:
         return frozenset(_value(value, dimension) for value in await self._fields(VersionKeys(version), dimension))
 
     async def select(self, version: str, wanted: Filter) -> list[str]:
-        """The names in a version that ``wanted`` describes, sorted. Reads only the index entries it needs."""
+        """The names in a version that match ``wanted``, sorted. Reads only the index entries it needs."""
         keys = VersionKeys(version)
         selected: set[str] | None = None
         for dimension in DIMENSIONS:
@@ -281,12 +280,12 @@ class CatalogStore:
             names = await self._fields(keys, "bundles")
             selected = {text_of(name, "the name of a stored bundle") for name in names}
         if not selected:
-            # A key that is gone answers like an empty one: nothing is found only in a version that is whole.
+            # A missing key looks like an empty one: an empty result is trusted only if the version is complete.
             await self.meta(version)
         return sorted(selected)
 
     async def get_bundles(self, version: str, names: Sequence[str]) -> list[Bundle | None]:
-        """The bundles of these names in the same order, ``None`` for those that the version does not have."""
+        """The bundles with these names in the same order, ``None`` for those that the version does not have."""
         bundles: list[Bundle | None] = []
         keys = VersionKeys(version)
         for chunk in chunks(names, 4 * CHUNK):
@@ -296,9 +295,9 @@ class CatalogStore:
         return bundles
 
     async def iter_stored(self, version: str) -> AsyncIterator[list[Stored]]:
-        """All bundles of a version as stored, each once, in pieces between which others run.
+        """All bundles of a version as stored, each once, in pieces between which other tasks run.
 
-        Raises :class:`CorruptEntryError` where one is not as it was published, or is more than a line.
+        Raises :class:`CorruptEntryError` if one is not as it was published, or is more than a line.
         """
         async for piece in self._stored(version, await self._checksums(VersionKeys(version))):
             yield piece
@@ -314,7 +313,7 @@ class CatalogStore:
                 raise CorruptEntryError("a stored bundle is more than one line", context={"version": version})
             async for piece in in_pieces(zip(found, lines, strict=True)):
                 stored = list[Stored]()
-                for name, text in piece:  # a field may come twice while Redis rearranges the hash
+                for name, text in piece:  # a field may come twice while Redis rehashes
                     if known is not None:
                         checksum = known.take("bundles", name, text)
                     else:
@@ -328,8 +327,7 @@ class CatalogStore:
                 return
 
     async def iter_lines(self, version: str) -> AsyncIterator[tuple[int, bytes]]:
-        """All bundles of a version as :meth:`iter_stored` reads them, each on a line of its own: blocks of lines and
-        their number."""
+        """All bundles of a version as read by :meth:`iter_stored`, one per line: blocks of lines and their number."""
         lines: list[bytes] = []
         async for piece in self.iter_stored(version):
             lines += (stored.text for stored in piece)
@@ -348,10 +346,10 @@ class CatalogStore:
                 yield decode(text_of(name, "the name of a stored bundle"), text)
 
     async def verify(self, meta: CatalogueMeta, *, keep: bool = True) -> dict[str, bytes]:
-        """The checksums of all bundles of a version, by name, once each of them was read; none unless ``keep``.
+        """The checksums of all bundles of a version, by name, after reading each of them; empty unless ``keep``.
 
-        Raises :class:`VersionGoneError` or :class:`CorruptEntryError` where one is missing or not as it was published,
-        and of a version without checksums where one cannot be read.
+        Raises :class:`VersionGoneError` or :class:`CorruptEntryError` if one is missing or not as it was published, or,
+        in a version without checksums, if one cannot be read.
         """
         known = await self._checksums(VersionKeys(meta.version))
         found: dict[str, bytes] = {}
@@ -371,7 +369,7 @@ class CatalogStore:
         return found
 
     async def _checksums(self, keys: VersionKeys) -> checksums.Checksums | None:
-        """All of a version."""
+        """All checksums of a version."""
         answer = await self.redis.command("read checksums", *checksums.reading(keys))
         return checksums.read(keys.version, answer)
 
@@ -387,7 +385,7 @@ class CatalogStore:
         return list(fields)
 
     async def _values(self, keys: VersionKeys, where: str, fields: Sequence[bytes]) -> list[bytes | None]:
-        """What a data hash has under these fields, ``None`` under those that it does not have."""
+        """The values of these fields in a data hash, ``None`` for missing ones."""
         values, answer = await self.redis.read_many(
             "read bundles" if where == "bundles" else "read index",
             [("HMGET", keys.hash(where), *fields), checksums.reading(keys, fields)],
@@ -400,13 +398,13 @@ class CatalogStore:
         return list(values)
 
     async def receipt(self, name: str) -> str | None:
-        """The version that was published under this receipt, for a day."""
+        """The version that was published under this receipt, kept for a day."""
         version = await self.redis.command("read receipt", "GET", receipt_key(name))
         return None if version is None else text_of(version, "a receipt")
 
 
 def _value(raw: bytes, dimension: Dimension) -> str:
-    """A field of an index."""
+    """A value from the index."""
     value = text_of(raw, f"a value in the index of {dimension}")
     if dimension == "durations" and not _DAYS.fullmatch(value):
         raise CorruptEntryError("a value in the index of durations is not a number of days")

@@ -1,8 +1,8 @@
-"""Checksums of what a version holds, so that a value which was changed in Redis, or put elsewhere, is never shown.
+"""Checksums of a version's content, so that a value which was changed or moved in Redis is never served.
 
-Each field of a version's data hashes has one, over its name, its value and the hash that it stands in. They lie packed
-in the meta hash, in buckets, so that a reader of one bundle fetches those that it needs along with it; the meta has one
-over itself. Versions of releases without checksums have none and are read unchecked.
+Each field of a version's data hashes has one, computed from its name, its value and the name of the hash. They are
+packed in buckets in the meta hash, so that a reader of one bundle fetches only those that it needs along with it; the
+meta hash has one over itself. Versions of releases without checksums have none and are read unchecked.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from catalog_sync.store.keys import META_CHECKSUMS_PREFIX, META_MANIFEST, Versio
 
 BUCKETS = 64
 SIZE = 8
-"""Bytes of one checksum: against accidents, not against people who can write to Redis."""
+"""Bytes of one checksum: it protects against accidents, not against people who can write to Redis."""
 _LARGE = 65_536
-"""Bytes from which a value is not copied to be hashed."""
+"""Bytes from which on a value is not copied to be hashed."""
 _ENTRY = "checksums"
-"""Of the manifest: how many buckets there are, and what the fields of each hash are."""
+"""Key in the manifest: how many buckets there are, and the digest of each hash's field names."""
 
 
 def checksum(where: str, field: bytes, value: bytes) -> bytes:
-    """Of one field of the data hash ``where``. A value is JSON and has no NUL, so that nothing else reads the same."""
+    """The checksum of a field of the data hash ``where``. JSON has no NUL, so the hashed text is unambiguous."""
     if len(value) < _LARGE:
         return hashlib.blake2b(b"\0".join((field, value)), digest_size=SIZE, person=where.encode()).digest()
     digest = hashlib.blake2b(field, digest_size=SIZE, person=where.encode())
@@ -37,7 +37,7 @@ def checksum(where: str, field: bytes, value: bytes) -> bytes:
 
 
 def meta_digest(*parts: bytes) -> str:
-    """Of the fields of a version's meta, in hexadecimal."""
+    """The digest of the fields of a version's meta hash, in hexadecimal."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         digest.update(b"%d:" % len(part))
@@ -46,7 +46,7 @@ def meta_digest(*parts: bytes) -> str:
 
 
 class Total:
-    """Of bundles in any order, each counted once."""
+    """A combined checksum of bundles in any order, each counted once."""
 
     def __init__(self, checksums: Iterable[bytes] = ()) -> None:
         self._sum = 0
@@ -54,7 +54,7 @@ class Total:
             self.add(each)
 
     def add(self, checksum: bytes) -> None:
-        """That of one more bundle."""
+        """Adds the checksum of one bundle."""
         self._sum ^= int.from_bytes(checksum)
 
     def __str__(self) -> str:
@@ -62,18 +62,18 @@ class Total:
 
 
 def manifest_entry(names: Mapping[str, str]) -> dict[str, Any]:
-    """What the manifest says beside its counts. ``names``: by data hash the SHA-256 over its sorted fields."""
+    """The manifest's entry on checksums. ``names``: by data hash the SHA-256 over its sorted fields."""
     return {_ENTRY: {"buckets": BUCKETS, "names": dict(names)}}
 
 
 class Packed:
-    """The checksums of a version as its meta hash holds them."""
+    """The checksums of a version as stored in its meta hash."""
 
     def __init__(self) -> None:
         self._buckets = [bytearray() for _ in range(BUCKETS)]
 
     def add(self, checksums: Iterable[tuple[bytes, bytes]]) -> None:
-        """More of them, each given with the name of its field."""
+        """Adds checksums, each given with the name of its field."""
         for field, each in checksums:
             self._buckets[_bucket(field)] += each
 
@@ -84,27 +84,27 @@ class Packed:
 
 
 class Checksums:
-    """Those of one version, as far as they were read."""
+    """The checksums of one version, as far as they were read."""
 
     def __init__(self, version: str, buckets: Mapping[int, bytes], names: Mapping[str, str]) -> None:
         self._version = version
         self._buckets = buckets
         self._known = {each for bucket in buckets.values() for each in _split(bucket)}
-        """Without those that were taken."""
+        """Without those that :meth:`take` has returned."""
         self._names = names
 
     def check(self, where: str, field: bytes, value: bytes) -> bytes:
-        """The checksum of a field. Raises :class:`CorruptEntryError` where it is none of the version."""
+        """The checksum of a field. Raises :class:`CorruptEntryError` if the version does not contain it."""
         found = checksum(where, field, value)
         if found not in self._known:
             self._refuse_unknown(where, field, found)
         return found
 
     def take(self, where: str, field: bytes, value: bytes) -> bytes | None:
-        """As :meth:`check`, where each field is read once: ``None`` for one that comes again."""
+        """Like :meth:`check`, for reading each field once: ``None`` for a repeated field."""
         found = checksum(where, field, value)
         if found in self._known:
-            self._known.remove(found)  # nothing else has to remember which ones came
+            self._known.remove(found)  # so that nothing else has to remember which ones came
             return found
         self._refuse_unknown(where, field, found)
         return None
@@ -117,7 +117,7 @@ class Checksums:
             )
 
     def check_names(self, where: str, names: Iterable[str]) -> None:
-        """Raises :class:`CorruptEntryError` where these are not all fields of a data hash."""
+        """Raises :class:`CorruptEntryError` if these are not exactly the fields of a data hash."""
         if names_sha256(sorted(names)) != self._names.get(where):
             raise CorruptEntryError(
                 f"the fields of version {self._version} in {where} are not those that were published",
@@ -126,14 +126,14 @@ class Checksums:
 
 
 def reading(keys: VersionKeys, fields: Iterable[bytes] | None = None) -> tuple[str, ...]:
-    """The command whose answer :func:`read` takes: for these fields, or for all."""
+    """The command whose reply :func:`read` parses: for these fields, or for all."""
     return ("HMGET", keys.meta, META_MANIFEST, *(f"{META_CHECKSUMS_PREFIX}{number}" for number in _numbers(fields)))
 
 
 def read(version: str, answer: Sequence[bytes | None], fields: Iterable[bytes] | None = None) -> Checksums | None:
-    """The checksums, ``None`` where the version has none.
+    """The checksums, ``None`` if the version has none.
 
-    Raises :class:`CorruptEntryError` where it should have some.
+    Raises :class:`CorruptEntryError` if it should have some.
     """
     manifest, *found = answer
     entry = entry_of(version, manifest)
@@ -147,9 +147,9 @@ def read(version: str, answer: Sequence[bytes | None], fields: Iterable[bytes] |
 
 
 def entry_of(version: str, manifest: bytes | None) -> dict[str, Any] | None:
-    """What the manifest of a version says of its checksums; ``None`` where it has none, and before it is sealed.
+    """The manifest's entry on checksums; ``None`` if it has none, and before the version is sealed.
 
-    Raises :class:`CorruptEntryError` where it cannot be read.
+    Raises :class:`CorruptEntryError` if it cannot be read.
     """
     if manifest is None:
         return None

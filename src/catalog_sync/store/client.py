@@ -1,4 +1,4 @@
-"""Redis behind the policy: every command is retried, broken and timed there and nowhere else."""
+"""Redis behind the policy: every command gets its retries, circuit breaker and timeouts there and nowhere else."""
 
 from __future__ import annotations
 
@@ -35,15 +35,17 @@ T = TypeVar("T")
 P = TypeVar("P", bound=str | bytes | int)
 
 SOCKET_TIMEOUT = 5.0
-"""Seconds for connecting and for one answer; the policy's attempt timeout is usually what ends a slow command."""
+"""Seconds for connecting and for one reply; usually the policy's attempt timeout ends a slow command first."""
 HEALTH_CHECK_INTERVAL = 30
 
 _DRIVER = DriverInfo(lib_version=blocking.__version__)
-"""What ``CLIENT LIST`` shows. redis-py would read its version from the metadata of its package, for each connection."""
+"""For ``CLIENT LIST``. Otherwise redis-py would read its version from the package metadata for each connection."""
+
+_DEFAULT_PORT = 6379
 
 READ = "read"
 WRITE = "write"
-"""The operations of Redis on metrics; what exactly is asked for stands on the spans of the client."""
+"""The operations of Redis on metrics; the spans of the client have the exact commands."""
 _READING = frozenset(
     {"EXISTS", "GET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSCAN", "LLEN", "LRANGE", "MGET", "PING", "SCAN", "TIME",
      "ZREVRANGE"}
@@ -52,7 +54,7 @@ _READING = frozenset(
 _REPLY_PREFIX = re.compile(r"-?\b([A-Z][A-Z0-9]{2,})\b")
 _COMMAND = re.compile(r"'([a-z|]{2,40})' command")
 _IN_SCRIPT = re.compile(r"ACL failure in script|user executing the script can't")
-"""How servers before 7.2 say NOPERM of a command within a script."""
+"""How servers before 7.2 report NOPERM for a command within a script."""
 _WRITES_PAUSED = frozenset({"OOM", "MISCONF", "NOREPLICAS"})
 _CREDENTIALS = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 _UNREACHABLE = (
@@ -72,13 +74,13 @@ _CREDENTIAL_ERRORS = (
     redis_errors.NoPermissionError,
 )
 _PIPELINE_TEXT = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: (?:\(['\"])?", re.DOTALL)
-"""redis-py puts the command before the server's reply, and newer versions the reply into a tuple."""
+"""redis-py puts the command before the server's reply, and newer versions wrap the reply in a tuple."""
 
 
 def connect_url(url: str, *, max_connections: int | None = None) -> redis.Redis:
-    """A client for ``url`` with the client's own retries off. Nothing is sent yet.
+    """A client for ``url`` without retries of its own. Nothing is sent yet.
 
-    Raises :class:`ConfigurationError` on an unusable URL; the message does not show it.
+    Raises :class:`ConfigurationError` for an unusable URL; the message does not show it.
     """
     try:
         return redis.Redis.from_url(url, max_connections=max_connections, **_options())
@@ -93,9 +95,9 @@ def connect_socket(path: str) -> redis.Redis:
 
 
 def connect_blocking(url: str, *, timeout: float = 1.0) -> blocking.Redis:
-    """A client for code without an event loop, with the client's own retries off; nothing is sent yet.
+    """A client for code without an event loop, without retries of its own; nothing is sent yet.
 
-    ``timeout`` in seconds, for connecting and for one answer. Raises ``ValueError`` on an unusable URL.
+    ``timeout`` in seconds, for connecting and for one reply. Raises ``ValueError`` for an unusable URL.
     """
     no_retry = BlockingRetry(NoBackoff(), 0)
     return blocking.Redis.from_url(
@@ -115,12 +117,12 @@ def _options() -> dict[str, Any]:
 
 
 def _without_text(error: Exception) -> Exception:
-    """``error`` without its text, which may quote the URL."""
+    """An error of the same type without its text, which may quote the URL."""
     return type(error)("details withheld, they may contain the password")
 
 
 def text_of(raw: Any, what: str) -> str:
-    """A text as Redis holds it. Raises :class:`CorruptEntryError` where it is none."""
+    """A text from Redis. Raises :class:`CorruptEntryError` if it is not UTF-8."""
     try:
         return bytes(raw).decode()
     except ValueError as error:
@@ -128,7 +130,7 @@ def text_of(raw: Any, what: str) -> str:
 
 
 def named(parts: Sequence[P], prefix: str) -> list[P | str]:
-    """The parts of a command, every :class:`~catalog_sync.store.keys.Key` with the prefix of the installation."""
+    """The parts of a command, with the installation's prefix before every :class:`~catalog_sync.store.keys.Key`."""
     return [part.under(prefix) if isinstance(part, Key) else part for part in parts]
 
 
@@ -138,14 +140,14 @@ class GuardedRedis:
     def __init__(
         self, client: redis.Redis, policy: Policy, *, prefix: str = "", first_answer: float | None = None
     ) -> None:
-        """``prefix`` is put before every :class:`~catalog_sync.store.keys.Key`. ``first_answer``: seconds that calls
-        may take, with all retries, until one has been answered; ``None``: as long as the policy lets them."""
+        """``prefix`` is put before every :class:`~catalog_sync.store.keys.Key`. ``first_answer``: maximum seconds that
+        calls take, with all retries, until one has been answered; ``None``: as long as the policy allows."""
         self.raw = client
         self._first_answer = first_answer
         self.prefix = prefix
         self.policy = policy
         self._loaded: set[str] = set()
-        """Hashes of the scripts that the server has got."""
+        """Hashes of the scripts that the server has received."""
 
     async def call(
         self,
@@ -155,12 +157,12 @@ class GuardedRedis:
         writes: bool = False,
         deadline: float | None = None,
     ) -> T:
-        """Runs ``operation``, which must be safe to repeat. ``deadline`` in seconds bounds it with all retries.
+        """Runs ``operation``, which must be safe to repeat. ``deadline`` in seconds limits it with all retries.
 
-        ``name`` stands in errors and on the spans of the client; metrics only tell reads from what ``writes``.
+        ``name`` is shown in errors and on the spans of the client; metrics only distinguish reads from ``writes``.
 
         Raises :class:`CacheConnectionError`, :class:`CacheAuthenticationError`, :class:`CacheWritesPausedError` or
-        :class:`CacheReplyError`, each with the exception of redis-py as its cause.
+        :class:`CacheReplyError`, each with redis-py's exception as its cause.
         """
         try:
             return await self.policy.execute(
@@ -184,7 +186,7 @@ class GuardedRedis:
         writes: bool = True,
         deadline: float | None = None,
     ) -> Any:
-        """Runs a Lua script by its hash; the server gets it before, and again where it has lost it."""
+        """Runs a Lua script by its hash; the script is sent before the first use, and again if the server lost it."""
         keys, args = named(keys, self.prefix), named(args, self.prefix)
         sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
@@ -194,7 +196,7 @@ class GuardedRedis:
                 self._loaded.add(sha)
             try:
                 return await _evaluated(client, sha, keys, args)
-            except redis_errors.NoScriptError:  # another server by now, or one that was started anew
+            except redis_errors.NoScriptError:  # another server by now, or a restarted one
                 await client.script_load(text)
                 return await _evaluated(client, sha, keys, args)
 
@@ -220,9 +222,9 @@ class GuardedRedis:
         return await self.call(name, send)
 
     async def past_policy(self, name: str, operation: Callable[[redis.Redis], Awaitable[T]]) -> T:
-        """Runs ``operation`` once, without policy and spans: for waiting, and for what must not observe itself.
+        """Runs ``operation`` once, without policy and spans: for waiting, and for code that must not observe itself.
 
-        Raises as :meth:`call`.
+        Raises like :meth:`call`.
         """
         with untraced():
             try:
@@ -232,7 +234,8 @@ class GuardedRedis:
 
     def _address(self) -> str:
         where = self.raw.connection_pool.connection_kwargs
-        return str(where.get("path") or f"{where.get('host')}:{where.get('port')}")
+        host = str(where.get("host"))
+        return str(where.get("path") or f"{f'[{host}]' if ':' in host else host}:{where.get('port', _DEFAULT_PORT)}")
 
     async def _attempt(self, name: str, operation: Callable[[redis.Redis], Awaitable[T]]) -> T:
         try:
@@ -258,15 +261,15 @@ async def _evaluated(client: redis.Redis, sha: str, keys: Sequence[str], args: S
 
 
 def _forget_command(error: redis_errors.RedisError) -> None:
-    """Removes the command, and with it the values, that a pipeline puts into the error's text."""
+    """Removes the command, and with it the values, that a pipeline adds to the error's text."""
     if error.args and isinstance(error.args[0], str):
         error.args = (_PIPELINE_TEXT.sub("", error.args[0]), *error.args[1:])
 
 
 def translated(name: str, error: BaseException, address: str = "") -> CatalogSyncError:
-    """What an exception of a redis call means here. Its message names the operation and shows no value."""
+    """The error of ours for an exception of a redis call. Its message names the operation and shows no value."""
     if type(error) is redis_errors.ConnectionError and isinstance(error.__cause__, redis_errors.RedisError):
-        error = error.__cause__  # what the server replied to the greeting on a unix socket
+        error = error.__cause__  # the server's reply to the greeting on a unix socket
     verdict = classify(error)
     prefix = _reply_prefix(error)
     kind: type[CatalogSyncError]
@@ -324,7 +327,7 @@ def _reply_prefix(error: BaseException) -> str | None:
 
 
 def _forbidden(text: str) -> str:
-    """What the access list of our user lacks, as far as Redis says."""
+    """What the ACL of our user lacks, as far as Redis says."""
     command = _COMMAND.search(text)
     if command:
         return f", the ACL of this user forbids {command[1].upper().replace('|', ' ')}"
@@ -333,7 +336,7 @@ def _forbidden(text: str) -> str:
 
 
 def _detail(error: BaseException) -> str:
-    """For errors that are no reply of the server: their text holds at most an address."""
+    """For errors that are not a reply of the server: their text contains at most an address."""
     if isinstance(error, redis_errors.ResponseError):
         return type(error).__name__
     text = redact(str(error)).splitlines()

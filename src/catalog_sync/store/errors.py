@@ -17,11 +17,11 @@ class StaleFenceError(LockLostError):
 
 
 class SyncEndedError(LockLostError):
-    """The job that asks for the lock is over: a late step of it must not take the lock from the next sync."""
+    """The job that asks for the lock has ended: a late step of it must not take the lock from the next sync."""
 
 
 class AlreadyPublishedError(CatalogSyncError, default=permanent("already_published", Severity.LOW)):
-    """Another attempt of the same sync has published ``version``: this one must not do so again."""
+    """Another attempt of the same sync has published ``version``: this one must not publish again."""
 
     def __init__(self, version: str) -> None:
         super().__init__(f"this sync has published version {version} before", context={"version": version})
@@ -29,22 +29,22 @@ class AlreadyPublishedError(CatalogSyncError, default=permanent("already_publish
 
 
 class StagingIncompleteError(CatalogSyncError, default=permanent("staging_incomplete")):
-    """The staged version is not what its manifest says, so it was not published."""
+    """The staged version does not match its manifest, so it was not published."""
 
 
 class VersionGoneError(InvalidDataError, dependency=STORE, default=permanent("version_gone")):
-    """A version that was asked for is not in Redis any more, or lacks a part (expired, evicted, deleted)."""
+    """A requested version is not in Redis any more, or lacks a part (expired, evicted, deleted)."""
 
     meta: CatalogueMeta | None = None
-    """What the version said about itself, where only another part of it is lost."""
+    """The metadata of the version, if only another part of it is lost."""
 
 
 class CorruptEntryError(InvalidDataError, dependency=STORE, default=permanent(error_types.INVALID_RESPONSE)):
-    """A stored entry cannot be read back."""
+    """A stored entry cannot be parsed."""
 
 
 class CacheReplyError(CatalogSyncError, dependency=STORE, default=permanent("redis_err")):
-    """Redis refused a command for a reason that repeating it does not cure."""
+    """Redis rejected a command for a reason that repeating it does not fix."""
 
 
 class PrivateRedisError(CatalogSyncError, default=permanent(error_types.RESOURCE_EXHAUSTED)):

@@ -1,4 +1,4 @@
-"""Files that are replaced at one stroke: whoever reads finds the old one or the new one whole."""
+"""Atomic replacement of files: a reader finds either the old or the new one, complete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from catalog_sync.settings.folders import make_private
 
 
 def write_json_atomically(path: Path, document: Any) -> None:
-    """Replace ``path`` by ``document`` as JSON; folders that lack are made, for this user alone. Raises ``OSError``."""
+    """Replaces ``path`` by ``document`` as JSON; missing folders are made, for this user alone. Raises ``OSError``."""
     make_private(path.parent)
     with tempfile.NamedTemporaryFile(
         "w", dir=path.parent, prefix=f"{path.name}.", suffix=".tmp", encoding="utf-8", delete=False
@@ -29,7 +29,7 @@ def write_json_atomically(path: Path, document: Any) -> None:
 
 
 def replace_durably(file: IO[Any], temporary: Path, path: Path) -> None:
-    """Give ``file``, which is open at ``temporary`` in the same folder, its place: on the disk before it is seen."""
+    """Moves ``file``, open at ``temporary`` in the same folder, to its final path: on disk before it is visible."""
     file.flush()
     os.fsync(file.fileno())
     temporary.replace(path)

@@ -1,4 +1,4 @@
-"""The keys in Redis, without the prefix of the installation (``CATALOG_KEY_PREFIX``). All share one hash tag."""
+"""The keys in Redis, without the installation's prefix (``CATALOG_KEY_PREFIX``). All share one hash tag."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ TAG = "{cat}"
 
 
 class Key(str):
-    """A key, or the beginning of keys. What sends it to Redis puts the prefix of the installation before it."""
+    """A key, or a prefix of keys. Code that sends it to Redis puts the installation's prefix before it."""
 
     __slots__ = ()
 
     def under(self, prefix: str) -> str:
-        """With the prefix of the installation, as Redis gets it."""
+        """The key with the installation's prefix, as Redis gets it."""
         return f"{prefix}{self}"
 
 
@@ -28,13 +28,13 @@ LOCK = Key(f"{TAG}:lock")
 VERSION_PREFIX = Key(f"{TAG}:v:")
 
 OWNER = Key(f"{TAG}:owner")
-"""Which installation publishes here."""
+"""The installation that publishes here."""
 REPLACED = Key(f"{TAG}:replaced")
-"""Sorted set of the versions that were replaced and are kept for a while, by the token that replaced them."""
+"""Sorted set of replaced versions that are kept for a while, by the token that replaced them."""
 RECEIPT_PREFIX = Key(f"{TAG}:receipt:")
 
 HASHES = ("bundles", "groups", "countries", "durations", "regions")
-"""The data hashes of a version; its ``meta`` hash comes on top."""
+"""The data hashes of a version; it also has a ``meta`` hash."""
 
 VERSION_HASHES = (*HASHES, "meta")
 """All hashes of a version."""
@@ -46,13 +46,13 @@ META_MANIFEST = "manifest"
 META_FENCE = "fence"
 """Field of the meta hash: the token that published the version, outside the JSON so that a script can read it."""
 META_DIGEST = "digest"
-"""Field of the meta hash: the checksum of the three before."""
+"""Field of the meta hash: the checksum of the previous three."""
 META_CHECKSUMS_PREFIX = "sums:"
-"""Fields of the meta hash: checksums of what is in the data hashes, see :mod:`catalog_sync.store.checksums`."""
+"""Prefix of fields in the meta hash: checksums of the data hashes, see :mod:`catalog_sync.store.checksums`."""
 
 
 def receipt_key(name: str) -> Key:
-    """Where a commit notes which version a sync has published."""
+    """Where a commit records which version a sync has published."""
     return Key(f"{RECEIPT_PREFIX}{name}")
 
 
@@ -61,12 +61,12 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class VersionKeys:
-    """The keys of one version. Raises ``ValueError`` on a version that cannot be part of a key."""
+    """The keys of one version. Raises ``ValueError`` if the version cannot be part of a key."""
 
     version: str
 
     def __post_init__(self) -> None:
-        """Raises ``ValueError`` on a version that cannot be part of a key."""
+        """Raises ``ValueError`` if the version cannot be part of a key."""
         if not _VERSION.fullmatch(self.version):
             raise ValueError(f"version must be letters, digits, '_', '.' and '-', at most 100, not {self.version!r}")
 
@@ -81,7 +81,7 @@ class VersionKeys:
 
     @property
     def meta(self) -> Key:
-        """What the version says about itself."""
+        """The metadata of the version."""
         return self.hash("meta")
 
     @property

@@ -1,4 +1,4 @@
-"""A lease that is kept in the background while the work under it is done."""
+"""A lease that is renewed in the background while the work under it is done."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any, Self, cast
 class LeaseHeartbeat:
     """``async with LeaseHeartbeat(keep, name=...):`` runs ``keep`` beside the body, and cancels the body on a loss.
 
-    ``keep`` renews the lease until it is cancelled. The error that it returns says why the lease is lost: the body is
-    cancelled, and the error raised in place of the cancellation, as ``asyncio.timeout`` does. ``None``: renewal is
-    over, and the body goes on. A body that had ended when the cancellation was to reach it stays as it ended.
+    ``keep`` renews the lease until it is cancelled. If it returns an error, the lease is lost: the body is cancelled,
+    and the error raised instead of the cancellation, as in ``asyncio.timeout``. ``None``: renewal has ended, and the
+    body continues. If the body ends before the cancellation reaches it, its result stands.
     """
 
     def __init__(self, keep: Callable[[], Awaitable[Exception | None]], *, name: str) -> None:

@@ -1,8 +1,8 @@
 """The sync lock: a lease with an owner and a fencing token.
 
-The lock keeps two runs from working at once. That no run publishes out of turn is checked by the commit: the lock must
-still hold the owner and the token of this run, and no higher token may have published. What extends a lease never
-acquires the lock.
+The lock keeps two runs from working concurrently. The commit checks that no run publishes out of turn: the lock must
+still hold the owner and the token of this run, and no higher token may have published. Extending a lease never acquires
+the lock.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from catalog_sync.store.lease import LeaseHeartbeat
 LOCK_TTL = 30.0
 """Seconds after which an abandoned lock is free again."""
 RELEASE_TIMEOUT = 2.0
-"""Seconds that giving the lock back may take; after that it expires by itself."""
+"""Maximum seconds for releasing the lock; after that it expires by itself."""
 _RENEWAL_PAUSE = 0.5
 
 log = logging.getLogger(__name__)
@@ -48,14 +48,14 @@ class SharedOwner:
     since: str
     """RFC 3339; part of the owner's identity."""
     record: Key | None = None
-    """Key of the job's record: the lock is given and extended only while its status is queued or running."""
+    """Key of the job's record: the lock is granted and extended only while its status is queued or running."""
     receipt: str = ""
-    """Under which the job publishes at most once: with it published, a lost lock may be taken back to report that."""
+    """The job publishes at most once under it; after that, a lost lock may be re-acquired to report that."""
     token: int | None = None
     """The token that the job had before; ``None`` before its first step."""
 
     def claim(self, correlation_id: str) -> str:
-        """What the lock holds, up to the token."""
+        """The content of the lock, up to the token."""
         return _claim(self.owner, self.since, correlation_id)
 
 
@@ -66,7 +66,7 @@ def _claim(owner: str, since: str, correlation_id: str) -> str:
 
 @dataclasses.dataclass(eq=False)
 class SyncLock:
-    """The one lock of the catalogue. ``ttl`` in seconds. Raises ``ValueError`` where that is not positive."""
+    """The single lock of the catalogue. ``ttl`` in seconds. Raises ``ValueError`` if that is not positive."""
 
     redis: GuardedRedis
     ttl: float = LOCK_TTL
@@ -75,7 +75,7 @@ class SyncLock:
     sleep: AsyncSleep = asyncio.sleep
 
     def __post_init__(self) -> None:
-        """Raises ``ValueError``."""
+        """Raises ``ValueError`` if ``ttl`` is not positive."""
         if not self.ttl > 0:
             raise ValueError(f"ttl must be positive, not {self.ttl!r}")
 
@@ -87,13 +87,13 @@ class SyncLock:
     async def acquire(
         self, correlation_id: str, *, token_floor: int = 0, shared: SharedOwner | None = None
     ) -> LockLease | LockHolder:
-        """The lease, or who holds it. The token is higher than ``token_floor`` and every one known to Redis.
+        """Returns the lease, or who holds it. The token is higher than ``token_floor`` and every one known to Redis.
 
         Without ``shared`` the lease belongs to this call alone. Processes that name the same owner and the same
         correlation ID share one lease: each that asks extends it and gets its token.
 
-        Raises :class:`LockLostError` where a shared owner must not have the lock any more, and
-        :class:`CacheConnectionError` and its relatives where Redis cannot say.
+        Raises :class:`LockLostError` if a shared owner must not have the lock any more, and
+        :class:`CacheConnectionError` and its relatives if Redis cannot say.
         """
         claim = shared.claim(correlation_id) if shared else self._own_claim(correlation_id)
         record = shared.record if shared else None
@@ -127,9 +127,9 @@ class SyncLock:
         )
 
     async def renew(self, correlation_id: str, shared: SharedOwner) -> Literal["ok", "free", "lost", "ended"]:
-        """Extends the lease of ``shared`` where it holds the lock and its job is under way; else nothing changes.
+        """Extends the lease of ``shared`` if it holds the lock and its job is active; otherwise changes nothing.
 
-        ``free``: no run holds the lock; ``lost``: another run does; ``ended``: the job is over.
+        ``free``: no run holds the lock; ``lost``: another run does; ``ended``: the job has ended.
         """
         return await self.extend(shared.claim(correlation_id), shared.record)
 
@@ -148,7 +148,7 @@ class SyncLock:
         return _claim(owner, rfc3339(self.wall_clock()), correlation_id)
 
     async def _withdraw(self, claim: str) -> None:
-        """Gives back what a cancelled request may have got."""
+        """Releases what a cancelled request may have acquired."""
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT):
                 await self.redis.script("release lock", scripts.LOCK_RELEASE, keys=[LOCK], args=[claim])
@@ -162,7 +162,7 @@ class SyncLock:
 
 
 def lock_lost(token: int) -> LockLostError:
-    """The error of a run whose lease is gone."""
+    """The error of a run whose lease is lost."""
     return LockLostError(
         "the lease of the sync lock was lost; another run may hold the lock now", context={"token": token}
     )
@@ -188,7 +188,7 @@ class LockLease:
         self._leased_at = leased_at
         self.owner: str = json.loads(f"{claim}{token}}}")["owner"]
         self.claim = claim
-        """What the lock holds, up to the token; the commit compares it."""
+        """The content of the lock, up to the token; the commit compares it."""
         self.token = token
         """The fencing token, for the commit."""
         self.lost = False
@@ -196,9 +196,9 @@ class LockLease:
 
     @contextlib.asynccontextmanager
     async def hold(self, *, release: bool = True) -> AsyncIterator[LockLease]:
-        """``async with lease.hold():`` renews the lease in the background and gives the lock back at the end.
+        """``async with lease.hold():`` renews the lease in the background and releases the lock at the end.
 
-        Without ``release`` it goes on for others who share it. When the lease is lost, the body is cancelled and
+        Without ``release`` the lock is kept for others who share it. When the lease is lost, the body is cancelled and
         :class:`LockLostError` raised.
         """
         try:
@@ -209,7 +209,7 @@ class LockLease:
                 await finished(self._give_back())
 
     async def renew(self, *, deadline: float | None = None) -> bool:
-        """Starts the lease anew; ``False`` where it is not ours any more."""
+        """Renews the lease; ``False`` if it is not ours any more."""
         asked_at = self._lock.clock()
         extended = await self._lock.extend(self.claim, self._record, deadline=deadline) == "ok"
         if extended:
@@ -217,12 +217,12 @@ class LockLease:
         return extended
 
     async def confirm(self) -> None:
-        """Starts the lease anew. Raises :class:`LockLostError` where it is not ours any more."""
+        """Renews the lease. Raises :class:`LockLostError` if it is not ours any more."""
         if not await self.renew():
             raise lock_lost(self.token)
 
     async def release(self, *, deadline: float | None = None) -> bool:
-        """Gives the lock back; ``False`` where it was not ours any more, and then nothing happens."""
+        """Releases the lock; ``False``, and no effect, if it was not ours any more."""
         answer = await self._lock.redis.script(
             "release lock", scripts.LOCK_RELEASE, keys=[LOCK], args=[self.claim], deadline=deadline
         )
@@ -233,7 +233,7 @@ class LockLease:
         return max(0.0, self._leased_at + self._lock.ttl - self._lock.clock())
 
     async def keep(self) -> None:
-        """Renews every third of the lease until it is lost; then returns. A Redis that fails is asked again."""
+        """Renews every third of the lease until it is lost; then returns. After an error of Redis it tries again."""
         await self._lock.sleep(self._lock.ttl / 3)
         while (left := self.remaining()) > 0:
             try:

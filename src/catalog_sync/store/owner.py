@@ -1,4 +1,4 @@
-"""Whose a Redis is: the mark of the installation that publishes there, so that two do not overwrite each other."""
+"""The owner of a Redis: a mark of the installation that publishes there, so that two do not overwrite each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
 
 FILE_NAME: Final = "installation"
-"""In the state folder: the random ID of this installation, so that it is known again where its settings change."""
+"""File in the state folder with the random ID of this installation, which identifies it if its settings change."""
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _log = logging.getLogger(__name__)
@@ -28,25 +28,25 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Owner(JsonForm):
-    """An installation. One may run on many machines, each with a state folder of its own."""
+    """An installation. It may run on many machines, each with its own state folder."""
 
     environment: str | None
-    """``CATALOG_ENVIRONMENT``; ``None`` where it is not set."""
+    """``CATALOG_ENVIRONMENT``; ``None`` if it is not set."""
     supplier: str
     """Host and port of the supplier."""
     installation: str
-    """The ID in the state folder; empty where there is none."""
+    """The ID in the state folder; empty if there is none."""
 
     @classmethod
     def of(cls, settings: Settings, *, make_id: bool = False) -> Self:
-        """That of this process. ``make_id``: an ID is written where there is none."""
+        """The owner for this process. ``make_id``: creates an ID if there is none."""
         return cls(settings.environment, supplier_address(settings.base_url), _id(settings.state_dir, make=make_id))
 
     def obstacles(self, found: Owner, *, publishes: bool) -> Iterator[str]:
-        """Why a Redis with the mark ``found`` belongs to another installation; nothing where it does not.
+        """Why a Redis with the mark ``found`` belongs to another installation; empty if it does not.
 
-        Another environment is another installation. Only who publishes is bound to one supplier; the same state folder
-        may go on with another one.
+        Another environment is another installation. Only a publishing program is bound to one supplier; the same state
+        folder may continue with another supplier.
         """
         if None not in (self.environment, found.environment) and self.environment != found.environment:
             yield f"CATALOG_ENVIRONMENT is {found.environment} there, {self.environment} here"
@@ -55,7 +55,7 @@ class Owner(JsonForm):
             yield f"the supplier is {found.supplier} there, {self.supplier} here"
 
     def check(self, found: Owner | None, *, publishes: bool) -> None:
-        """Raises :class:`ForeignStoreError` where ``found`` is the mark of another installation."""
+        """Raises :class:`ForeignStoreError` if ``found`` is the mark of another installation."""
         reasons = [] if found is None else list(self.obstacles(found, publishes=publishes))
         if reasons:
             raise ForeignStoreError(
@@ -69,7 +69,7 @@ class ForeignStoreError(ConfigurationError):
 
 
 def read_mark(text: bytes | None) -> Owner | None:
-    """The mark as it stands in Redis; ``None`` where there is none, or none that can be read."""
+    """The mark in Redis; ``None`` if there is none, or it cannot be read."""
     try:
         return None if text is None else Owner.from_json_text(text)
     except ValueError as error:
@@ -78,7 +78,7 @@ def read_mark(text: bytes | None) -> Owner | None:
 
 
 def supplier_address(base_url: str) -> str:
-    """Host and port: what is known of one environment of the supplier says nothing of another."""
+    """Host and port: data from one environment of the supplier says nothing about another."""
     parts = urlsplit(base_url)
     return f"{parts.hostname}:{parts.port or {'http': 80}.get(parts.scheme, 443)}"
 

@@ -1,8 +1,8 @@
-"""A redis-server of our own on a unix socket, for a machine where none is configured.
+"""Our own redis-server on a unix socket, for a machine without a configured one.
 
 Several processes share it. Each holds a shared lock on a file; the one that finds no server starts it, the last one to
-leave shuts it down. A process that is killed drops its lock with its life, so its server is found, used and in the end
-shut down by the next. Everything here blocks.
+leave shuts it down. A killed process releases its lock, so the next process finds its server, uses it and finally shuts
+it down. Everything here blocks.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from catalog_sync.store.errors import PrivateRedisError
 log = logging.getLogger(__name__)
 
 START_TIMEOUT = 10.0
-"""Seconds until a started server must answer at all."""
+"""Maximum seconds until a started server must answer at all."""
 LOAD_TIMEOUT = 120.0
-"""Seconds that a server which says it is loading may take."""
+"""Maximum seconds for a server that reports that it is loading."""
 STOP_TIMEOUT = 5.0
 MAX_SOCKET_PATH = 100
 """Bytes; the limit of unix socket addresses is 104 on macOS, 108 on Linux."""
@@ -38,7 +38,7 @@ _POLL = 0.002
 
 @dataclasses.dataclass(eq=False)
 class PrivateRedis:
-    """One process's share in the private server that lives in ``directory``."""
+    """One process's share in the private server in ``directory``."""
 
     directory: Path
     program: str
@@ -47,7 +47,7 @@ class PrivateRedis:
     wall_clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     socket_path: str = dataclasses.field(default="", init=False)
-    """Where the server listens, once started."""
+    """The server's socket, once started."""
     _users: IO[bytes] | None = None
 
     def start(self) -> None:
@@ -69,7 +69,7 @@ class PrivateRedis:
             self._users = users
 
     def stop(self) -> None:
-        """Leaves the server; the last one to leave shuts it down and waits until it is gone."""
+        """Releases the server; the last process to leave shuts it down and waits until it has ended."""
         users, self._users = self._users, None
         if users is None:
             return
@@ -157,7 +157,7 @@ class PrivateRedis:
             process.kill()
             process.wait()
             raise
-        # The server may outlive this process; while this process lives, its exit status has to be collected.
+        # The server may outlive this process; while this process lives, the exit status must be collected.
         threading.Thread(target=process.wait, name="private-redis-exit", daemon=True).start()
 
     def _await_answer(self, process: subprocess.Popen[bytes] | None) -> None:
@@ -174,7 +174,7 @@ class PrivateRedis:
 
 
 def _ask(path: str, command: bytes, timeout: float = 2.0) -> bytes | None:
-    """The first bytes of the server's answer; ``None`` where there is no answer."""
+    """The first bytes of the server's reply; ``None`` without one."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
         try:
@@ -186,7 +186,7 @@ def _ask(path: str, command: bytes, timeout: float = 2.0) -> bytes | None:
 
 
 def _shut_down(path: str) -> bool:
-    """Whether the server is gone. It closes our connection when it exits, after its file is safe."""
+    """Whether the server has ended. It closes our connection when it exits, after its file was saved."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(STOP_TIMEOUT)
         try:

@@ -1,7 +1,6 @@
 """Reading the catalogue: the published version, else this process's last good answer, else the snapshot.
 
-Every answer says where it comes from and how old it is. Where nothing can be read there is an error, never an empty
-list.
+Every answer says where it comes from and how old it is. If nothing can be read there is an error, never an empty list.
 """
 
 from __future__ import annotations
@@ -32,43 +31,43 @@ log = logging.getLogger(__name__)
 
 DEFAULT_LIMIT = 50
 REMEMBERED_ANSWERS = 256
-"""Answers that one process keeps for an outage."""
+"""Maximum answers that a process remembers for an outage."""
 REMEMBERED_BUNDLES = 1000
-"""Larger answers are not kept."""
+"""Maximum bundles of a remembered answer; larger ones are not kept."""
 _CHUNK = 1000
 _by_name = attrgetter("name")
 
 
 class CatalogTooOldError(CatalogSyncError, default=permanent("catalog_too_old")):
-    """The data is older than the caller accepts, as when prices are read."""
+    """The data is older than the caller accepts, for example for prices."""
 
 
 class StoreReads(Protocol):
     """The part of the store that is read."""
 
     async def current(self) -> CatalogueMeta | None:
-        """What the live version says about itself."""
+        """The metadata of the live version."""
 
     async def select(self, version: str, wanted: Filter) -> list[str]:
-        """The names that ``wanted`` describes, sorted."""
+        """The names that match ``wanted``, sorted."""
 
     async def get_bundles(self, version: str, names: Sequence[str]) -> list[Bundle | None]:
-        """The bundles of these names."""
+        """The bundles with these names."""
 
 
 class SnapshotReads(Protocol):
     """The part of the snapshot that is read."""
 
     async def load(self) -> SnapshotFile | None:
-        """The newest whole snapshot."""
+        """The newest complete snapshot."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Query(Filter):
     """Which bundles are wanted, sorted by name. ``limit`` 0 means all.
 
-    Every word of ``text`` must occur in the name or the description, in any case. Raises ``ValueError`` on a negative
-    limit or offset and where ``min_days`` is above ``max_days``.
+    Every word of ``text`` must occur in the name or the description, in any case. Raises ``ValueError`` for a negative
+    limit or offset, and if ``min_days`` is greater than ``max_days``.
     """
 
     text: str | None = None
@@ -76,21 +75,21 @@ class Query(Filter):
     offset: int = 0
 
     def __post_init__(self) -> None:
-        """Raises ``ValueError``."""
+        """Raises ``ValueError`` for a negative limit or offset."""
         Filter.__post_init__(self)
         if self.limit < 0 or self.offset < 0:
             raise ValueError("limit and offset must not be negative")
 
     def filter(self) -> Filter:
-        """The conditions without words and page: equal where the same bundles meet them."""
+        """The conditions without words and page: equal queries of this kind match the same bundles."""
         return Filter(self.group, self.country, self.region, self.min_days, self.max_days)
 
     def words(self) -> list[str]:
-        """The words to look for, in the form in which they are compared."""
+        """The words to search for, normalised for comparison."""
         return (self.text or "").casefold().split()
 
     def page(self, items: Sequence[T]) -> Sequence[T]:
-        """The part of ``items`` that is asked for."""
+        """The requested page of ``items``."""
         return items[self.offset :] if self.limit == 0 else items[self.offset : self.offset + self.limit]
 
 
@@ -98,7 +97,7 @@ class Query(Filter):
 class _Read(JsonForm):
     source: Source
     as_of: str
-    """When the oldest of the groups in question was fetched, RFC 3339."""
+    """When the oldest of the relevant groups was fetched, RFC 3339."""
     stale: bool
     version: str
 
@@ -108,7 +107,7 @@ class SearchResult(_Read):
     """What a search found."""
 
     total: int
-    """How many bundles there are without limit and offset."""
+    """The number of matching bundles without limit and offset."""
     bundles: tuple[Bundle, ...]
 
 
@@ -120,7 +119,7 @@ class BundleResult(_Read):
 
 
 class _Found(NamedTuple):
-    """What was read, before it is judged."""
+    """What was read, before its freshness is judged."""
 
     meta: CatalogueMeta
     total: int
@@ -129,9 +128,9 @@ class _Found(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class CatalogReader:
-    """Reads the catalogue. ``stale_after`` in seconds, ``clock`` gives the time of day in seconds since the epoch.
+    """Reads the catalogue. ``stale_after`` in seconds, ``clock`` gives the current time in seconds since the epoch.
 
-    ``source`` is what answers of ``store`` count as at best, for a store that is itself a copy.
+    ``source`` is the best freshness of answers from ``store``, for a store that is itself a copy.
     """
 
     store: StoreReads | None
@@ -144,9 +143,9 @@ class CatalogReader:
     _last_version: str | None = None
 
     async def search(self, query: Query, *, max_age: float | None = None) -> SearchResult:
-        """The bundles that ``query`` describes.
+        """The bundles that match ``query``.
 
-        Raises :class:`CatalogUnavailableError` where there is nothing to read, :class:`CatalogTooOldError` where the
+        Raises :class:`CatalogUnavailableError` if there is nothing to read, :class:`CatalogTooOldError` if the
         data is older than ``max_age`` seconds.
         """
 
@@ -163,9 +162,9 @@ class CatalogReader:
         return SearchResult(judged.source, judged.as_of, judged.stale, found.meta.version, found.total, found.bundles)
 
     async def show(self, name: str, *, max_age: float | None = None) -> BundleResult:
-        """The bundle of this name, which is case-sensitive.
+        """The bundle with this case-sensitive name.
 
-        Raises :class:`BundleNotFoundError` where a whole catalogue does not have it, otherwise as :meth:`search`.
+        Raises :class:`BundleNotFoundError` if a complete catalogue does not have it, otherwise like :meth:`search`.
         """
 
         async def from_store(store: StoreReads, meta: CatalogueMeta) -> _Found:
@@ -190,7 +189,7 @@ class CatalogReader:
         return BundleResult(judged.source, judged.as_of, judged.stale, found.meta.version, bundle)
 
     async def groups(self) -> tuple[str, ...]:
-        """The groups of the catalogue. Raises :class:`CatalogUnavailableError` where there is nothing to read."""
+        """The groups of the catalogue. Raises :class:`CatalogUnavailableError` if there is nothing to read."""
 
         async def from_store(_: StoreReads, meta: CatalogueMeta) -> _Found:
             return _Found(meta, 0, ())
@@ -226,7 +225,7 @@ class CatalogReader:
             try:
                 return await asyncio.to_thread(from_snapshot, file), "snapshot"
             except (SnapshotCorruptError, OSError) as error:
-                # A new one may have taken its place while it was read.
+                # A new file may have replaced it while it was read.
                 log.warning("the snapshot cannot be read: %s", error)
                 reason = reason or error
                 file = await self.snapshot.load()
@@ -241,7 +240,7 @@ class CatalogReader:
     async def _read_store(
         store: StoreReads, read: Callable[[StoreReads, CatalogueMeta], Awaitable[_Found]]
     ) -> _Found | None:
-        """One version for the whole read; where that one goes away meanwhile, the pointer is read once more."""
+        """Reads one version; if that is deleted meanwhile, the pointer is read once more."""
         try:
             meta = await store.current()
             return None if meta is None else await read(store, meta)
@@ -272,7 +271,7 @@ class CatalogReader:
         )
         if max_age is not None and judged.older_than(max_age):
             raise CatalogTooOldError(
-                judged.problem or f"the catalogue is {judged.age:.0f} s old, at most {max_age:.0f} s were asked for",
+                judged.problem or f"the catalogue is {judged.age:.0f} s old, at most {max_age:.0f} s are accepted",
                 context={"as_of": judged.as_of, "version": found.meta.version},
             )
         return judged
@@ -311,7 +310,7 @@ async def _all_of(store: StoreReads, meta: CatalogueMeta, query: Query, names: S
 
 
 def _search_bundles(meta: CatalogueMeta, bundles: Iterable[Bundle], query: Query) -> _Found:
-    """The same without an index, in one pass; keeps no more than it answers with."""
+    """The same without an index, in one pass; keeps only what it returns."""
     words = query.words()
     total = 0
 
@@ -330,7 +329,7 @@ def _search_bundles(meta: CatalogueMeta, bundles: Iterable[Bundle], query: Query
 
 
 def mentions(bundle: Bundle, words: Sequence[str]) -> bool:
-    """Whether each of ``words``, as :meth:`Query.words` has them, occurs in the name or the description."""
+    """Whether each of ``words``, from :meth:`Query.words`, occurs in the name or the description."""
     if not words:
         return True
     haystack = f"{bundle.name}\n{bundle.description}".casefold()

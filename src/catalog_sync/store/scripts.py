@@ -1,4 +1,4 @@
-"""The Lua scripts. Each is safe to repeat after an answer that got lost."""
+"""The Lua scripts. Each is safe to repeat if its answer was lost."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 return 1
 """
-"""KEYS: hash. ARGV: TTL in s, field, value, ... Fields and TTL go in one step, so that a writer killed between two
-commands never leaves a key that stays for ever."""
+"""KEYS: hash. ARGV: TTL in s, field, value, ... Fields and TTL are set in one step, so that a writer killed between two
+commands never leaves a key without expiry."""
 
 COPY_HASH = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -38,8 +38,8 @@ for i = 1, #page[2], 2 do
 end
 return {page[1], #names, table.concat(names, '\\n'), table.concat(texts, '\\n')}
 """
-"""KEYS: hash. ARGV: cursor, COUNT. The next cursor, the number of fields, their names and their values, each a line: a
-client reads two long texts in a fraction of the time that it needs for thousands of short ones."""
+"""KEYS: hash. ARGV: cursor, COUNT. Returns the next cursor, the number of fields, their names and their values, one per
+line: a client reads two long texts in a fraction of the time that it needs for thousands of short ones."""
 
 _READING = """
 local function own(held, claim) return held and string.sub(held, 1, #claim) == claim end
@@ -52,8 +52,8 @@ local function token_in(...)
   return number and number > 0 and number < 2^53 and number or 0
 end
 """
-"""``text``: the answer of a reading command; false also where the key holds another type of data. ``token_in``: the
-fencing token in it; 0 where it is none, so that damaged keys are replaced by the next publication and block none."""
+"""``text``: the reply of a reading command; false if the key is missing or has another type. ``token_in``: the fencing
+token in it; 0 if it is not one, so that damaged keys are replaced by the next publication and block none."""
 
 COMMIT = (
     _READING
@@ -103,12 +103,12 @@ end
 return {'ok', previous or ''}
 """
 )
-"""KEYS: current, fence, fence:seq, lock, the five data hashes, meta, the replaced versions; the receipt where there is
-one. ARGV: version, token, claim of the lock, grace in s, the five counts, most replaced versions and most bytes of them
-that are kept, prefix of version keys, names of a version's hashes. The keys of replaced versions carry the same hash
-tag. The last one replaced is kept however large it is, for readers that are under way.
+"""KEYS: current, fence, fence:seq, lock, the five data hashes, meta, the replaced versions; the receipt if there is
+one. ARGV: version, token, claim of the lock, grace in s, the five counts, maximum number and bytes of replaced versions
+that are kept, prefix of version keys, names of a version's hashes. The keys of replaced versions have the same hash
+tag. The most recently replaced version is kept however large it is, for running readers.
 
-The lock must still be the one of this run, token included: after FLUSHALL or the promotion of an older replica the
+The lock must still be the one of this run, including its token: after FLUSHALL or the promotion of an older replica the
 highest published token may be any number, and alone says nothing."""
 
 FORGET_REPLACED = """
@@ -119,9 +119,9 @@ for _, old in ipairs(versions) do
 end
 return gone
 """
-"""KEYS: the replaced versions. ARGV: prefix of version keys, names of a version's hashes. How many keys were deleted.
-Where the list is none, the answer to the first command has no elements.
-``DEL`` and not ``UNLINK``: the memory must be there for the next command."""
+"""KEYS: the replaced versions. ARGV: prefix of version keys, names of a version's hashes. Returns how many keys were
+deleted. If the key is not a sorted set, the first reply has no elements. ``DEL`` instead of ``UNLINK``: the memory must
+be free for the next command."""
 
 LOCK_ACQUIRE = (
     _READING
@@ -156,13 +156,12 @@ return {'ok', text}
 """
 )
 """KEYS: lock, fence:seq, fence, current; for a job its record and the receipt of its publication. ARGV: claim (JSON up
-to the token), TTL in ms, lowest token seen elsewhere, prefix of version keys, the token that the job had before or
-nothing.
+to the token), TTL in ms, lower bound of the token, prefix of version keys, the job's previous token or nothing.
 
-The token is the server's clock in microseconds, raised above every token that the server knows: it does not repeat
-after FLUSHALL or a failover to a replica that lags, where a counter would start again. Doubles hold it exactly until
-the year 2255. A lock without an end is of no run of ours: it gets one. A job gets the lock only while it is queued or
-running, and gets a lost one back only where no one else has published meanwhile."""
+The token is the server's clock in microseconds, raised above every token that the server knows: unlike a counter, it
+does not repeat after FLUSHALL or a failover to a lagging replica. Doubles represent it exactly until the year 2255. A
+lock without expiry is not ours: it gets one. A job gets the lock only while it is queued or running, and re-acquires a
+lost one only if no one else has published meanwhile."""
 
 LOCK_RENEW = (
     _READING
@@ -178,8 +177,8 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 'ok'
 """
 )
-"""KEYS: lock; for a job its record. ARGV: claim, TTL in ms. Extends a lock that is held, and never acquires one:
-``free``, ``lost`` (another run has it) and ``ended`` (the job is over) change nothing."""
+"""KEYS: lock; for a job its record. ARGV: claim, TTL in ms. Extends a held lock, and never acquires one: ``free``,
+``lost`` (another run has it) and ``ended`` (the job has ended) change nothing."""
 
 LOCK_RELEASE = (
     _READING

@@ -1,4 +1,4 @@
-"""Whether the Redis of ``REDIS_URL`` is one that can be used here: asked once, when a program starts. Blocks."""
+"""Checks that the Redis of ``REDIS_URL`` can be used here: once, when a program starts. Blocks."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
 
 WITHIN: Final = 0.5
-"""Seconds for connecting and for one answer."""
+"""Timeout in seconds for connecting and for one reply."""
 WITHIN_WHERE_NEEDED: Final = 2.0
-"""The same for a program that cannot do without it."""
+"""The same for a program that cannot work without it."""
 _UNUSABLE: Final = {
     "cluster": "a node of a Redis Cluster, which is not supported: name a server outside of a cluster",
     "sentinel": "a Sentinel, which is not supported: name the server that it watches",
 }
 """By ``redis_mode``."""
 _REFUSALS: Final = ("db index is out of range", "invalid db index", "select is not allowed")
-"""Replies to a database that is not there, in lower case."""
+"""Replies for a database that does not exist, in lower case."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,18 +37,18 @@ _log = logging.getLogger(__name__)
 def check_server(settings: Settings, *, publishes: bool = False, needed: bool = False) -> bool:
     """Whether it answers.
 
-    Raises ``ConfigurationError``, in one line, where the server is a node of a cluster or a Sentinel, has no such
-    database, or belongs to another installation: for one that ``publishes`` as for one that reads.
+    Raises ``ConfigurationError``, in one line, if the server is a node of a cluster or a Sentinel, has no such
+    database, or belongs to another installation, whether the program ``publishes`` or only reads.
 
-    ``needed``: for a program that cannot do without it, also where the server refuses the credentials. One that does
-    not answer, is loading or changing its role is no error here: what uses it says so, or waits for it.
+    ``needed``: for a program that cannot work without it; raises if the server rejects the credentials, too. A server
+    that does not answer, is loading or changing its role is not an error here: later calls to it raise, or wait.
     """
     url = settings.redis_url
     if url is None:
         return False
     timeout, level = (WITHIN_WHERE_NEEDED, logging.WARNING) if needed else (WITHIN, logging.DEBUG)
     try:
-        # It is asked before telemetry is set up: under an agent its spans would not bear the name of the program.
+        # Before telemetry is set up: under an agent its spans would not have the name of the program.
         with suppressed_instrumentation(), connect_blocking(url, timeout=timeout) as client:
             mode = client.info("server").get("redis_mode")
             if mode not in _UNUSABLE:

@@ -1,7 +1,8 @@
-"""The last good catalogue on disk: what readers get when Redis cannot answer.
+"""The last good catalogue on disk: what readers get when Redis does not answer.
 
-A gzip file of JSON lines: the meta first, then one bundle per line, at the end a line with their number and SHA-256. It
-is written beside its place and renamed, so that a reader finds the old one or the new one whole; one predecessor stays.
+A gzip file of JSON lines: the metadata first, then one bundle per line, and finally a line with their number and
+SHA-256. It is written to a temporary file and renamed, so that a reader finds either the old or the new one, complete;
+one predecessor is kept.
 """
 
 from __future__ import annotations
@@ -28,25 +29,25 @@ FORMAT = 1
 FILE_NAME = "catalogue.snapshot.jsonl.gz"
 PREVIOUS_NAME = "catalogue.snapshot.previous.jsonl.gz"
 MAX_LINE = 64 * 1024 * 1024
-"""Bytes of one line that are read before a file counts as damaged."""
+"""Maximum bytes of one line; a file with a longer one counts as damaged."""
 _LEVEL = 1
 
 
 class SnapshotCorruptError(ValueError):
-    """The file is damaged, cut short, or no snapshot of ours."""
+    """The file is damaged, truncated, or not one of our snapshots."""
 
 
 class SnapshotFile:
-    """A snapshot that was found whole."""
+    """A snapshot that was found complete."""
 
     def __init__(self, path: Path, meta: CatalogueMeta) -> None:
         self.path = path
         self.meta = meta
 
     def bundles(self) -> Iterator[Bundle]:
-        """All bundles, in the order in which they were stored. Reads the file while iterated.
+        """All bundles, in the order in which they were stored. Reads the file during iteration.
 
-        Raises :class:`SnapshotCorruptError` or ``OSError`` where the file changed since it was checked.
+        Raises :class:`SnapshotCorruptError` or ``OSError`` if the file changed after it was checked.
         """
         for line in _bundle_lines(self.path, self.meta):
             try:
@@ -56,7 +57,7 @@ class SnapshotFile:
 
 
 class Snapshot:
-    """The snapshot in a state directory. File work runs in threads."""
+    """The snapshot in a state directory. File access runs in threads."""
 
     def __init__(self, state_dir: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
         self._directory = state_dir
@@ -69,9 +70,9 @@ class Snapshot:
         return self._directory / FILE_NAME
 
     async def write_version(self, meta: CatalogueMeta, lines: AsyncIterable[tuple[int, bytes]]) -> None:
-        """Replaces the snapshot by a version whose bundles come as blocks of ``lines`` and their number.
+        """Replaces the snapshot by a version; ``lines`` yields blocks of lines, each with its number of bundles.
 
-        Raises ``OSError`` (disk full), ``ValueError`` where the number of bundles is off, and what ``lines`` raise.
+        Raises ``OSError`` (disk full), ``ValueError`` if the number of bundles is wrong, and what ``lines`` raises.
         """
         writer = await asyncio.to_thread(_Writer, self._directory, meta)
         try:
@@ -82,11 +83,11 @@ class Snapshot:
             writer.close()
 
     async def load(self) -> SnapshotFile | None:
-        """The newest whole snapshot, checked to its end. Damaged ones are set aside with a warning."""
+        """The newest complete snapshot, checked to its end. Damaged ones are set aside with a warning."""
         return await asyncio.to_thread(self._load)
 
     async def was_written(self) -> bool:
-        """Whether there ever was a snapshot here, also where it is damaged or cannot be read."""
+        """Whether there ever was a snapshot here, even if it is damaged or cannot be read."""
         return await asyncio.to_thread(lambda: any(self._directory.glob("catalogue.snapshot.*")))
 
     def _load(self) -> SnapshotFile | None:
@@ -137,7 +138,7 @@ class _Writer:
         self._gzip.write(_line({"format": FORMAT, "meta": meta.to_json()}))
 
     def _remove_leftovers(self) -> None:
-        """Removes what writers left that were killed."""
+        """Removes the files of killed writers."""
         for leftover in self._directory.glob(f".{FILE_NAME}.*.tmp"):
             pid = leftover.name.split(".")[-3]
             if not (pid.isdigit() and _alive(int(pid))):
@@ -154,14 +155,14 @@ class _Writer:
         self._gzip.write(_line({"bundles": self._count, "sha256": self._digest.hexdigest()}))
         self._gzip.close()
         if path.exists():
-            # A second name for the old file, so that at no moment there is none under the first.
+            # A second name for the old file, so that the first name always exists.
             spare = self._path.with_name(self._path.name.removesuffix(".tmp") + "old.tmp")
             os.link(path, spare)
             spare.replace(previous)
         replace_durably(self._file, self._path, path)
 
     def close(self) -> None:
-        """Removes what was not published."""
+        """Removes an unpublished file."""
         try:
             self._gzip.close()
             self._file.close()
@@ -185,7 +186,7 @@ def _line(document: Mapping[str, Any]) -> bytes:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of the file; every kind of damage becomes :class:`SnapshotCorruptError`."""
+    """The lines of the file; any damage becomes :class:`SnapshotCorruptError`."""
     try:
         with gzip.open(path, "rb") as file:
             while line := file.readline(MAX_LINE):

@@ -33,15 +33,15 @@ from catalog_sync.store.keys import (
 T = TypeVar("T")
 
 STAGING_TTL = 900
-"""Seconds after its last write in which an abandoned staging key disappears by itself."""
+"""Seconds after its last write in which an abandoned staging key expires."""
 DISCARD_LIMIT = 1.5
-"""Seconds that the removal of a staged version may take."""
+"""Maximum seconds for removing a staged version."""
 CHUNK = 250
-"""Fields per command: large enough to make round trips cheap, small enough not to block other clients."""
+"""Fields per command: enough to make round trips cheap, few enough not to block other clients."""
 _INDEX_BYTES = 1_000_000
 """An index entry can list every name of the catalogue, so entries are batched by size, not by number."""
 _ENTRY_PIECE = 2000
-"""Names in index entries that are encoded without a break."""
+"""Names in index entries that are encoded in one piece."""
 
 _log = logging.getLogger(__name__)
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -80,7 +80,7 @@ class Staging:
         self.manifest: dict[str, int] | None = None
         """Fields per data hash; known once sealed."""
         self._checksums: dict[str, bytes] = {}
-        """Of the bundles, by name."""
+        """The checksums of the bundles, by name."""
 
     @property
     def version(self) -> str:
@@ -99,10 +99,10 @@ class Staging:
             await self._stage("stage bundles", self.keys.bundles, fields)
 
     async def copy_all(self, version: str, known: Mapping[str, bytes]) -> int:
-        """Takes over every bundle of a published version and returns their number. Raises :class:`VersionGoneError`.
+        """Copies every bundle of a published version and returns their number. Raises :class:`VersionGoneError`.
 
-        ``known``: the checksums of its bundles by name, as they were verified. A hash that is gone reads like an empty
-        one: compare the number with what the version says of itself. Replaces what was put before, so call it first.
+        ``known``: the verified checksums of its bundles by name. A missing hash looks like an empty one: compare the
+        number with the version's metadata. Replaces what was put before, so call it first.
         """
         source = VersionKeys(version)
         self._checksums = dict(known)
@@ -115,20 +115,20 @@ class Staging:
         return count
 
     async def remove(self, names: Iterable[str]) -> None:
-        """Takes bundles out again; unknown names are ignored."""
+        """Removes bundles again; unknown names are ignored."""
         for chunk in chunks(names):
             await self._redis.command("remove bundles", "HDEL", self.keys.bundles, *chunk)
             for name in chunk:
                 self._checksums.pop(name, None)
 
     def total(self) -> str:
-        """The checksum of all bundles that are staged, whatever their order."""
+        """The checksum of all staged bundles, whatever their order."""
         return str(checksums.Total(self._checksums.values()))
 
     async def seal(self, index: CatalogueIndex, meta: CatalogueMeta) -> None:
-        """Writes the index and the meta and checks that the staged bundles are exactly those of the index.
+        """Writes the index and the metadata and checks that the staged bundles are exactly those of the index.
 
-        Raises :class:`StagingIncompleteError` where ``meta``, ``index`` and Redis do not agree.
+        Raises :class:`StagingIncompleteError` if ``meta``, ``index`` and Redis disagree.
         """
         if len(index) != meta.bundles or index.names_sha256() != meta.names_sha256:
             raise StagingIncompleteError(
@@ -164,10 +164,10 @@ class Staging:
             fields += (field, bucket)
         await self._stage("stage meta", self.keys.meta, fields)
         self.manifest = manifest
-        self._checksums = {}  # what is sealed is not staged again; the snapshot needs the room
+        self._checksums = {}  # a sealed version is not staged again; the snapshot needs the memory
 
     async def discard(self) -> None:
-        """Deletes what was staged, within :data:`DISCARD_LIMIT`; what is left expires by itself."""
+        """Deletes what was staged, within :data:`DISCARD_LIMIT`; the rest expires by itself."""
         try:
             async with asyncio.timeout(DISCARD_LIMIT):
                 await self._redis.command("discard staging", "UNLINK", *self.keys.all)
@@ -191,11 +191,11 @@ class Staging:
     async def _write_index(
         self, dimension: str, entries: Iterable[tuple[str, list[str]]], sums: list[tuple[bytes, bytes]]
     ) -> list[str]:
-        """The values that were written; their checksums go to ``sums``."""
+        """The values that were written; their checksums are added to ``sums``."""
         key = self.keys.hash(dimension)
         fields: list[str | bytes] = []
         values: list[str] = []
-        size, encoded = 0, _ENTRY_PIECE  # what the first entry takes is done for all of them
+        size, encoded = 0, _ENTRY_PIECE  # so that the loop yields before the first entry
         for value, names in entries:
             encoded += len(names)
             if encoded >= _ENTRY_PIECE:
@@ -218,7 +218,7 @@ class Staging:
         await self._write(name, scripts.STAGE, [key], [self._ttl, *fields])
 
     async def _write(self, name: str, script: str, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        """Where Redis is full, versions that were replaced make room: they are kept for readers, not at this price."""
+        """If Redis is full, replaced versions, which are only kept for readers, are deleted to make room."""
         try:
             return await self._redis.script(name, script, keys=keys, args=args)
         except CacheWritesPausedError:

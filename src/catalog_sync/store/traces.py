@@ -1,7 +1,7 @@
-"""Traces that several processes have spans of, kept in Redis: workers push, the API reads.
+"""Traces with spans from several processes, kept in Redis: workers push, the API reads.
 
-Spans of a trace come in portions, one per step. A trace that went well is forgotten soon; one that failed stays, the
-last :data:`MAX_FAILED` of them for at most :data:`KEPT_FAILED` seconds.
+Spans of a trace come in portions, one per step. Traces of successful syncs expire soon; failed ones stay, the last
+:data:`MAX_FAILED` of them for at most :data:`KEPT_FAILED` seconds.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 MAX_FAILED: Final = 40
 MAX_SPANS: Final = 3000
-"""Spans of one trace; later ones are dropped."""
+"""Maximum spans of one trace; later ones are dropped."""
 MAX_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of the spans of one trace, which are read whole when it is looked at; later ones are dropped."""
+"""Maximum bytes of the spans of one trace, which are read as a whole; later ones are dropped."""
 KEPT_FAILED: Final = 7 * 86_400
 KEPT_OTHER: Final = 1_800
 SHARE_AFTER: Final = 0.3
@@ -67,14 +67,14 @@ if #over > 0 then redis.call('ZREM', KEYS[1], unpack(over)) end
 return 1
 """
 """KEYS: failed traces. ARGV: trace, prefix, first start, last end, name of the first span, errors, whether one failed,
-service, most spans, seconds to keep a failed and another trace, most failed traces, most bytes, span, ..."""
+service, maximum spans, seconds to keep a failed and another trace, maximum failed traces, maximum bytes, span, ..."""
 
 
 _log = logging.getLogger(__name__)
 
 
 def push_failed(redis: Any, spans: Sequence[SpanRecord], *, prefix: str = "") -> None:
-    """Add spans of one failed trace, at least one, over a blocking client. Raises what the client raises."""
+    """Adds spans of one failed trace, at least one, with a blocking client. Raises what the client raises."""
     summary = dataclasses.replace(TraceSummary.of(spans), failed=True)
     redis.register_script(PUSH)(keys=[FAILED.under(prefix)], args=_portion(summary, spans, prefix))
 
@@ -87,9 +87,9 @@ class SharedTraces:
         self._push = redis.raw.register_script(PUSH)
 
     async def push(self, spans: Sequence[SpanRecord]) -> None:
-        """Add ended spans of this process. A portion that is pushed twice stands there twice.
+        """Adds ended spans of this process. A portion that is pushed twice is stored twice.
 
-        Raises the ``Cache…Error`` that says why Redis could not take them.
+        Raises the ``Cache…Error`` that says why Redis could not store them.
         """
         by_trace: dict[str, list[SpanRecord]] = {}
         for span in spans:
@@ -98,17 +98,16 @@ class SharedTraces:
             await self._push_portion(portion)
 
     async def _push_portion(self, spans: Sequence[SpanRecord]) -> None:
-        """Past the policy, whose spans would be pushed in their turn."""
+        """Without the policy, whose spans would be pushed as well."""
         keys = [FAILED.under(self._redis.prefix)]
         args = _portion(TraceSummary.of(spans), spans, self._redis.prefix)
         await self._redis.past_policy("push spans", lambda _: self._push(keys=keys, args=args))
 
     async def ping(self) -> None:
-        """Whether Redis answers, past the policy. Raises the ``Cache…Error`` that says why it does not."""
+        """Checks whether Redis answers, without the policy. Raises the ``Cache…Error`` that says why it does not."""
         await self._redis.past_policy("ping", lambda client: client.ping())
 
     async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
-        """The last failed traces, newest first."""
         ids = await self._redis.command("list failed traces", "ZREVRANGE", FAILED, 0, limit - 1)
         found = []
         for raw in ids:
@@ -123,13 +122,13 @@ class SharedTraces:
         return found
 
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
-        """The spans of a trace by their start; empty where it is not kept (any more)."""
+        """The spans of a trace by start time; empty if it is not stored (any more)."""
         texts = await self._redis.command("read trace", "LRANGE", Key(f"{PREFIX}{trace_id}"), 0, -1)
         return await asyncio.to_thread(_read_spans, trace_id, texts)
 
 
 class JoinedTraces(MergedTraces):
-    """What this process has kept together with what others have pushed; the former alone where Redis is away."""
+    """This process's spans together with those that others have pushed; only the former if Redis is unreachable."""
 
     def __init__(self, own: TraceStore, shared: SharedTraces) -> None:
         super().__init__(own, shared)
@@ -137,9 +136,9 @@ class JoinedTraces(MergedTraces):
         self._sharing: set[asyncio.Task[None]] = set()
 
     def share_soon(self, trace_id: str) -> None:
-        """Push what this process has of a trace once the request that began it has ended.
+        """Pushes this process's spans of a trace once the request that started it has ended.
 
-        What is kept here is pushed out by later requests; and other processes that serve the API see it too.
+        Later requests displace what is kept here, and other processes that serve the API need to see it too.
         """
         task = asyncio.create_task(self._share(trace_id))
         self._sharing.add(task)
@@ -154,7 +153,7 @@ class JoinedTraces(MergedTraces):
 
 
 def _read_spans(trace_id: str, texts: Sequence[bytes]) -> list[SpanRecord]:
-    """By their start; thousands of them take a tenth of a second."""
+    """By start time; parsing thousands of them takes a tenth of a second."""
     spans = {}
     for text in texts:
         try:

@@ -1,1 +1,1 @@
-"""Suppliers of bundles: the port, and eSIM Go behind it."""
+"""Suppliers of bundles: the port, and its implementation for eSIM Go."""

@@ -1,4 +1,4 @@
-"""From what went wrong on the wire to the errors of this package, cause chained."""
+"""Translates failures on the wire to the errors of this package, with the cause chained."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def translate(error: Exception, operation: str, classifier: Classifier) -> Catal
     context: Context = {"operation": operation}
     if isinstance(error, CircuitOpenError):
         if isinstance(error.__cause__, Exception):
-            # Attempts were made: what they met is what happened, and the open circuit only what came of it.
+            # Attempts were made: their failures are the reason, and the open circuit only the consequence.
             return translate(error.__cause__, operation, classifier)
         return SupplierUnavailableError(
             f"{operation}: not sent, the circuit of the supplier is open",
@@ -64,7 +64,7 @@ def translate(error: Exception, operation: str, classifier: Classifier) -> Catal
         )
     if isinstance(error, DeadlineExceededError | ConcurrencyLimitError):
         return SyncDeadlineError(f"{operation}: the time of the sync is up", context=context)
-    import httpx  # only where a request failed
+    import httpx  # only if a request failed
 
     kind: type[CatalogSyncError] = SupplierError
     if isinstance(error, httpx.HTTPStatusError):

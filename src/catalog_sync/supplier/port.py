@@ -1,4 +1,4 @@
-"""The supplier port: what the sync asks of a supplier, whoever it is."""
+"""The supplier port: what the sync needs from any supplier."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 SCHEMA_MISMATCH: Final = Classification(
     ErrorClass.PERMANENT, Severity.HIGH, error_types.SCHEMA_MISMATCH, BreakerEffect.FAILURE
 )
-"""The supplier changed its contract: a repetition gives the same answer."""
+"""The supplier changed its contract: a repetition gives the same result."""
 
 
 class QuarantineReason(StrEnum):
-    """Why a row was set aside: the closed set of ``catalog.sync.quarantined``."""
+    """Why a row was quarantined: the closed set of ``catalog.sync.quarantined``."""
 
     MISSING_FIELD = auto()
     """A required field (name, duration, price) is absent."""
@@ -32,20 +32,20 @@ class QuarantineReason(StrEnum):
     BAD_DURATION = auto()
     BAD_DATA_AMOUNT = auto()
     BAD_TEXT = auto()
-    """A text holds what cannot be encoded, such as half of an emoji or bytes that are not UTF-8."""
+    """A text that cannot be encoded, for example with half an emoji or bytes that are not UTF-8."""
     BAD_TYPE = auto()
     """Not an object, or another field is of the wrong type."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rejected:
-    """A row that was set aside."""
+    """A row that was quarantined."""
 
     name: str | None
-    """Its name as far as it can be shown."""
+    """Its name, as far as it can be shown."""
     reason: QuarantineReason
     field: str | None
-    """The field that decided; ``None`` where the row is no object."""
+    """The field that decided; ``None`` if the row is not an object."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,20 +69,20 @@ class Page:
 
     number: int
     page_count: int | None
-    """Pages of the scope; ``None`` where the supplier does not say."""
+    """Pages of the scope; ``None`` if the supplier does not say."""
     rows: int | None
-    """Rows of the scope; ``None`` where the supplier does not say."""
+    """Rows of the scope; ``None`` if the supplier does not say."""
     bundles: Sequence[Bundle]
     rejected: Sequence[Rejected]
 
     @property
     def size(self) -> int:
-        """Rows that came, those that were set aside included."""
+        """Number of received rows, including quarantined ones."""
         return len(self.bundles) + len(self.rejected)
 
 
 class Deadline:
-    """A point in time after which nothing is sent any more."""
+    """A point in time after which nothing more is sent."""
 
     __slots__ = ("_at", "_clock", "paused_until")
 
@@ -90,8 +90,8 @@ class Deadline:
         self._clock = clock
         self._at = clock() + seconds
         self.paused_until: float | None = None
-        """Seconds since the epoch: the supplier asked for a pause that goes on after the deadline, so nothing is sent
-        any more. Whoever asks with a deadline of their own may try."""
+        """Seconds since the epoch: the supplier requested a pause that is too long to wait for, so nothing more is
+        sent. Callers with another deadline may try."""
 
     def remaining(self) -> float:
         """Seconds left, never negative."""
@@ -100,11 +100,11 @@ class Deadline:
 
 @dataclasses.dataclass(slots=True)
 class RequestCounts:
-    """Requests on the wire since the client was made."""
+    """Requests on the wire since the client was created."""
 
     sent: int = 0
     repeated: int = 0
-    """How many of them repeated a failed one."""
+    """How many of them were retries."""
 
 
 class Supplier(Protocol):
@@ -118,19 +118,19 @@ class Supplier(Protocol):
     async def list_groups(self, *, deadline: Deadline) -> list[str]:
         """The groups that the account can see, in the supplier's order.
 
-        Raises :class:`catalog_sync.domain.errors.UnusableGroupsError`, which has the others, where some have no usable
-        name.
+        Raises :class:`catalog_sync.domain.errors.UnusableGroupsError`, which has the other groups, if some have no
+        usable name.
         """
         ...
 
     def iter_pages(self, scope: Scope, *, deadline: Deadline) -> AsyncGenerator[Page, None]:
         """The pages of ``scope``, from the first to the last.
 
-        Raises :class:`catalog_sync.domain.errors.CatalogueChangedError` where the catalogue changed while it was paged:
-        then the caller starts this scope again.
+        Raises :class:`catalog_sync.domain.errors.CatalogueChangedError` if the catalogue changed while its pages were
+        fetched: then the caller starts this scope again.
         """
         ...
 
     async def get_bundle(self, name: str, *, deadline: Deadline) -> Bundle:
-        """One bundle. Raises ``NotFoundError`` where the supplier does not have it (any more)."""
+        """One bundle. Raises ``NotFoundError`` if the supplier does not have it (any more)."""
         ...

@@ -1,4 +1,4 @@
-"""What the rate-limit headers of an answer ask for: ``Retry-After`` and ``X-Ratelimit-*``. Pure."""
+"""What the rate-limit headers of a response ask for: ``Retry-After`` and ``X-Ratelimit-*``. Pure."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DATE_RESOLUTION = 1.0
-"""The ``Date`` header counts whole seconds."""
+"""The ``Date`` header has a resolution of whole seconds."""
 
 
 def pause(status: int, headers: Mapping[str, str], now: float) -> float:
-    """Seconds for which nothing should be sent, 0 where the response does not request it. ``now`` is the wall clock.
+    """Seconds for which nothing should be sent; 0 if the response does not ask for it. ``now`` is the wall clock.
 
-    At most :data:`~catalog_sync.domain.schedule.LONGEST_PAUSE`, as the schedule has it. A reset time beyond that is
-    ignored: no rate limit has such a window.
+    At most :data:`~catalog_sync.domain.schedule.LONGEST_PAUSE`, like the schedule. A reset time beyond that is ignored:
+    no rate limit has such a window.
 
-    ``Retry-After`` counts with 429 and 503, ``X-Ratelimit-Reset`` where nothing remains. A reset time is compared with
+    ``Retry-After`` counts with 429 and 503, ``X-Ratelimit-Reset`` if nothing remains. A reset time is compared with
     the supplier's own ``Date``, so that a wrong clock here does no harm. After a success the pause is rounded down: our
     own limit already spaces requests within a second.
     """
@@ -41,7 +41,7 @@ def pause(status: int, headers: Mapping[str, str], now: float) -> float:
 
 
 def cost(headers: Mapping[str, str]) -> int | None:
-    """``X-Ratelimit-Cost``: the tokens that this endpoint takes; ``None`` where it is not a positive count."""
+    """``X-Ratelimit-Cost``: the tokens that this endpoint costs; ``None`` if it is not a positive count."""
     text = headers.get("x-ratelimit-cost", "").strip()
     if not (text.isascii() and text.isdigit() and len(text) <= 6):
         return None

@@ -1,4 +1,4 @@
 """The sync: from the supplier to a published version, with a report of what happened.
 
-``service`` does one, of the other modules. Nothing is imported here: ``reporting`` is needed without the rest.
+``service`` runs one, using the other modules. Nothing is imported here: ``reporting`` is needed without the rest.
 """

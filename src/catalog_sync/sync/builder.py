@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PENDING_LIMIT: Final = 5.0
-"""Seconds after which bundles go to the store although they are few: those of a slow supplier must not expire there."""
+"""Seconds after which even a few bundles are written to the store: those of a slow supplier must not expire there."""
 
 
 @dataclasses.dataclass(eq=False)
 class CatalogueBuilder:
     """Merges what the groups deliver into one staged version: each bundle once, in all its groups.
 
-    Safe for concurrent groups. Errors of the store pass through.
+    Safe for concurrent groups. Errors of the store are raised.
     """
 
     store: CatalogStore
@@ -40,17 +40,16 @@ class CatalogueBuilder:
     membership: Membership = dataclasses.field(default_factory=Membership)
     clock: Callable[[], float] = time.monotonic
     unconfirmed: set[str] = dataclasses.field(default_factory=set)
-    """Groups under which a bundle was fetched that does not name them itself."""
+    """Groups under which a bundle was fetched that does not list them itself."""
     _withdrawn: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     _pending: dict[str, Bundle] = dataclasses.field(default_factory=dict)
-    """Bundles by name that are not in the store yet, fewer than :data:`CHUNK`: a page is much less than one write
-    takes."""
+    """Bundles by name that are not in the store yet, fewer than :data:`CHUNK`: a page is smaller than a write."""
     _pending_since: float = 0.0
     _writing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
-    """Two groups that list the same bundle must not overtake each other: the later write knows both."""
+    """Two groups with the same bundle must not overtake each other: the later write includes both."""
 
     async def put(self, group: str, bundles: Sequence[Bundle]) -> int:
-        """Stage ``bundles`` as fetched under ``group``. Returns how many of them the group did not have yet."""
+        """Stages ``bundles`` as fetched under ``group``. Returns how many of them are new in the group."""
         if group not in self.unconfirmed and not all(self._names(bundle, group) for bundle in bundles):
             self.unconfirmed.add(group)
         async with self._writing:
@@ -59,7 +58,7 @@ class CatalogueBuilder:
         return news
 
     async def replace(self, bundles: Sequence[Bundle]) -> None:
-        """Stage ``bundles`` that were fetched outside any group: in the groups they name, or else as before."""
+        """Stages ``bundles`` fetched outside any group: in the groups they name, or else in their previous ones."""
         async with self._writing:
             staged = []
             for bundle in bundles:
@@ -68,24 +67,24 @@ class CatalogueBuilder:
             await self._restage(staged)
 
     async def copy(self, bundles: AsyncIterator[Bundle]) -> None:
-        """Stage bundles of an earlier version as they are."""
+        """Stages bundles of an earlier version unchanged."""
         async for chunk in chunked(bundles):
             await self._stage(chunk)
 
     def remember(self, group: str, names: Iterable[str]) -> None:
-        """The staged version already has ``names`` in ``group``."""
+        """Records that the staged version already has ``names`` in ``group``."""
         for name in names:
             self.membership.join(group, name)
 
     def start_again(self, group: str) -> None:
-        """Forget who is in ``group``; :meth:`settle` later removes those that do not come back."""
+        """Forgets the members of ``group``; :meth:`settle` later removes those that do not come back."""
         members = set(self.membership.names(group))
         for name in members:
             self.membership.leave(group, name)
         self._withdrawn.setdefault(group, set()).update(members)
 
     async def settle(self, group: str) -> None:
-        """Take bundles that left ``group`` for good out of it, and those that are in no group out of the version."""
+        """Removes bundles from ``group`` that left it for good, and those without any group from the version."""
         left = [name for name in self._withdrawn.pop(group, ()) if group not in self.membership.groups(name)]
         async with self._writing:
             await self._remove([name for name in left if name not in self.membership])
@@ -95,12 +94,12 @@ class CatalogueBuilder:
             )
 
     async def abandon(self, group: str) -> None:
-        """Remove what an incomplete fetch of ``group`` left behind."""
+        """Removes what an incomplete fetch of ``group`` left behind."""
         self.start_again(group)
         await self.settle(group)
 
     async def carry_over(self, group: str, bundles: AsyncIterator[Bundle]) -> int:
-        """Keep ``bundles`` of an earlier version, marked stale, as the members of ``group``. Returns their number.
+        """Keeps ``bundles`` of an earlier version, marked stale, as the members of ``group``. Returns their number.
 
         A bundle that was fetched in another group stays fresh.
         """
@@ -117,26 +116,26 @@ class CatalogueBuilder:
         return count
 
     async def flush(self) -> None:
-        """Write what is pending."""
+        """Writes what is pending."""
         pending, self._pending = self._pending, {}
         await self.staging.put(pending.values())
 
     async def finish(self) -> None:
-        """Write what is pending, and forget who was seen where: to seal the version takes its room."""
+        """Writes what is pending, and forgets the memberships: sealing the version needs the memory."""
         await self.flush()
         self.membership = Membership()
         self._withdrawn = {}
 
     async def seal(self, meta: CatalogueMeta) -> None:
-        """Seal the finished version. It is known to the store alone afterwards: the snapshot needs the room.
+        """Seals the finished version. Afterwards only the store has it: the snapshot needs the memory.
 
-        Raises as :meth:`Staging.seal`.
+        Raises like :meth:`Staging.seal`.
         """
         await self.staging.seal(self.index, meta)
         self.index = CatalogueIndex()
 
     async def remove(self, names: Sequence[str]) -> None:
-        """Take bundles out of the version."""
+        """Removes bundles from the version."""
         async with self._writing:
             await self._remove(names)
 
@@ -148,7 +147,7 @@ class CatalogueBuilder:
             await self.flush()
 
     async def _restage(self, bundles: Sequence[Bundle]) -> None:
-        """Stage bundles that may have lost a group: the index would otherwise keep it."""
+        """Stages bundles again that may have lost a group: the index would otherwise keep it."""
         for bundle in bundles:
             self.index.discard(bundle.name)
         await self._stage(bundles)
@@ -161,7 +160,7 @@ class CatalogueBuilder:
                 self._pending.pop(name, None)
 
     async def _rewrite(self, names: Iterable[str], groups: Callable[[Bundle], tuple[str, ...]]) -> None:
-        settled = list(names)  # what is rewritten may change what ``names`` iterates over
+        settled = list(names)  # a copy, since rewriting may change what ``names`` iterates over
         if settled:
             await self.flush()
         for chunk in chunks(settled):
@@ -169,7 +168,7 @@ class CatalogueBuilder:
             await self._restage([self._regrouped(bundle, groups(bundle)) for bundle in found if bundle is not None])
 
     def _with_groups(self, bundle: Bundle) -> Bundle:
-        """The bundle in all groups it was fetched under and all it names, in the spelling of the group list."""
+        """The bundle in all groups it was fetched under and all it names, spelled as in the group list."""
         fetched = self.membership.groups(bundle.name)
         if fetched == bundle.groups:
             return bundle
@@ -184,12 +183,12 @@ class CatalogueBuilder:
 
 
 def members(index: CatalogueIndex, group: str) -> list[str]:
-    """The names of ``group``, of exactly that spelling."""
+    """The names in ``group``, in exactly that spelling."""
     return next((names for value, names in index.entries("groups") if value == group), [])
 
 
 async def chunked(items: AsyncIterator[T]) -> AsyncIterator[list[T]]:
-    """Pieces of at most :data:`CHUNK` of a stream."""
+    """A stream in pieces of at most :data:`CHUNK`."""
     chunk: list[T] = []
     async for item in items:
         chunk.append(item)

@@ -1,4 +1,4 @@
-"""Fetching one scope page by page: validated, staged, counted, forgotten."""
+"""Fetches one scope page by page: validated, staged, counted, forgotten."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MAX_RESTARTS: Final = 3
 """How often a scope is fetched again because the catalogue changed meanwhile."""
 
 Put = Callable[[Sequence[Bundle]], Awaitable[int]]
-"""Takes the good bundles of a page; returns how many of them are new in this pass."""
+"""Takes the valid bundles of a page; returns how many of them are new in this pass."""
 
 _log = logging.getLogger(__name__)
 
 
 async def fetch_scope(run: Fetch, scope: Scope, put: Put, start_again: Callable[[], None]) -> Tally:
-    """Fetch all pages of ``scope``, again from the start where the catalogue changed meanwhile, at most three times."""
+    """Fetches all pages of ``scope``, again from the start if the catalogue changed meanwhile, at most three times."""
     restarts = 0
     while True:
         try:
@@ -76,10 +76,10 @@ async def _one_pass(run: Fetch, scope: Scope, put: Put) -> Tally:
 
 
 async def discover(run: Fetch, previous: Previous | None) -> tuple[list[str], CatalogSyncError | None]:
-    """The groups to fetch, and what went wrong where they are not simply those that the supplier lists.
+    """The groups to fetch, and an error if they are not simply those that the supplier lists.
 
-    Where the list cannot be had they are those of the previous version; raises its error where there is no previous
-    version, and always where it ends the run. Where some entries of the list are unusable they are the others.
+    If the list is unavailable they are those of the previous version; its error is raised if there is no previous
+    version, or if it always ends the run. If some entries of the list are unusable they are the others.
     """
     try:
         return await run.supplier.list_groups(deadline=run.deadline), None

@@ -1,4 +1,4 @@
-"""The full sync: all groups at once, failed ones kept as they were."""
+"""The full sync: all groups concurrently; failed ones keep their last good data."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ _log = logging.getLogger(__name__)
 
 
 async def build_full(run: Run) -> Candidate:
-    """Stage the whole catalogue. Raises ``CatalogSyncError`` where nothing may be published."""
+    """Stages the whole catalogue. Raises ``CatalogSyncError`` if nothing may be published."""
     listed, discovery_failure = await discover(run, run.previous)
     if discovery_failure is None:
         await confirm_asked(run.asked, listed, run.supplier, run.deadline)
     failures = _behind_unusable_names(run, listed, discovery_failure)
     groups = [*listed, *failures]
     run.builder.names = GroupNames(groups)
+    if run.previous is not None:
+        run.previous.respell(run.builder.names.spelled)
     run.progress.begin(groups)
     async with asyncio.TaskGroup() as tasks:
         for group in listed:
@@ -62,7 +64,7 @@ async def build_full(run: Run) -> Candidate:
 def _behind_unusable_names(
     run: Run, listed: list[str], failure: CatalogSyncError | None
 ) -> dict[str, CatalogSyncError]:
-    """The groups of the previous version that may be the ones whose names cannot be used now: each has failed."""
+    """The groups of the previous version whose names may be the unusable ones: each counts as failed."""
     if not isinstance(failure, UnusableGroupsError) or run.previous is None:
         return {}
     names = GroupNames(listed)
@@ -85,7 +87,7 @@ async def _fetch_group(run: Run, group: str, failures: dict[str, CatalogSyncErro
 
 
 async def _keep_last_good(run: Run, group: str) -> str | None:
-    """Carry the group over from the previous version. Returns the age of its data, ``None`` where it has none."""
+    """Carries the group over from the previous version. Returns the age of its data, ``None`` if it has none."""
     previous = run.previous
     known = None if previous is None else previous.kept(group)
     if previous is None or known is None:
@@ -101,7 +103,7 @@ def _report(group: str, meta: GroupMeta | None, failure: CatalogSyncError | None
 
 
 def _decisive(failures: Iterable[CatalogSyncError]) -> CatalogSyncError:
-    """The most severe one. What an open circuit rejected is none where another shows why it opened."""
+    """The most severe one. A rejection by an open circuit does not count if another error shows why it opened."""
     causes = [error for error in failures if not isinstance(error, SupplierUnavailableError)]
     return max(causes or failures, key=lambda error: error.severity)
 
@@ -111,7 +113,7 @@ def _check(run: Run, metas: dict[str, GroupMeta], *, discovered: bool) -> None:
         return
     limits = run.settings
     total = len(run.builder.index)
-    # A group that failed publishes none of its rows: what it says of itself is that it failed.
+    # A group that failed publishes none of its rows: its own report is that it failed.
     used = [run.tallies[name] for name, group in run.groups.items() if group.status == "ok"]
     guards.check_bad_rows(
         sum(tally.rows for tally in used), sum(len(tally.rejected) for tally in used), limits.max_bad_row_ratio
@@ -129,7 +131,7 @@ def _check(run: Run, metas: dict[str, GroupMeta], *, discovered: bool) -> None:
 
 
 def _check_filtered(run: Run) -> None:
-    """A supplier that ignores which group is asked for would put every bundle into every group."""
+    """A supplier that ignores the requested group would put every bundle into every group."""
     fetched = [name for name, group in run.groups.items() if group.status == "ok"]
     builder = run.builder
     if len(set(map(same_spelling, fetched))) < 2 or builder.unconfirmed.isdisjoint(fetched):
@@ -138,7 +140,7 @@ def _check_filtered(run: Run) -> None:
         return
     bundles = sum(1 for _ in builder.membership.names(fetched[0]))
     if run.previous is None or {each.bundles for each in run.previous.meta.groups.values()} == {bundles}:
-        # It may be true: nothing that was published says otherwise.
-        _log.warning("the supplier sends the same %d bundles whichever group is asked for", bundles)
+        # It may be true: nothing published so far contradicts it.
+        _log.warning("the supplier sends the same %d bundles for every group", bundles)
         return
     guards.check_filtered(fetched, bundles)

@@ -1,4 +1,4 @@
-"""The guards in front of publication. Pure: they look at counts and raise ``PublishRefusedError``."""
+"""The guards before publication. Pure: they look at counts and raise ``PublishRefusedError``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 MAY_COINCIDE: Final = 10
-"""Fewer bundles than these may well be the same in two groups."""
+"""With fewer bundles than this, two groups may well have the same ones."""
 
 
 def check_bad_rows(rows: int, quarantined: int, max_ratio: float) -> None:
-    """Refuse where more than ``max_ratio`` of the fetched rows were set aside.
+    """Refuses if more than ``max_ratio`` of the fetched rows were quarantined.
 
     A single bad row among good ones is tolerated however few there are, unless ``max_ratio`` is 0.
     """
@@ -27,7 +27,7 @@ def check_bad_rows(rows: int, quarantined: int, max_ratio: float) -> None:
 
 
 def check_drop(before: int, after: int, max_ratio: float) -> None:
-    """Refuse where the count fell by more than ``max_ratio``."""
+    """Refuses if the count fell by more than ``max_ratio``."""
     if before and (before - after) / before > max_ratio:
         raise PublishRefusedError(
             f"the catalogue would shrink from {before} to {after} bundles ({(before - after) / before:.1%}), "
@@ -37,7 +37,7 @@ def check_drop(before: int, after: int, max_ratio: float) -> None:
 
 
 def check_groups(before: Mapping[str, int], after: Mapping[str, int]) -> None:
-    """Refuse where a group that had bundles is not there any more, or is there without any."""
+    """Refuses if a group that had bundles is missing or empty."""
     gone = sorted(name for name, count in before.items() if count and not after.get(name))
     if gone:
         raise PublishRefusedError(
@@ -47,18 +47,18 @@ def check_groups(before: Mapping[str, int], after: Mapping[str, int]) -> None:
 
 
 def check_filtered(asked: Sequence[str], bundles: int) -> None:
-    """Refuse where each of the groups that were asked for got all ``bundles``, though the rows do not say so."""
+    """Refuses if each of the requested groups got all ``bundles``, although the rows do not name all groups."""
     if bundles >= MAY_COINCIDE:
         what = "each group" if len(asked) > 1 else _listed(asked)
         raise PublishRefusedError(
-            f"the supplier sends the same {bundles} bundles whichever group is asked for, so {what} would have them "
+            f"the supplier sends the same {bundles} bundles for every group, so {what} would have them "
             "all; --force publishes it",
             context={"guard": "group_ignored", "groups": ", ".join(asked[:10]), "bundles": bundles},
         )
 
 
 def check_all_fetched(damage: str, failed: Sequence[str]) -> None:
-    """Refuse a partial catalogue where it is not known what would be lost with the groups that failed."""
+    """Refuses a partial catalogue if it is unknown what would be lost with the groups that failed."""
     if failed:
         raise PublishRefusedError(
             f"{damage}, so the last good data of {_listed(failed)} cannot be kept; --force publishes without",
@@ -67,7 +67,7 @@ def check_all_fetched(damage: str, failed: Sequence[str]) -> None:
 
 
 def check_not_empty(after: int) -> None:
-    """Refuse an empty catalogue: it is far more often an outage than the truth."""
+    """Refuses an empty catalogue: it is far more often an outage than the truth."""
     if not after:
         raise PublishRefusedError(
             "the supplier has no bundles at all; --force publishes the empty catalogue", context={"guard": "empty"}

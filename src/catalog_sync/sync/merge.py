@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Membership:
-    """The groups under which each bundle was fetched, kept as bits."""
+    """The groups under which each bundle was fetched, stored as bits."""
 
     def __init__(self) -> None:
         self._bits: dict[str, int] = {}
@@ -20,7 +20,7 @@ class Membership:
         return bool(self._seen.get(name, 0)) if isinstance(name, str) else False
 
     def join(self, group: str, name: str) -> bool:
-        """``name`` is in ``group``. Returns whether that is news."""
+        """Records that ``name`` is in ``group``. Returns whether that is new."""
         bit = self._bit(group)
         before = self._seen.get(name, 0)
         if before & bit:
@@ -29,7 +29,7 @@ class Membership:
         return True
 
     def leave(self, group: str, name: str) -> None:
-        """``name`` is not in ``group`` after all."""
+        """Records that ``name`` is not in ``group`` after all."""
         left = self._seen.get(name, 0) & ~self._bit(group)
         if left:
             self._seen[name] = left
@@ -50,7 +50,7 @@ class Membership:
         return groups
 
     def same_in(self, groups: Iterable[str]) -> bool:
-        """Whether all these groups have the very same bundles, and any at all."""
+        """Whether all these groups have exactly the same bundles, and at least one."""
         every = 0
         for group in groups:
             every |= self._bit(group)

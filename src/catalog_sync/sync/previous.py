@@ -1,10 +1,10 @@
-"""The catalogue before this run: the published version, or where the store has no whole one the snapshot on disk."""
+"""The catalogue before this run: the published version, or, if the store has no complete one, the snapshot on disk."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from catalog_sync.domain.errors import InvalidDataError
@@ -23,29 +23,29 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Published:
-    """What was published before this run, as far as that can be read."""
+    """What was published before this run, as far as it can be read."""
 
     previous: Previous | None
-    """``None`` where nothing of it can be read, and where nothing was ever published."""
+    """``None`` if nothing of it can be read, or nothing was ever published."""
     damage: str | None = None
-    """Why it is not, or not wholly, in the store any more; a full sync mends it.
+    """Why the store no longer has it, or not all of it; a full sync repairs that.
 
-    ``None`` where the version is whole, and where nothing was ever published.
+    ``None`` if the version is complete, or nothing was ever published.
     """
 
     @property
     def obstacle(self) -> str | None:
-        """Why no part of it can be renewed; ``None`` where one can.
+        """Why no part of it can be renewed; ``None`` if one can.
 
-        A store that was emptied and has no snapshot looks like one where nothing was ever published.
+        An emptied store without a snapshot looks like one in which nothing was ever published.
         """
         return self.damage or ("no catalogue is published" if self.previous is None else None)
 
     @classmethod
     async def load(cls, store: CatalogStore, snapshot: Snapshot, *, index: bool) -> Published:
-        """Look at the store first, where every bundle is read, and with ``index`` that too; then at the snapshot.
+        """Looks at the store first, where every bundle is read, and with ``index`` its index too; then at the snapshot.
 
-        Other errors of the store than damage pass through.
+        Errors of the store other than damage are raised.
         """
         damaged: CatalogueMeta | None = None
         pointer: str | None = None
@@ -54,7 +54,7 @@ class Published:
             pointer = await store.current_version()
             damaged = None if pointer is None else await store.meta(pointer)
             if damaged is not None:
-                # A full sync takes nothing over by copying.
+                # A full sync copies nothing from the previous version.
                 previous = Previous(damaged, store, None, await store.verify(damaged, keep=index))
                 if index:
                     await previous.index()
@@ -67,7 +67,7 @@ class Published:
             damage = "the pointer to the published version is lost"
         saved = await snapshot.load()
         if saved is not None and (saved.path == snapshot.path if store.degraded else saved.meta.version == pointer):
-            # The snapshot is what was published, whole. Its predecessor on disk and older ones are not.
+            # The snapshot is what was published, complete. Its predecessor on disk and older ones are not.
             return cls(Previous(saved.meta, None, saved))
         if damage is None and await snapshot.was_written():
             damage = "the store has lost the catalogue that a snapshot was made of"
@@ -88,14 +88,32 @@ class Previous:
         checksums: Mapping[str, bytes] | None = None,
     ) -> None:
         self.checksums = checksums or {}
-        """Of its bundles in the store, by name, where it was loaded with its index."""
+        """The checksums of its bundles in the store, by name, if it was loaded with its index."""
         self.meta = meta
-        """What it says of itself; of a damaged version also where its bundles are lost."""
+        """Its metadata; for a damaged version even if its bundles are lost."""
         self.in_store = store is not None
-        """Whether it stands in the store, so that it can be copied there."""
+        """Whether it is in the store, so that it can be copied there."""
         self._store = store
         self._snapshot = snapshot
         self._index: CatalogueIndex | None = None
+        self._respelled: dict[str, str] = {}
+        """Its own spelling of groups that have another one now."""
+
+    def respell(self, spelled: Callable[[str], str]) -> None:
+        """From now on its groups have the spelling that counts now, where that is no other group of it."""
+        groups: dict[str, GroupMeta] = {}
+        for name, group in self.meta.groups.items():
+            now = spelled(name)
+            if now != name and now not in self.meta.groups and now not in groups:
+                self._respelled[now] = name
+                groups[now] = group
+            else:
+                groups[name] = group
+        self.meta = dataclasses.replace(self.meta, groups=groups)
+
+    def spelling(self, group: str) -> str:
+        """How its bundles and its index spell a group."""
+        return self._respelled.get(group, group)
 
     async def index(self) -> CatalogueIndex:
         """Its index. Only for a version in the store."""
@@ -106,7 +124,7 @@ class Previous:
         return self._index
 
     async def bundles(self) -> AsyncIterator[Bundle]:
-        """All its bundles; none where they are lost."""
+        """All its bundles; none if they are lost."""
         if self._store is not None:
             async for bundle in self._store.iter_bundles(self.meta.version):
                 yield bundle
@@ -118,12 +136,14 @@ class Previous:
                 raise InvalidDataError("the snapshot changed while it was read") from error
 
     def kept(self, group: str) -> GroupMeta | None:
-        """What is said of the bundles of ``group`` that :meth:`in_group` gives; ``None`` where there are none."""
-        source = self._snapshot.meta if self._snapshot is not None else self.meta if self.in_store else None
-        return None if source is None else source.groups.get(group)
+        """The metadata of the bundles that :meth:`in_group` yields for ``group``; ``None`` if there are none."""
+        if self._snapshot is not None:
+            return self._snapshot.meta.groups.get(self.spelling(group))
+        return self.meta.groups.get(group) if self.in_store else None
 
     async def in_group(self, group: str) -> AsyncIterator[Bundle]:
-        """Its bundles of ``group``."""
+        """Its bundles in ``group``."""
+        group = self.spelling(group)
         index = None
         if self._store is not None:
             try:

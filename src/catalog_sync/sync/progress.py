@@ -1,4 +1,4 @@
-"""How far a sync has come."""
+"""The progress of a sync."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
 
 
 class GroupProgress(NamedTuple):
-    """How far one group, or the country that is synced alone, has come. A JSON list where it is stored."""
+    """The progress of one group, or of the country that is synced alone. Stored as a JSON list."""
 
     name: str
     status: Literal["pending", "running", "ok", "stale", "failed"]
     bundles: int = 0
     error: dict[str, Any] | None = None
-    """The ``error`` object of the command line; only where the sync has ended."""
+    """The ``error`` object of the command line; only once the sync has ended."""
 
     @classmethod
     def of(cls, group: GroupReport) -> Self:
-        """Of a group that the report of its sync shows."""
+        """The progress of a group according to the report of its sync."""
         return cls(group.name, group.status, group.bundles, group.error.to_json() if group.error else None)
 
 
 class Progress(NamedTuple):
-    """A moment of a running sync. Totals grow while they become known."""
+    """A snapshot of a running sync's progress. Totals grow as they become known."""
 
     groups_done: int
     groups_total: int
@@ -34,17 +34,17 @@ class Progress(NamedTuple):
     pages_done: int
     pages_total: int
     current: str | None
-    """The scope that moved last."""
+    """The scope that progressed last."""
     scopes: tuple[GroupProgress, ...] = ()
-    """Each of those that are to be fetched; empty until they are known."""
+    """The progress of each scope to be fetched; empty until they are known."""
 
 
 OnProgress = Callable[[Progress], None]
-"""Called after every page and every group, in the event loop: it must return soon and not raise."""
+"""Called after every page and every group, in the event loop: it must return quickly and not raise."""
 
 
 class ProgressTracker:
-    """Adds up what the groups report and notifies the listener."""
+    """Adds up the progress of the groups and notifies the listener."""
 
     def __init__(self, listener: OnProgress | None) -> None:
         self._listener = listener
@@ -52,15 +52,15 @@ class ProgressTracker:
         self._scopes: dict[str, GroupProgress] = {}
         self._pages: dict[str, tuple[int, int, int]] = {}
         self._sums = (0, 0, 0)
-        """Of the pages done, all pages and bundles: kept, since a sync of many groups reports often."""
+        """Pages done, total pages and bundles: kept as sums, since a sync of many groups reports often."""
 
     def begin(self, scopes: Sequence[str]) -> None:
-        """These will be fetched."""
+        """Sets the scopes that will be fetched."""
         self._scopes = {name: self._scope(name) for name in scopes}
         self._notify(None)
 
     def page(self, scope: str, done: int, total: int | None, bundles: int) -> None:
-        """``scope`` stands at page ``done`` of ``total`` with ``bundles`` bundles."""
+        """``scope`` has fetched page ``done`` of ``total``, with ``bundles`` bundles so far."""
         before, now = self._pages.get(scope, (0, 0, 0)), (done, max(done, total or 0), bundles)
         self._sums = (
             self._sums[0] + now[0] - before[0],
@@ -71,7 +71,7 @@ class ProgressTracker:
         self._moved(scope)
 
     def group_done(self, scope: str, *, failed: bool = False) -> None:
-        """``scope`` is over, well or badly."""
+        """``scope`` has ended, successfully or not."""
         self._ended[scope] = failed
         self._moved(scope)
 

@@ -1,4 +1,4 @@
-"""From errors to what reports show of them."""
+"""Converts errors to the form that reports show."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def error_info(error: BaseException) -> ErrorInfo:
 
 
 def worst(errors: list[ErrorInfo]) -> ErrorInfo | None:
-    """The most severe one; the first of several; ``None`` of none."""
+    """The most severe one; the first if there are several; ``None`` if there are none."""
     return max(errors, key=lambda error: Severity(error.severity), default=None)
 
 
 def first_leaf(error: BaseException) -> BaseException:
-    """What a task group hides: its first member that is no group itself."""
+    """The error hidden in a task group: its first member that is not itself a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -43,12 +43,12 @@ FATAL: Final = (
     StagingIncompleteError,
     VersionGoneError,
 )
-"""Errors that end the whole run; any other one of the supplier costs only the group that met it."""
+"""Errors that end the whole run; any other error of the supplier only affects the group in which it happened."""
 
 
 @contextlib.asynccontextmanager
 async def within_deadline(left: float, whole: float) -> AsyncIterator[None]:
-    """Raises ``SyncDeadlineError`` where the block takes longer than ``left`` of the ``whole`` seconds of a sync."""
+    """Raises ``SyncDeadlineError`` if the block takes longer than ``left`` of the ``whole`` seconds of a sync."""
     timeout = asyncio.timeout(max(0.0, left))
     try:
         async with timeout:
@@ -61,18 +61,18 @@ async def within_deadline(left: float, whole: float) -> AsyncIterator[None]:
 
 @dataclasses.dataclass(slots=True)
 class Tally:
-    """Rows of one scope."""
+    """Row counts of one scope."""
 
     rows: int = 0
     """Rows that the supplier sent."""
     unique: int = 0
-    """Different bundles among them, the set aside included."""
+    """Different bundles among them, including quarantined ones."""
     rejected: list[Rejected] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Fetch:
-    """What fetching needs, whether the rows go straight into a version or into a part of one."""
+    """What fetching needs, whether the rows go directly into a version or into a part of one."""
 
     supplier: Supplier
     progress: ProgressTracker
@@ -86,16 +86,16 @@ class Run(Fetch):
 
     request: SyncRequest
     asked: SyncRequest
-    """What was asked for; another one than ``request`` where a full sync is done instead."""
+    """What was requested; differs from ``request`` if a full sync is done instead."""
     settings: Settings
     builder: CatalogueBuilder
     previous: Previous | None
     damage: str | None = None
-    """Why the published catalogue is not whole; see :class:`catalog_sync.sync.previous.Published`."""
+    """Why the published catalogue is incomplete; see :class:`catalog_sync.sync.previous.Published`."""
     as_of: str
-    """When the run began to fetch, RFC 3339, UTC."""
+    """When the run started fetching, RFC 3339, UTC."""
     replayed: bool = False
-    """The rows were fetched before, by other processes: here they are merged."""
+    """The rows were fetched before, by other processes: here they are only merged."""
     groups: dict[str, GroupReport] = dataclasses.field(default_factory=dict)
 
     @property
@@ -110,12 +110,12 @@ class Run(Fetch):
 
     @property
     def unusable(self) -> int:
-        """Different bundles among the rows that were set aside: the supplier has them."""
+        """Different bundles among the quarantined rows: the supplier does have them."""
         rejected = [row.name for tally in self.tallies.values() for row in tally.rejected]
         return len({name for name in rejected if name is not None}) + rejected.count(None)
 
     def quarantined_rows(self) -> Sequence[Quarantined]:
-        """The first of them."""
+        """The first quarantined rows."""
         rows = (
             Quarantined(scope, row.name, row.reason.value)
             for scope, tally in self.tallies.items()
@@ -133,4 +133,4 @@ class Candidate:
     groups: dict[str, GroupMeta]
     as_of: str
     error: ErrorInfo | None = None
-    """Why it is PARTIAL, where no single group shows it."""
+    """Why it is PARTIAL, if no single group shows it."""

@@ -20,23 +20,29 @@ from catalog_sync.sync.scopes import unknown_bundle, unknown_group
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from catalog_sync.sync.previous import Previous
+
 
 async def build_group(run: Run, asked: str) -> Candidate:
-    """Renew one group; its bundles that did not come again leave it. Raises ``CatalogSyncError``."""
+    """Renews one group; bundles that did not come again are removed from it. Raises ``CatalogSyncError``."""
     groups, failure = await discover(run, run.previous)
     run.builder.names = GroupNames(groups)
     group = run.builder.names.listed(asked)
     if group is None and isinstance(failure, UnusableGroupsError):
-        raise failure  # it may be one of those
+        raise failure  # the group may be one of those
     if group is None:
         raise unknown_group(asked, groups)
-    await _start_from_previous(run)
-    builder = run.builder
-    before = builder.index.group_counts().get(group, 0)
-    builder.start_again(group)
+    previous = await _start_from_previous(run)
+    builder, listed = run.builder, run.builder.names.listed
+    previous.respell(lambda name: group if listed(name) == group else name)
+    spellings = dict.fromkeys((previous.spelling(group), group))
+    before = sum(builder.index.group_counts().get(name, 0) for name in spellings)
+    for name in spellings:
+        builder.start_again(name)
     run.progress.begin([group])
     await fetch_scope(run, Scope(group=group), partial(builder.put, group), partial(builder.start_again, group))
-    await builder.settle(group)
+    for name in spellings:
+        await builder.settle(name)
     run.progress.group_done(group)
     after = builder.index.group_counts().get(group, 0)
     run.groups[group] = GroupReport(group, "ok", after)
@@ -46,7 +52,7 @@ async def build_group(run: Run, asked: str) -> Candidate:
 
 
 async def build_country(run: Run, asked: str) -> Candidate:
-    """Renew the bundles of one country; those that did not come again are withdrawn. Raises ``CatalogSyncError``."""
+    """Renews the bundles of one country; those that did not come again are withdrawn. Raises ``CatalogSyncError``."""
     country = country_code(asked)
     await _start_from_previous(run)
     before = set(run.builder.index.match(Filter(country=country)))
@@ -69,7 +75,7 @@ async def build_country(run: Run, asked: str) -> Candidate:
 
 
 async def build_bundle(run: Run, name: str) -> Candidate:
-    """Renew one bundle, or remove it where the supplier does not have it any more. Raises ``CatalogSyncError``."""
+    """Renews one bundle, or removes it if the supplier does not have it any more. Raises ``CatalogSyncError``."""
     await _start_from_previous(run)
     try:
         bundle = await run.supplier.get_bundle(name, deadline=run.deadline)
@@ -82,8 +88,8 @@ async def build_bundle(run: Run, name: str) -> Candidate:
     return _candidate(run)
 
 
-async def _start_from_previous(run: Run) -> None:
-    """Make the staged version equal to the previous one, or raise: what is left out here would vanish."""
+async def _start_from_previous(run: Run) -> Previous:
+    """Makes the staged version equal to the previous one, or raises: anything left out here would disappear."""
     if run.damage is not None or run.previous is None:
         reason = run.damage or "no catalogue is published"
         raise CatalogueDamagedError(f"{reason}: a part of it cannot be renewed; run a full sync")
@@ -99,6 +105,7 @@ async def _start_from_previous(run: Run) -> None:
         builder.names = GroupNames(run.previous.meta.groups)
     for group, names in builder.index.entries("groups"):
         builder.remember(group, names)
+    return run.previous
 
 
 def _check(run: Run, before: int, after: int) -> None:
@@ -109,7 +116,7 @@ def _check(run: Run, before: int, after: int) -> None:
 
 
 def _check_filtered(run: Run, group: str, before: int, after: int) -> None:
-    """A supplier that ignores which group is asked for would put every bundle into this one."""
+    """A supplier that ignores the requested group would put every bundle into this one."""
     known = None if run.previous is None else run.previous.meta
     if run.request.force or known is None or group not in run.builder.unconfirmed:
         return

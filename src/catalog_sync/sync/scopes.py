@@ -1,4 +1,4 @@
-"""Whether there can be such a group, country or bundle: asked before a sync, so that a typo is no failed sync."""
+"""Whether such a group, country or bundle can exist: checked before a sync, so that a typo is not a failed sync."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SUGGESTIONS: Final = 3
 MAX_LISTED: Final = 12
-"""Groups that are listed where none is near."""
+"""Maximum groups that are listed if none is similar."""
 
 _NO_BUNDLE: Final = UnknownScopeError.default.replace(error_type="bundle_not_found")
 
@@ -32,14 +32,14 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class KnownScopes:
-    """What the published catalogue has."""
+    """The groups and countries of the published catalogue."""
 
     groups: Collection[str]
     countries: Collection[str]
 
 
 async def known_scopes(store: CatalogStore, snapshot: Snapshot) -> KnownScopes | None:
-    """What may be asked for; ``None`` where there is no catalogue or it cannot be read, as the sync reports."""
+    """What may be requested; ``None`` if there is no catalogue or it cannot be read, which the sync reports."""
     try:
         meta = await store.current()
         if meta is not None:
@@ -52,10 +52,9 @@ async def known_scopes(store: CatalogStore, snapshot: Snapshot) -> KnownScopes |
 
 
 def check_scope(request: SyncRequest, known: KnownScopes | None) -> None:
-    """Raise :class:`UnknownScopeError`, with the nearest names, where there is no such group or country.
+    """Raises :class:`UnknownScopeError`, with the nearest names, if there is no such group or country.
 
-    Without ``known`` a group may be any, and a country any of :data:`COUNTRIES`. A bundle may always be new: the
-    supplier knows.
+    Without ``known`` any group is allowed, and any country of :data:`COUNTRIES`. Bundles may be new, so any is allowed.
     """
     check_shape(request)
     scope = request.scope
@@ -70,7 +69,7 @@ def check_scope(request: SyncRequest, known: KnownScopes | None) -> None:
 
 
 def doubtful(group: str | None, country: str | None, groups: Collection[str]) -> str | None:
-    """Why nothing can be found for a group or a country, with the nearest names; ``None`` where there may be such."""
+    """Why nothing can be found for a group or a country, with the nearest names; ``None`` if it may exist."""
     known = KnownScopes(groups, ())
     try:
         if group is not None:
@@ -83,9 +82,9 @@ def doubtful(group: str | None, country: str | None, groups: Collection[str]) ->
 
 
 async def confirm_asked(asked: SyncRequest, listed: Collection[str], supplier: Supplier, deadline: Deadline) -> None:
-    """Raise :class:`UnknownScopeError` where the supplier has no such group or bundle.
+    """Raises :class:`UnknownScopeError` if the supplier has no such group or bundle.
 
-    For a full sync that is done instead of one of a part: its result would not show that there is no such part.
+    For a full sync that is done instead of a partial one: its result would not show that there is no such part.
     ``listed``: the supplier's groups.
     """
     scope = asked.scope
@@ -101,7 +100,7 @@ async def confirm_asked(asked: SyncRequest, listed: Collection[str], supplier: S
 
 
 def check_shape(request: SyncRequest) -> None:
-    """Raise :class:`UnknownScopeError` where nothing can have such a name: control characters, ``..``, no text."""
+    """Raises :class:`UnknownScopeError` if nothing can have such a name: control characters, ``..``, not encodable."""
     scope = request.scope
     if scope is not None and (not scope.strip() or printable(scope) != scope or scope.strip() in {".", ".."}):
         raise UnknownScopeError(f"{printable(repr(scope))} cannot be the name of a {request.kind.value}")
@@ -136,7 +135,7 @@ def _unknown_country(scope: str) -> UnknownScopeError:
 
 
 def nearest(word: str, known: Iterable[str]) -> list[str]:
-    """The known words that look most like ``word``, at most :data:`SUGGESTIONS`."""
+    """The known words most similar to ``word``, at most :data:`SUGGESTIONS`."""
     return difflib.get_close_matches(word[:200], list(known), n=SUGGESTIONS, cutoff=0.6)
 
 

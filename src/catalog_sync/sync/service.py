@@ -8,8 +8,8 @@ import dataclasses
 import datetime
 import logging
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync.domain.errors import (
     CacheConnectionError,
@@ -25,6 +25,7 @@ from catalog_sync.domain.times import rfc3339, utc_now
 from catalog_sync.observability import instruments
 from catalog_sync.store.errors import AlreadyPublishedError, SyncEndedError, VersionGoneError
 from catalog_sync.store.owner import Owner
+from catalog_sync.store.staging import STAGING_TTL
 from catalog_sync.supplier.port import Deadline
 from catalog_sync.sync.builder import CatalogueBuilder
 from catalog_sync.sync.full import build_full
@@ -45,29 +46,29 @@ if TYPE_CHECKING:
     from catalog_sync.supplier.port import Supplier
 
 OnReport = Callable[[SyncReport, float | None], None]
-"""Called for every sync, inside its span: the report, and the age in seconds of what readers get, where it is known."""
+"""Called for every sync, inside its span, with the report and the age in seconds of what readers get, if known."""
 
 COMMIT_LIMIT: Final = 2.0
-"""Seconds that a commit under way may still take after the run was stopped."""
+"""Seconds that a running commit, or the snapshot after it, may still take after the run was stopped."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(slots=True)
 class _Result:
-    """What becomes known of a run on its way."""
+    """What becomes known during a run."""
 
     outcome: Outcome = Outcome.FAILED
     run: Run | None = None
     holder: LockHolder | None = None
     error: ErrorInfo | None = None
     meta: CatalogueMeta | None = None
-    """What readers see."""
+    """The metadata of what readers see."""
     published: bool = False
     warnings: list[str] = dataclasses.field(default_factory=list)
 
     def publish(self, candidate: Candidate, meta: CatalogueMeta) -> None:
-        """The commit went through: whatever happens now, ``meta`` is live."""
+        """The commit succeeded: whatever happens now, ``meta`` is live."""
         self.published = True
         self.meta = meta
         self.outcome, self.error = candidate.outcome, candidate.error
@@ -89,11 +90,13 @@ class SyncService:
     now: Callable[[], datetime.datetime] = utc_now
 
     async def run(self, request: SyncRequest | None = None) -> SyncReport:
-        """Sync once. Returns a report whatever happens, except that ``CancelledError`` passes once the lock is free.
+        """Syncs once. Always returns a report, except that ``CancelledError`` is raised once the lock is released.
+
+        A run that is cancelled once its version is live, or goes live, ends as published.
 
         With ``distributed`` this is the last step of a sync that several processes share: the report covers all of
-        them, the lock is not given back, and where the store went away before anything was published,
-        ``CacheConnectionError`` or ``LockLostError`` is raised, for the step can be repeated.
+        them, the lock is not released, and if the store became unavailable before anything was published,
+        ``CacheConnectionError`` or ``LockLostError`` is raised, since the step can be repeated.
         """
         request = request or SyncRequest()
         distributed = self.distributed
@@ -103,7 +106,11 @@ class SyncService:
         sent, repeated = counts.sent, counts.repeated
         with instruments.sync_span(request.kind, request.trigger), correlation_scope(known) as identifier:
             result = _Result()
-            await self._under_lock(request, result)
+            try:
+                await self._under_lock(request, result)
+            except asyncio.CancelledError:
+                if not result.published:
+                    raise
             run = result.run
             done = request if run is None else run.request
             report = SyncReport(
@@ -129,11 +136,11 @@ class SyncService:
         return report
 
     async def _under_lock(self, request: SyncRequest, result: _Result) -> None:
-        """Lock busy, lock broken and work done are three different outcomes."""
+        """A busy lock, a lost lock and success are three different outcomes."""
         try:
             lock = await self._acquire()
         except SyncEndedError:
-            raise  # a late step of a job that is over has nothing to report
+            raise  # a late step of an ended job has nothing to report
         except LockLostError as error:
             result.error = _reported(error)
             return
@@ -144,7 +151,7 @@ class SyncService:
             return
         if isinstance(lock, LockHolder):
             result.outcome, result.holder = Outcome.SKIPPED_LOCKED, lock
-            with contextlib.suppress(CatalogSyncError):  # the version is only shown; the outcome stands
+            with contextlib.suppress(CatalogSyncError):  # the version is only shown; the outcome is not affected
                 result.meta = await self.store.current()
             return
         try:
@@ -157,7 +164,7 @@ class SyncService:
                 raise leaf from None
             failure = _reported(leaf)
             if result.published:
-                # The fence accepted the version: it stands, whatever happened to the lock afterwards.
+                # The fence accepted the version: it is valid, whatever happened to the lock afterwards.
                 _log.warning("after the publication: %s", failure.message)
             else:
                 result.outcome, result.error = Outcome.FAILED, failure
@@ -174,12 +181,14 @@ class SyncService:
         previous = published.previous
         result.meta = previous.meta if previous else None
         asked = request
-        if self.distributed is None:  # the parts of a shared sync are fetched already: its first step has widened it
+        if self.distributed is None:  # the parts of a shared sync were fetched before: its first step has widened it
             request = request.widened(published.obstacle)
         began = self.now()
         distributed = self.distributed
         suffix = distributed.attempt if distributed else correlation_id()[:8]
-        staging = self.store.begin(f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}")
+        version = f"{began:%Y%m%dT%H%M%S}-{lease.token}-{suffix}"
+        # It may wait for the supplier for a part of its time, in which nothing is written.
+        staging = self.store.begin(version, ttl=max(STAGING_TTL, int(self.settings.sync_deadline)))
         committing = False
         try:
             run = result.run = Run(
@@ -208,10 +217,10 @@ class SyncService:
                     meta = await self._published_before(meta, earlier.version)
                     result.publish(candidate, meta)
         finally:
-            # Once the commit was sent the version may be live: then it is left alone.
+            # Once the commit was sent the version may be live: then it must not be deleted.
             if not committing:
                 await staging.discard()
-        await self._save(meta, result)
+        await _to_its_end(self._save(meta, result))
 
     async def _within_deadline(self, run: Run) -> Candidate:
         async with within_deadline(self.settings.sync_deadline, self.settings.sync_deadline):
@@ -237,28 +246,19 @@ class SyncService:
     async def _commit(
         self, staging: Staging, meta: CatalogueMeta, lease: LockLease, candidate: Candidate, result: _Result
     ) -> None:
-        """Commit; a cancellation waits, for a bounded time, until it is known whether the version is live."""
         receipt = self.distributed.job if self.distributed else None
-        commit = asyncio.ensure_future(self.store.commit(staging, meta, lease, receipt=receipt))
-        try:
-            await asyncio.shield(commit)
-        except asyncio.CancelledError:
-            await asyncio.wait([commit], timeout=COMMIT_LIMIT)
-            if commit.done() and not commit.cancelled() and commit.exception() is None:
-                result.publish(candidate, meta)
-            commit.cancel()
-            raise
+        await _to_its_end(self.store.commit(staging, meta, lease, receipt=receipt))
         result.publish(candidate, meta)
 
     async def _published_before(self, meta: CatalogueMeta, version: str) -> CatalogueMeta:
-        """What an earlier attempt of this sync has published; a sync after it may have replaced that by now."""
+        """What an earlier attempt of this sync has published; a later sync may have replaced that by now."""
         try:
             return await self.store.meta(version)
         except VersionGoneError:
             return dataclasses.replace(meta, version=version)
 
     async def _save(self, meta: CatalogueMeta, result: _Result) -> None:
-        """Write the last-good snapshot. Where it cannot be written, the publication stands if a server keeps it."""
+        """Writes the last-good snapshot. If that fails, the publication is valid if a server keeps it."""
         try:
             await self.snapshot.write_version(meta, self.store.iter_lines(meta.version))
         except (CatalogSyncError, OSError, ValueError) as error:
@@ -266,7 +266,7 @@ class SyncService:
             if await self.store.outlives_process():
                 failure = f"the snapshot of version {meta.version} was not written to {self.snapshot.path}: {reason}"
                 _log.error("%s", failure)
-                result.warnings.append(f"{failure}; where Redis does not answer, readers have no copy of it")
+                result.warnings.append(f"{failure}; if Redis does not answer, readers have no copy of it")
                 return
             lost = NotDurableError(
                 f"the catalogue ends with this process: {self.snapshot.path.parent} cannot be written ({reason}) and "
@@ -291,15 +291,27 @@ class SyncService:
                 key = (scope if scope in counts else "_OTHER", row.reason.value)
                 quarantined[key] = quarantined.get(key, 0) + 1
         if not report.unknown_scope:
-            # A typo is no failed sync: it is not counted as one.
+            # A typo is not a failed sync, and not counted as one.
             instruments.record_sync(report.kind, report.outcome, report.duration_s, counts, quarantined)
         instruments.emit_sync_finished(report)
         if self.on_report is not None:
             self.on_report(report, age)
 
 
+async def _to_its_end(work: Coroutine[Any, Any, object]) -> None:
+    """Await ``work``, also where the run is stopped meanwhile: that passes where it fails, or takes too long."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=COMMIT_LIMIT)
+        if not task.done() or task.cancelled() or task.exception() is not None:
+            task.cancel()
+            raise
+
+
 def _reported(error: BaseException) -> ErrorInfo:
-    """The error for the report; one that is not of this package is a defect, and its traceback is logged."""
+    """The error for the report; an error from outside this package is a defect, and its traceback is logged."""
     info = error_info(error)
     if not isinstance(error, CatalogSyncError):
         _log.error("unexpected error during sync: %s", info.message, exc_info=error)

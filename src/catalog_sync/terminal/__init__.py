@@ -1,1 +1,1 @@
-"""How commands talk to people and scripts: answers, progress, signals."""
+"""How commands interact with people and scripts: output, progress, signals."""

@@ -1,7 +1,7 @@
 """What the command lines of all programs share: kinds of options, examples in the help, versions, and wrong arguments.
 
-Typer only reads the arguments: the function of a command returns what is to be done, and that runs outside of Typer, so
-that signals, errors and exit codes are handled in one place for all programs.
+Typer only parses the arguments: the function of a command returns an action, and that runs outside of Typer, so that
+signals, errors and exit codes are handled in one place for all programs.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 SETTINGS: Final = {
     "help_option_names": ["-h", "--help"],
-    # Typer lets pydantic check the missing defaults of its own flags, which takes longer than all the rest of a help.
+    # Typer lets pydantic check the missing defaults of its own flags, which takes longer than the rest of a help.
     "default_map": {"help": False, "install_completion": False, "show_completion": False},
 }
-"""Of every application of Typer."""
+"""Settings of every Typer application."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else, also on failure.")]
-"""For the help and for completion: its value is read before the arguments are parsed, since it holds for errors too."""
+"""For the help and completion: its value is read before the arguments are parsed, since it applies to errors too."""
 
 
 def _print_version(context: typer.Context, wanted: bool) -> None:
@@ -45,14 +45,14 @@ Version = Annotated[
 
 
 def text(value: str) -> str:
-    """A parser of options: text that is not blank."""
+    """An option parser: text that is not blank."""
     if not value.strip():
         raise typer.BadParameter("must not be empty")
     return value
 
 
 def duration(value: str) -> float:
-    """A parser of options: seconds, from a number and a unit."""
+    """An option parser: seconds, from a number and a unit."""
     match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", value)
     if match is None:
         raise typer.BadParameter(f"must be a number and one of s, m, h, d, as in 30m, not {value!r}")
@@ -60,7 +60,7 @@ def duration(value: str) -> float:
 
 
 def whole(lowest: int, highest: int) -> Callable[[object], int]:
-    """A parser of options: whole numbers within bounds, in plain digits."""
+    """An option parser: whole numbers within bounds, in plain digits."""
 
     def parse(value: object) -> int:
         digits = str(value)
@@ -72,7 +72,7 @@ def whole(lowest: int, highest: int) -> Callable[[object], int]:
 
 
 def examples(*commands: str) -> str:
-    """The section of a help with examples; its lines are not wrapped."""
+    """The examples section of a help; its lines are not wrapped."""
     return "\n".join(("\b", "Examples:", *(f"  {command}" for command in commands)))
 
 
@@ -80,7 +80,7 @@ def command(app: typer.Typer, *shown: str, name: str | None = None) -> Callable[
     """Decorates the function of a command; ``shown`` are the examples in its help."""
 
     def add(function: Function) -> Function:
-        # Given as it is, the summary in the list of commands is wrapped; one that Typer makes is cut.
+        # Given explicitly, the summary in the list of commands is wrapped; Typer's own would be truncated.
         summary = (inspect.getdoc(function) or "").partition("\n\n")[0]
         app.command(name, short_help=summary, epilog=examples(*shown))(function)
         return function
@@ -89,15 +89,15 @@ def command(app: typer.Typer, *shown: str, name: str | None = None) -> Callable[
 
 
 def parse(app: typer.Typer, program: str, arguments: Sequence[str]) -> Any:
-    """What the function of the command returns, or an exit code where help or the version was printed.
+    """What the function of the command returns, or an exit code if help or the version was printed.
 
-    Raises :class:`UsageError`, and ``BrokenPipeError`` where the reader of the help has left.
+    Raises :class:`UsageError`, and ``BrokenPipeError`` if the reader of the help has gone.
     """
     root: Any = typer.main.get_command(_called(app, arguments))
     try:
         return root.main(list(arguments), prog_name=program, standalone_mode=False)
     except SystemExit as stop:
-        if isinstance(stop.__context__, BrokenPipeError):  # Typer ends with 1 where the reader of a help has left
+        if isinstance(stop.__context__, BrokenPipeError):  # Typer ends with 1 if the reader of a help has gone
             raise BrokenPipeError from stop
         raise
     except typer.TyperException as error:
@@ -105,9 +105,9 @@ def parse(app: typer.Typer, program: str, arguments: Sequence[str]) -> Any:
 
 
 def _called(app: typer.Typer, arguments: Sequence[str]) -> typer.Typer:
-    """``app`` with nothing but the command that is called, where the first argument names one.
+    """``app`` with only the command that is called, if the first argument names one.
 
-    Typer makes all commands with all their options before it looks at the arguments.
+    Typer would create all commands with all their options before it looks at the arguments.
     """
     word = arguments[0] if arguments and app.registered_callback else None
     commands = [info for info in app.registered_commands if _command_name(info) == word]
@@ -137,18 +137,18 @@ def _command_path(root: Any, program: str, arguments: Sequence[str]) -> str:
 
 
 def _message(error: typer.TyperException) -> str:
-    similar = getattr(error, "possibilities", None)  # of an unknown option, the best first
+    similar = getattr(error, "possibilities", None)  # for an unknown option, the best first
     if similar:
         return f"{error.message}. Did you mean {similar[0]!r}?"
-    return error.format_message().replace(": Value error, ", ": ")  # words of pydantic, which reads choices
+    return error.format_message().replace(": Value error, ", ": ")  # pydantic's wording for invalid choices
 
 
 def run_single_command(
     program: str, function: Callable[..., Callable[[], int]], arguments: Sequence[str], *shown: str
 ) -> int:
-    """Run a program with a single command; returns its exit code.
+    """Runs a program with a single command; returns its exit code.
 
-    ``function`` has the options as parameters and returns what is to be done; ``shown`` are the examples in the help.
+    ``function`` has the options as parameters and returns an action; ``shown`` are the examples in the help.
     """
     from catalog_sync.programs import missing_extra, run_program
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from catalog_sync.domain.models import ErrorInfo
 
 PLAIN_WIDTH: Final = 100
-"""Columns where the output is no terminal."""
+"""Columns if the output is not a terminal."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class CommandOutput:
         """Whether the JSON object was printed."""
 
     def json(self, data: dict[str, Any]) -> None:
-        """Print the one JSON object, once."""
+        """Prints the one JSON object, once."""
         if self.answered:
             return
         self.answered = True
@@ -58,60 +58,62 @@ class CommandOutput:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
-    def result(self, data: dict[str, Any], print_for_a_person: Callable[[], object]) -> None:
-        """Print what the command found: as the JSON object, or for a person."""
+    def result(
+        self, data: dict[str, Any], print_for_a_person: Callable[[], object], error: dict[str, Any] | None = None
+    ) -> None:
+        """Prints what the command found: as the JSON object, or for a person. ``error``: why the command fails."""
         if self.as_json:
-            self.json(data)
+            self.json(data if error is None else {**data, "error": error})
         else:
             print_for_a_person()
 
     def text(self, line: str) -> None:
-        """Print a line for a person on stdout; nothing where JSON was asked for."""
+        """Prints a line for a person on stdout; nothing if JSON was requested."""
         if not self.as_json:
             sys.stdout.write(line + "\n")
 
     def notice(self, message: str) -> None:
-        """Show a message on the terminal, or log it where stderr is no terminal."""
+        """Shows a message on the terminal, or logs it if stderr is not a terminal."""
         if sys.stderr.isatty():
             sys.stderr.write(message + "\n")
         else:
             _log.warning("%s", message)
 
     def complain(self, message: str) -> None:
-        """One redacted line on stderr that names the program."""
+        """Prints one redacted line on stderr that names the program."""
         from catalog_sync.programs import complain
 
         complain(self.program, message)
 
     def error_json(self, error: BaseException) -> None:
-        """Print an error as the one JSON object."""
+        """Prints an error as the one JSON object."""
         from catalog_sync.sync.reporting import error_info
 
         self.json({"error": error_info(error).to_json()})
 
     def usage_error(self, error: UsageError) -> int:
         """Wrong arguments: one line."""
-        from catalog_sync.programs import complain, know_secrets
+        from catalog_sync.programs import complain, register_environment_secrets
         from otel_resilience.redaction import redact
 
-        know_secrets()
+        register_environment_secrets()
         message = redact(str(error))
         sentence = message if message.endswith(("?", ".")) else f"{message}."
         complain(error.command, f"{sentence} See {error.command} --help")
         if self.as_json:
-            self.json({"error": _error_json("usage", "permanent", "HIGH", message)})
+            self.json({"error": failure("usage", message)})
         return exit_codes.USAGE
 
     def stopped(self, number: int) -> int:
-        """A signal ended the command before it had anything to undo."""
+        """Reports that a signal ended the command before it had anything to undo."""
         message = f"stopped by {signal.Signals(number).name}"
         self.complain(message)
         if self.as_json:
-            self.json({"error": _error_json("cancelled", "cancelled", "LOW", message)})
+            self.json({"error": failure("cancelled", message, "cancelled", "LOW")})
         return exit_codes.of_signal(number)
 
     def failed(self, error: BaseException) -> int:
-        """An error that the command did not turn into a result: one redacted line, the traceback in the JSON log."""
+        """Reports an error that the command did not handle: one redacted line, the traceback in the JSON log."""
         from catalog_sync.domain.errors import (
             CatalogSyncError,
             CatalogUnavailableError,
@@ -137,7 +139,7 @@ class CommandOutput:
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
-    """Whether ``--json`` is among the arguments: known before they are parsed, since it holds for wrong ones too."""
+    """Whether ``--json`` is among the arguments: checked before they are parsed, since it applies to wrong ones too."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     return "--json" in arguments[:end]
 
@@ -149,11 +151,11 @@ def console(stream: TextIO | None = None) -> Console:
 
     class Plain(Console):
         def on_broken_pipe(self) -> NoReturn:
-            """Not rich's own exit: ``with_output`` handles it for all output alike."""
+            """Replaces rich's own exit: ``with_output`` handles it for all output alike."""
             raise BrokenPipeError
 
         def print(self, *objects: Any, **options: Any) -> None:
-            """As ever, except that a table which is too wide wraps its values: rich would cut them."""
+            """As usual, except that a table which is too wide wraps its values: rich would truncate them."""
             for table in objects:
                 if isinstance(table, Table):
                     for column in table.columns:
@@ -162,18 +164,18 @@ def console(stream: TextIO | None = None) -> Console:
 
     file = sys.stdout if stream is None else stream
     made = Plain(file=file, width=None if file.isatty() else PLAIN_WIDTH, highlight=False, emoji=False)
-    if made.is_dumb_terminal:  # rich would take 80 columns, whatever there are
+    if made.is_dumb_terminal:  # rich would use 80 columns, whatever there are
         made.size = ConsoleDimensions(*shutil.get_terminal_size())
     return made
 
 
 def pasteable(command: str) -> str:
-    """``command`` as it works in this shell: with the path of our program where it is not on the PATH."""
+    """``command`` as it works in this shell: with the path of our program if that is not on the PATH."""
     name, _, rest = command.partition(" ")
     beside = Path(sys.executable).with_name(name)  # not resolved: a virtual environment's interpreter is a link
     if shutil.which(name) is not None or not beside.is_file():
         return command
-    with contextlib.suppress(ValueError, OSError):  # it lies elsewhere, or the working folder was deleted
+    with contextlib.suppress(ValueError, OSError):  # it is elsewhere, or the working folder was deleted
         beside = beside.relative_to(Path.cwd())
     return f"{shlex.quote(str(beside))} {rest}"
 
@@ -186,19 +188,20 @@ def error_line(error: ErrorInfo) -> str:
 
 
 def _log_unexpected(error: BaseException, info: ErrorInfo) -> None:
-    """The traceback, redacted, as a line of the JSON log. A terminal is spared it."""
+    """Logs the redacted traceback as a line of the JSON log, but not on a terminal."""
     if sys.stderr.isatty():
         return
     from catalog_sync.observability.logs import setup_logging
     from otel_resilience import correlation_scope
 
-    if not logging.getLogger().handlers:  # it happened before logs were set up
+    if not logging.getLogger().handlers:  # before logs were set up
         setup_logging(stream=sys.stderr, json_lines=True)
     with correlation_scope(info.correlation_id):
         _log.error("unexpected error: %s", info.message, exc_info=error)
 
 
-def _error_json(kind: str, error_class: str, severity: str, message: str) -> dict[str, Any]:
+def failure(kind: str, message: str, error_class: str = "permanent", severity: str = "HIGH") -> dict[str, Any]:
+    """The ``error`` of a command that fails without an exception."""
     from catalog_sync.domain.models import ErrorInfo
     from otel_resilience import correlation_id
 

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 WITH_DETAILS: Final = 56
 WITH_TIME: Final = 64
 WITH_BAR: Final = 90
-"""Columns of the terminal from which details, the time and the bar are shown, with room for six digits of bundles."""
+"""Terminal columns from which on details, the time and the bar are shown, with room for six digits of bundles."""
 
 
 @contextlib.contextmanager
 def progress_bar(title: str) -> Iterator[OnProgress | None]:
-    """A bar with groups, pages and bundles on stderr; ``None`` where stderr is no terminal."""
+    """A bar with groups, pages and bundles on stderr; ``None`` if stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -31,7 +31,7 @@ def progress_bar(title: str) -> Iterator[OnProgress | None]:
     from catalog_sync.terminal.output import console
 
     out = console(sys.stderr)
-    # While the bar is shown, sys.stderr prints above it: a line that went past it would be joined to the bar.
+    # While the bar is shown, sys.stderr prints above it; any other line would be joined to the bar.
     with Bar(*_columns(out.width), console=out, transient=True) as bar, logs_to(sys.stderr):
         task = bar.add_task(title, total=None, groups="?", bundles="0")
 
@@ -48,7 +48,7 @@ def progress_bar(title: str) -> Iterator[OnProgress | None]:
 
 
 def _columns(width: int) -> Iterator[ProgressColumn]:
-    """What fits into ``width`` columns of the terminal: rich would cut the rest."""
+    """The columns that fit ``width`` terminal columns: rich would truncate the rest."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
     yield TextColumn("[bold]{task.description}")

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the command is cancelled, cleans up within a time limit, and reports that it was stopped."""
+"""SIGINT, SIGTERM, SIGHUP: the command is cancelled, cleans up within a time limit, and reports that it was stopped."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 STOP_WITHIN: Final = 4.5
 """Seconds after which a stopped command that is still cleaning up is forced to exit."""
-LAST_WORDS: Final = 0.5
-"""Seconds for what is printed before a forced exit, which may wait for an import that hangs."""
+FINAL_OUTPUT_WITHIN: Final = 0.5
+"""Seconds for what is printed before a forced exit, which may wait for a hanging import."""
 
 
-class StopRequested(BaseException):  # no error: the user asked for it
+class StopRequested(BaseException):  # not an error: the user asked for it
     """A signal asked this process to stop."""
 
     def __init__(self, number: signal.Signals) -> None:
@@ -31,33 +31,35 @@ class StopRequested(BaseException):  # no error: the user asked for it
 
 
 class StopSignals:
-    """Turns the first signal into a cancellation of the command's task, also of one that has not started.
+    """Turns the first signal into a cancellation of the command's task, even if it has not started.
 
-    Code outside the task is not interrupted: an import that is left half done cannot be repeated. A second Ctrl-C ends
-    the process at once; whatever else hangs is ended after :data:`STOP_WITHIN`.
+    Code outside the task is not interrupted: an import that is aborted half-way cannot be repeated. A second Ctrl-C
+    ends the process immediately; anything else that hangs is ended after :data:`STOP_WITHIN`.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        """The signal that came first."""
+        """The first signal."""
         self.on_forced_exit: Callable[[], object] | None = None
         """Called in a thread before the process is forced to exit: prints the result that is known so far. It may take
-        :data:`LAST_WORDS`."""
+        :data:`FINAL_OUTPUT_WITHIN`."""
         self.on_run: Callable[[], object] | None = None
-        """Called before the command's task begins: what it needs is loaded then."""
+        """Called before the command's task starts: loads what it needs."""
         self.on_work: Callable[[], object] | None = None
-        """Called by a command that takes long, once what it needs is loaded."""
+        """Called by a command that takes long, once everything it needs is loaded."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
 
     def install(self) -> None:
-        """Handle the signals from now on. Without effect outside the main thread, where handlers cannot be set."""
+        """Handles the signals from now on. Has no effect outside the main thread, where handlers cannot be set."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._handle)
             signal.signal(signal.SIGTERM, self._handle)
+            if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under nohup
+                signal.signal(signal.SIGHUP, self._handle)
 
     def run(self, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """``asyncio.run`` with a task that the signals cancel. Raises :class:`StopRequested` where it was cancelled."""
+        """``asyncio.run`` with a task that the signals cancel. Raises :class:`StopRequested` if it was cancelled."""
         import asyncio
 
         if self.on_run is not None:
@@ -98,6 +100,6 @@ class StopSignals:
             if self.on_forced_exit is not None:
                 speaker = threading.Thread(target=self.on_forced_exit, daemon=True)
                 speaker.start()
-                speaker.join(LAST_WORDS)
+                speaker.join(FINAL_OUTPUT_WITHIN)
         finally:
             os._exit(exit_codes.of_signal(self.received or signal.SIGTERM))

@@ -20,12 +20,12 @@ _SUBSTITUTES: Final = "catalog_sync.substitutes"
 _PLAIN: Final = {"·": "-", "→": "->", "…": "..."}
 
 
-class OutputError(BaseException):  # no handler of a command is for this: the command itself went well
-    """stdout takes nothing, as on a full disk. That its reader has left is a ``BrokenPipeError``."""
+class OutputError(BaseException):  # not caught by handlers of commands: the command itself succeeded
+    """stdout accepts nothing, as on a full disk. If its reader has gone, that is a ``BrokenPipeError``."""
 
 
 class _Stdout(io.TextIOWrapper):
-    """Raises :class:`OutputError` where the system refuses what is printed."""
+    """Raises :class:`OutputError` if the system refuses the output."""
 
     def write(self, text: str, /) -> int:
         with _refusals():
@@ -37,7 +37,7 @@ class _Stdout(io.TextIOWrapper):
 
 
 class _Stderr(io.TextIOWrapper):
-    """Drops what the system refuses: there is no place left to say so, and how the command ended stays as it is."""
+    """Drops what the system refuses: there is nowhere left to report it, and the outcome of the command stays."""
 
     def write(self, text: str, /) -> int:
         try:
@@ -67,10 +67,10 @@ def _refusals() -> Iterator[None]:
 
 
 def prepare_streams() -> None:
-    """Let all output go somewhere, and let both streams take every text.
+    """Makes sure that all output goes somewhere, and that both streams accept every text.
 
-    A stream that was closed before the start (``>&-``) leads to nowhere: its number would be given to the next file or
-    socket that is opened. What an encoding lacks is escaped instead of raising.
+    A stream that was closed before the start (``>&-``) is opened on the null device: otherwise its number would be
+    given to the next file or socket. Characters that an encoding lacks are escaped instead of raising.
     """
     for number, name in enumerate(_NAMES):
         try:
@@ -88,7 +88,7 @@ def prepare_streams() -> None:
 
 
 def _replace(name: str, kind: type[_Stdout | _Stderr]) -> None:
-    """Give the stream of this name the behaviour of ``kind``; one that is not Python's own keeps its behaviour."""
+    """Gives the stream of this name the behaviour of ``kind``; a stream that is not Python's own is left as it is."""
     stream = getattr(sys, name)
     if type(stream) is not io.TextIOWrapper:
         if isinstance(stream, io.TextIOWrapper):
@@ -104,14 +104,14 @@ def _replace(name: str, kind: type[_Stdout | _Stderr]) -> None:
         write_through=write_through,
     )
     setattr(sys, name, made)
-    if is_first:  # by which the size of the terminal is asked, among others
+    if is_first:  # it is used to find the size of the terminal, among others
         setattr(sys, f"__{name}__", made)
 
 
 def _substitute(error: UnicodeError) -> tuple[str, int]:
-    """What an encoding lacks: our own punctuation in plain characters, everything else as JSON escapes it.
+    """Replaces characters that an encoding lacks: our own punctuation by plain characters, others by JSON escapes.
 
-    Lines of the JSON log stay JSON.
+    Lines of the JSON log remain valid JSON.
     """
     if not isinstance(error, UnicodeEncodeError):
         raise error
@@ -120,14 +120,14 @@ def _substitute(error: UnicodeError) -> tuple[str, int]:
 
 
 def with_output(body: Callable[[], int]) -> int:
-    """What ``body`` returns; 141 where the reader of its output has left (``| head -1``), 1 where it takes none."""
+    """What ``body`` returns; 141 if the reader of its output has gone (``| head -1``), 1 if stdout accepts nothing."""
     try:
         code = body()
-        sys.stdout.flush()  # so that this is noticed here
+        sys.stdout.flush()  # so that errors are noticed here
     except (OutputError, BrokenPipeError) as error:
         if isinstance(error, OutputError):
             sys.stderr.write(f"the output cannot be written: {error}\n")
-        # What is still buffered goes nowhere, and must not fail again at exit.
+        # What is still buffered is discarded, and must not fail again at exit.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
             try:

@@ -10,8 +10,8 @@ from catalog_sync import exit_codes
 
 
 def main() -> int:
-    """See :func:`catalog_sync.up.command.main`; 0 where a signal comes before anything runs."""
-    # Modules are loaded for a second, and longer on a busy machine: a Ctrl-C meanwhile is no error either.
+    """See :func:`catalog_sync.up.command.main`; 0 if a signal comes before anything runs."""
+    # Importing takes a second, and longer on a busy machine: a Ctrl-C meanwhile is not an error either.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
     from catalog_sync.up import command

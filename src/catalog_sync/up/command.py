@@ -28,21 +28,21 @@ from catalog_sync.up.supervisor import unusable as unusable_setting
 
 PROGRAM: Final = "up"
 RATE: Final = "50"
-"""Requests per second of the simulator, and to it: so that there is a catalogue to see within seconds."""
+"""Requests per second that the simulator allows and we send, so that there is a catalogue to see within seconds."""
 
 _log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Run until SIGINT or SIGTERM, then 0; 2 where a setting cannot be used, 1 where something did not start."""
+    """Runs until SIGINT or SIGTERM, then 0; 2 if a setting is not usable, 1 if something did not start."""
     return run_single_command(PROGRAM, everything, sys.argv[1:], "python -m catalog_sync.up")
 
 
 def everything(version: Version = False) -> Callable[[], int]:
     """Start the API, workers and the scheduler on this machine; Ctrl-C stops all.
 
-    A supplier simulator is started where ESIM_GO_BASE_URL is not set, and a private Redis where REDIS_URL is not.
-    CATALOG_WORKERS is the number of workers.
+    Starts a supplier simulator if ESIM_GO_BASE_URL is not set, and a private Redis if REDIS_URL is not. CATALOG_WORKERS
+    is the number of workers.
     """
     return _run
 
@@ -53,7 +53,7 @@ def _run() -> int:
         settings = read_settings()
         warn_of_unknown_variables()
         settings.require_state_dir()
-        given = {name: text for name, text in os.environ.items() if text.strip()}  # nothing counts as not set
+        given = {name: text for name, text in os.environ.items() if text.strip()}  # an empty variable counts as not set
         if "ESIM_GO_BASE_URL" in given:
             settings.require_api_key()
         with _redis(settings) as redis_url:
@@ -128,7 +128,7 @@ async def _start(up: Supervisor, settings: Settings, env: dict[str, str]) -> Non
 
 
 def _address(settings: Settings) -> dict[str, str]:
-    """Where alerts of the workers link to: the page that this machine serves, unless another address is set."""
+    """The target of links in the workers' alerts: the page that this machine serves, unless another address is set."""
     api = settings.api
     if api.public_url is not None or api.port == 0:
         return {}

@@ -1,8 +1,8 @@
-"""Ends what ``up`` has started where ``up`` itself was killed: a process of its own that waits for that.
+"""Ends what ``up`` has started if ``up`` itself was killed: a separate process that waits for that.
 
-``python -m catalog_sync.up.guardian [FOLDER]`` reads ``+PID`` and ``-PID`` from a pipe, one a line. Where the pipe
-ends, so has ``up``; the processes that are left are ended, and with them the private Redis in ``FOLDER``, which the
-guardian uses as long.
+``python -m catalog_sync.up.guardian [FOLDER]`` reads ``+PID`` and ``-PID`` from a pipe, one per line. When the pipe is
+closed, ``up`` has ended; the remaining processes are ended, and with them the private Redis in ``FOLDER``, which the
+guardian holds until then.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from typing import Final
 from catalog_sync.store.private import PrivateRedis
 
 STOP_WITHIN: Final = 15.0
-"""Seconds that the processes get to end by themselves."""
+"""Seconds that the processes are given to end by themselves."""
 _LOOK_EVERY: Final = 0.1
 
 
 def main(arguments: list[str]) -> int:
-    """Wait for the end of ``up``, then end the rest. Signals are for ``up``, which closes the pipe when it is done."""
+    """Waits for the end of ``up``, then ends the rest. Ignores signals: ``up`` handles them and closes the pipe."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     private = None
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
 
 
 def running(lines: Iterable[str]) -> set[int]:
-    """The processes that run when the lines end."""
+    """The processes still running when the lines end."""
     found: set[int] = set()
     for line in lines:
         (found.add if line.startswith("+") else found.discard)(int(line[1:]))
@@ -52,7 +52,7 @@ def running(lines: Iterable[str]) -> set[int]:
 def end(
     processes: set[int], *, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
 ) -> None:
-    """Let the processes end; after :data:`STOP_WITHIN` kill those that have not, with all that they have started."""
+    """Asks the processes to end; after :data:`STOP_WITHIN` kills the rest, with everything they have started."""
     left = {process for process in processes if _signal(os.kill, process, signal.SIGTERM)}
     give_up = clock() + STOP_WITHIN
     while left and clock() < give_up:
@@ -63,7 +63,7 @@ def end(
 
 
 def _signal(send: Callable[[int, int], None], process: int, number: int) -> bool:
-    """Whether the process, or its group, is there."""
+    """Whether the process, or its group, exists."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         send(process, number)
         return True

@@ -1,4 +1,4 @@
-"""Child processes that are started again when they end, and that all end with their supervisor."""
+"""Child processes that are restarted when they end, and that all end with their supervisor."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from catalog_sync import exit_codes
 from catalog_sync.domain.errors import ConfigurationError
 
 FIRST_PAUSE: Final = 1.0
-"""Seconds before a process that ended is started again; doubled each time, up to the longest."""
+"""Seconds before an ended process is restarted; doubled each time, up to the longest."""
 LONGEST_PAUSE: Final = 30.0
 STEADY_AFTER: Final = 30.0
-"""Seconds after which a process counts as steady, so that the next pause is short again."""
+"""Seconds after which a process counts as stable, so that the next pause is short again."""
 READY_WITHIN: Final = 30.0
 STOP_WITHIN: Final = 15.0
-"""Seconds that processes get to end by themselves: workers finish what they are doing."""
+"""Seconds that processes are given to end by themselves: workers finish what they are doing."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,23 +37,23 @@ class NotReadyError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Program:
-    """One process to be kept running."""
+    """A process to keep running."""
 
     name: str
     arguments: tuple[str, ...]
-    """After ``python -m``."""
+    """Arguments after ``python -m``."""
     env: Mapping[str, str]
     reports_ready: bool = False
-    """Whether its first line on stdout is JSON with what others need to know."""
+    """Whether its first line on stdout is JSON that others need."""
     ends_last: bool = False
-    """Whether the others ask it until their end: a worker that finishes a sync needs the supplier."""
+    """Whether the others use it until their end: a worker that finishes a sync needs the supplier."""
 
 
 class Supervisor:
     """``async with Supervisor() as up: await up.start(program)``."""
 
     def __init__(self, private_redis: Path | None = None) -> None:
-        """``private_redis`` is the folder of a private Redis that is to end with the processes."""
+        """``private_redis`` is the folder of a private Redis that should end with the processes."""
         self._private_redis = private_redis
         self._guardian: subprocess.Popen[str] | None = None
         self._running: dict[str, asyncio.subprocess.Process] = {}
@@ -63,16 +63,16 @@ class Supervisor:
         self._ending = False
 
     async def start(self, program: Program) -> dict[str, Any]:
-        """Start a process and keep it running from then on. Returns what it reports once it is ready, else nothing.
+        """Starts a process and keeps it running. Returns what it reports once it is ready, if anything.
 
-        Raises :class:`NotReadyError`, or ``ConfigurationError`` where it cannot use a setting.
+        Raises :class:`NotReadyError`, or ``ConfigurationError`` if the process cannot use a setting.
         """
         process, report = await self._launch(program)
         self._keepers.append(asyncio.create_task(self._keep(program, process), name=program.name))
         return report
 
     async def _launch(self, program: Program) -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
-        # A separate session: Ctrl-C reaches the supervisor alone, which ends the others in order.
+        # A separate session: Ctrl-C reaches only the supervisor, which ends the others in order.
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", *program.arguments),
             env=dict(program.env),
@@ -129,11 +129,11 @@ class Supervisor:
             self._unusable.set_result(program)
 
     async def first_unusable(self) -> Program:
-        """Waits for the first program that ends with 2. It is not started again: it would end so again."""
+        """Waits for the first program that ends with 2. It is not restarted: it would end the same way."""
         return await asyncio.shield(self._unusable)
 
     def _note(self, line: str) -> None:
-        """Tell the guardian; where that one is gone there is nobody to tell."""
+        """Notifies the guardian, unless that has ended."""
         if self._guardian is not None and self._guardian.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._guardian.stdin.write(f"{line}\n")
@@ -141,7 +141,7 @@ class Supervisor:
 
     async def __aenter__(self) -> Supervisor:
         folder = () if self._private_redis is None else (str(self._private_redis),)
-        self._guardian = subprocess.Popen(  # noqa: ASYNC220, S603  it returns at once
+        self._guardian = subprocess.Popen(  # noqa: ASYNC220, S603  it returns immediately
             [sys.executable, "-m", "catalog_sync.up.guardian", *folder],
             stdin=subprocess.PIPE,
             text=True,
@@ -150,7 +150,7 @@ class Supervisor:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Let all processes end; those that do not in time are killed with everything they started."""
+        """Ends all processes; those that do not end in time are killed with everything they started."""
         self._ending = True
         waiting: list[asyncio.Task[int]] = []
         try:
@@ -175,11 +175,11 @@ class Supervisor:
 
 
 def unusable(program: Program) -> ConfigurationError:
-    """The error of a program that ended with 2; it printed which setting that is."""
+    """The error of a program that ended with 2; it printed which setting is the problem."""
     return ConfigurationError(f"{program.name} cannot use a setting; see its message")
 
 
 def _end_group(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    """Signal a process and all that it has started and left behind."""
+    """Sends a signal to a process and to everything it has started and left behind."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)

@@ -23,9 +23,9 @@ PROGRAM: Final = "catalog-worker"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT, then 0.
+    """Runs until SIGTERM or SIGINT, then 0.
 
-    2 where a setting cannot be used, also where only a process of the pool finds out; 1 where anything else ends it.
+    2 if a setting is not usable, even if only a process of the pool finds that out; 1 if anything else ends it.
     """
     return run_single_command(
         PROGRAM,
@@ -52,7 +52,7 @@ def _run(name: str, concurrency: int, health_file: Path | None) -> int:
     settings = read_settings()
     settings.require_api_key()
     settings.require_state_dir()
-    # Not before the settings are checked: what is imported here reads variables of OpenTelemetry.
+    # Not before the settings are checked: these imports read OpenTelemetry's variables.
     from catalog_sync.store.server import check_server
     from catalog_sync.worker import dead_letters, presence, process, transport
     from catalog_sync.worker.celery_app import configure

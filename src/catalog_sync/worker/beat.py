@@ -14,7 +14,7 @@ PROGRAM: Final = "catalog-beat"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT, then 0. 2 where a setting cannot be used, 1 where anything else ends it."""
+    """Runs until SIGTERM or SIGINT, then 0. 2 if a setting is not usable, 1 if anything else ends it."""
     return run_single_command(
         PROGRAM, beat, sys.argv[1:] if arguments is None else arguments, "python -m catalog_sync.worker.beat"
     )

@@ -1,4 +1,4 @@
-"""The Celery application and its tasks: thin, so that a process that only sends messages loads little."""
+"""The Celery application and its tasks, kept small so that a process that only sends messages loads little."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from catalog_sync.worker.steps import Worker
 
 UNSAMPLED: Final = {"traceparent": f"00-{'5' * 32}-{'5' * 16}-00"}
-"""Headers of messages that no request caused: housekeeping every few seconds makes no traces."""
+"""Headers of messages that no request caused: housekeeping every few seconds creates no traces."""
 
 CELERY_PREFIX: Final = "CELERY_"
-"""Of the variables that Celery reads itself."""
+"""Prefix of the variables that Celery reads itself."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,10 +41,10 @@ app: Final = Celery("catalog-worker", loader="app", set_as_current=True)
 
 
 def configure(settings: Settings) -> Celery:
-    """Gives the application its settings. Once per process, before anything is sent or run.
+    """Configures the application. Call it once per process, before anything is sent or run.
 
-    Celery lets variables of its own in the environment win over what an application sets; here they do not count, and a
-    line in the log says so. Raises ``ConfigurationError`` where there is no ``REDIS_URL``.
+    Celery lets its own environment variables override what an application sets; here they are ignored, which is logged.
+    Raises ``ConfigurationError`` if there is no ``REDIS_URL``.
     """
     for name in sorted(name for name in os.environ if name.startswith(CELERY_PREFIX)):
         if os.environ.pop(name):
@@ -54,7 +54,7 @@ def configure(settings: Settings) -> Celery:
 
 
 def run_steps_with(run_step: RunStep) -> None:
-    """Says how this process runs steps. For the processes of a worker's pool; others only send."""
+    """Sets how this process runs steps. For the processes of a worker's pool; others only send."""
     global _run_step  # one pool per process
     _run_step = run_step
 
@@ -85,11 +85,11 @@ def publish(job_id: str) -> None:
 
 @app.task(name=SWEEP_TASK)
 def sweep() -> None:
-    """Send lost steps again, end abandoned jobs."""
+    """Sends lost steps again, ends abandoned jobs."""
     _run(lambda worker: worker.sweep())
 
 
 @app.task(name=DUE_TASK)
 def due() -> None:
-    """Ask for a full sync where one is due."""
+    """Requests a full sync if one is due."""
     _run(lambda worker: worker.ask_if_due())

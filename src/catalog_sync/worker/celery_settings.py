@@ -1,5 +1,4 @@
-"""Celery's settings, each with its reason, and the names of the tasks. The broker is the Redis that holds everything
-else."""
+"""Celery's settings, each with its reason, and the names of the tasks. The broker is the same Redis as for all else."""
 
 from __future__ import annotations
 
@@ -15,13 +14,13 @@ if TYPE_CHECKING:
 
 QUEUE: Final = "catalog"
 KEY_PREFIX: Final = "catalog-sync:"
-"""In front of every key of the broker, after the prefix of the installation."""
+"""Prefix of every key of the broker, after the prefix of the installation."""
 QUEUE_KEY: Final = Key(KEY_PREFIX + QUEUE)
-"""The list that holds the messages that no worker has taken."""
+"""The list of messages that no worker has taken."""
 VISIBILITY_FACTOR: Final = 3
-"""A message is given out again after so many times the longest job. Less would start a long job twice."""
+"""A message is redelivered after this many times the longest job. Less would start a long job twice."""
 TIME_LIMIT_MARGIN: Final = 60.0
-"""Seconds beyond the deadline of a sync after which a step that hangs is ended with its process."""
+"""Seconds beyond the deadline of a sync after which a hanging step is killed with its process."""
 
 PLAN_TASK: Final = "catalog.plan"
 FETCH_TASK: Final = "catalog.fetch"
@@ -31,7 +30,7 @@ DUE_TASK: Final = "catalog.due"
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
-    """The configuration of the Celery application. Raises ``ConfigurationError`` where there is no ``REDIS_URL``."""
+    """The configuration of the Celery application. Raises ``ConfigurationError`` if there is no ``REDIS_URL``."""
     longest = settings.sync_deadline + TIME_LIMIT_MARGIN
     return {
         "broker_url": broker_url(settings.redis_url),
@@ -39,7 +38,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "broker_transport_options": {
             "visibility_timeout": int(VISIBILITY_FACTOR * longest),
-            # The stock values look for lost messages every 100 seconds.
+            # The defaults look for lost messages every 100 seconds.
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,
             "global_keyprefix": settings.key_prefix + KEY_PREFIX,
@@ -54,7 +53,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_ignore_result": True,
         "result_expires": None,
         "task_store_errors_even_if_ignored": False,
-        # Acknowledged after the work, put back where the process that did it was killed: every step can be repeated.
+        # Acknowledged after the work, requeued if the process was killed: every step can be repeated.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "task_time_limit": longest,
@@ -67,7 +66,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_pool": "prefork",
         "worker_consumer": "catalog_sync.worker.consumer:SteadyConsumer",
         "worker_prefetch_multiplier": 1,
-        # Nothing of ours is sent to workers by broadcast: a cancelled job is refused by the ledger when it begins.
+        # We send nothing to workers by broadcast: the ledger refuses a cancelled job when it starts.
         "worker_enable_remote_control": False,
         "worker_send_task_events": False,
         "worker_hijack_root_logger": False,
@@ -80,7 +79,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 
 
 def broker_url(redis_url: str | None) -> str:
-    """``REDIS_URL`` as Celery takes it. Raises ``ConfigurationError`` where there is none."""
+    """``REDIS_URL`` in Celery's format. Raises ``ConfigurationError`` if there is none."""
     if not redis_url:
         raise ConfigurationError("REDIS_URL is not set: workers and the processes that give them work share one Redis")
     parts = urlsplit(redis_url)

@@ -1,4 +1,4 @@
-"""Celery's consumer with a pause before it connects again."""
+"""Celery's consumer with a pause before it reconnects."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import ClassVar, Final
 from celery.worker.consumer import Consumer
 
 FIRST_PAUSE: Final = 0.4
-"""Seconds before the first new connection, doubled with each error that follows soon, up to:"""
+"""Seconds before the first reconnection, doubled with each error in quick succession, up to :data:`LONGEST_PAUSE`."""
 LONGEST_PAUSE: Final = 3.0
-"""Seconds."""
+"""Maximum of those pauses in seconds."""
 CALM_AFTER: Final = 10.0
 """Seconds without an error after which the pauses are short again."""
 
 
 class Pauses:
-    """How long to wait before the next connection: exponential with equal jitter, so that a fleet spreads.
+    """How long to wait before the next connection: exponential with equal jitter, so that many workers spread out.
 
     ``clock`` is monotonic, in seconds; ``draw`` gives numbers from 0 to 1.
     """
@@ -39,17 +39,17 @@ class Pauses:
 
 
 class SteadyConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
-    """Celery connects again at once where a connection could be made; a server that is up and refuses is asked less."""
+    """Celery reconnects immediately if a connection can be made; this spares a server that is up but refuses."""
 
     pauses: ClassVar = Pauses()
     sleep = staticmethod(time.sleep)
 
     def on_connection_error_before_connected(self, exc: BaseException) -> None:
-        """Log it as Celery does, and wait."""
+        """Logs it like Celery, and waits."""
         super().on_connection_error_before_connected(exc)
         self.sleep(self.pauses.after_error())
 
     def on_connection_error_after_connected(self, exc: BaseException) -> None:
-        """Log it as Celery does, and wait."""
+        """Logs it like Celery, and waits."""
         super().on_connection_error_after_connected(exc)
         self.sleep(self.pauses.after_error())

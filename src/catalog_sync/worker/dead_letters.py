@@ -1,4 +1,4 @@
-"""Messages that no task can handle: Celery drops them with a line in the log; here they are put aside and counted."""
+"""Messages that no task can handle: Celery would only log and drop them; here they are set aside and counted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class DeadLetters:
-    """Puts messages aside. Lives in the parent process of a worker, where messages arrive."""
+    """Sets messages aside. Lives in the parent process of a worker, where messages arrive."""
 
     def __init__(self, client: redis.Redis, *, prefix: str = "") -> None:
         self._redis = client
@@ -38,11 +38,11 @@ class DeadLetters:
         self._add("unknown task", name, message, exc)
 
     def rejected(self, message: Any = None, exc: BaseException | None = None, **_: Any) -> None:
-        """A message that is none."""
+        """A message that is not valid."""
         self._add("unreadable message", None, message, exc)
 
     def unreadable(self, entry: bytes, error: Exception) -> None:
-        """An entry of the queue that is no message."""
+        """An entry of the queue that is not a message."""
         self._add("unreadable entry", None, entry, error)
 
     def _add(self, reason: str, task: str | None, message: Any, error: BaseException | None) -> None:
@@ -55,11 +55,11 @@ class DeadLetters:
         try:
             self._redis.eval(scripts.ADD_DEAD_LETTER, 2, *self._keys, json.dumps(letter), KEPT_LETTERS)
         except (redis.RedisError, OSError) as failure:
-            _log.error("a dead letter could not be put aside: %s", type(failure).__name__)
+            _log.error("a dead letter could not be stored: %s", type(failure).__name__)
 
 
 def watch(settings: Settings) -> DeadLetters:
-    """Puts aside what the worker in this process cannot handle, from now on."""
+    """From now on sets aside what the worker in this process cannot handle."""
     letters = DeadLetters(connect_blocking(settings.redis_url or ""), prefix=settings.key_prefix)
     GuardedChannel.unreadable = staticmethod(letters.unreadable)
     signals.task_unknown.connect(letters.unknown, weak=False)

@@ -9,7 +9,7 @@ import typer
 
 
 def _writable(text: str) -> Path:
-    """A file in a folder that can be written to; one that an earlier process left is removed."""
+    """A file in a writable folder; a file that an earlier process left is removed."""
     path = Path(text)
     try:
         path.touch()

@@ -1,8 +1,8 @@
-"""The parent process of a worker: it registers the worker, asks for sweeps, and probes the processes of its pool.
+"""The parent process of a worker: registers the worker, requests sweeps, and probes the processes of its pool.
 
-Runs in the loop of Celery's consumer every few seconds; before the fork, so nothing of telemetry is touched here. The
-parent does no step, so it gives no sign of health either: a process of the pool does, by each beat of a step, and where
-no step runs by a probe that the parent sends to it the way steps are sent.
+Runs in the loop of Celery's consumer every few seconds; before the fork, so it does not touch telemetry. The parent
+runs no steps, so it does not show health either: a process of the pool does, with each heartbeat of a step, or, if no
+step runs, with a probe that the parent sends to it in the same way as steps.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
 
 LONGEST_BEAT: Final = 5.0
-"""Seconds between two heartbeats of a worker at most."""
+"""Maximum seconds between two heartbeats of a worker."""
 PRESENT_FOR: Final = 15
-"""Seconds after which a silent worker is not shown any more."""
+"""Seconds after which a silent worker is no longer listed."""
 SWEEPS_PER_LEASE: Final = 3
 IDLE_SWEEP: Final = 15.0
-"""Seconds between two sweeps while no job is under way."""
+"""Interval in seconds of sweeps while no job is active."""
 PROBE_EVERY: Final = 4.0
-"""Seconds between two probes of the pool."""
+"""Interval in seconds of probes of the pool."""
 PROBE_LIMIT: Final = 30.0
-"""Seconds after which a process that has started a probe and does not finish it is killed and replaced."""
+"""Seconds after which a process that has started a probe without finishing it is killed and replaced."""
 PROBE_GIVEN_UP: Final = 2 * PROBE_LIMIT
-"""Seconds after which another process is probed where one has not even started."""
+"""Seconds after which another process is probed if one has not even started its probe."""
 
 _log = logging.getLogger(__name__)
 _errors = (redis.RedisError, OSError)
@@ -60,19 +60,19 @@ class Presence:
         self._probed: float | None = None
         self._probing = False
         sweep_every = settings.job_lease / SWEEPS_PER_LEASE
-        # A little less, so that the heartbeat which comes exactly then is not too early.
+        # A little less, so that a heartbeat exactly at the interval is not too early.
         self._sweep_every_ms = max(1, int(950 * sweep_every))
         self.beat_every = min(LONGEST_BEAT, max(1.0, sweep_every))
         """Seconds between two heartbeats of this worker."""
         self._since = time.time()
 
     def started(self, sender: Any = None, **_: Any) -> None:
-        """The consumer is connected; ``sender`` is it."""
+        """The consumer is connected; ``sender`` is the consumer."""
         self._worker = sender.controller
         self.beat()
 
     def beat(self, **_: Any) -> None:
-        """Register this worker; ask for a sweep and probe the pool where the last time is not recent."""
+        """Registers this worker; requests a sweep and probes the pool if the last time is not recent."""
         self._probe_pool()
         who = {
             "name": self._name,
@@ -88,7 +88,7 @@ class Presence:
             else:
                 recent, pause_ms = self._swept_idle, max(self._sweep_every_ms, int(IDLE_SWEEP * 1000))
             due = self._redis.set(recent, self._name, nx=True, px=pause_ms)
-            if not due and self._redis.pttl(recent) == -1:  # changed by hand: there would never be a sweep again
+            if not due and self._redis.pttl(recent) == -1:  # changed manually: there would never be a sweep again
                 self._redis.pexpire(recent, pause_ms)
         except _errors as error:
             _log.warning("the worker cannot be registered: %s", translated("register worker", error))
@@ -97,20 +97,20 @@ class Presence:
             self._ask_for_sweep()
 
     def _load(self) -> dict[str, int]:
-        """How many steps it can do at a time, and how many it does; a probe takes the place of a step and is none."""
+        """How many steps it can run concurrently, and how many it runs; a probe occupies a slot but is not a step."""
         if self._worker is None:
             return {}
         slots, free = self._worker.semaphore.initial_value, self._worker.semaphore.value
         return {"slots": slots, "busy": max(0, slots - free - self._probing)}
 
     def _probe_pool(self) -> None:
-        """One probe at a time, and none while every process does a step: then the steps show the health."""
+        """One probe at a time, and none while every process runs a step: then the steps show the health."""
         now = self._clock()
         recent = self._probed is not None and now - self._probed < (PROBE_GIVEN_UP if self._probing else PROBE_EVERY)
         if self._worker is None or recent or self._worker.semaphore.value <= 0:
             return
         self._probed, self._probing = now, True
-        # As Celery does for a step: no more is given to the pool than it has processes.
+        # Like Celery for a step: the pool is not given more than it has processes.
         self._worker.semaphore.acquire(self._send_probe)
 
     def _send_probe(self) -> None:
@@ -122,7 +122,7 @@ class Presence:
         self._probing = False
 
     def leave(self, **_: Any) -> None:
-        """Take this worker off the list."""
+        """Unregisters this worker."""
         try:
             self._redis.delete(self._entry)
             self._redis.close()
@@ -134,8 +134,8 @@ class Presence:
 
         try:
             app.tasks[SWEEP_TASK].apply_async(headers=UNSAMPLED, expires=PRESENT_FOR, retry=False)
-        except Exception as error:  # noqa: BLE001  whatever the broker raises: the next heartbeat asks again
-            _log.warning("a sweep could not be asked for: %s", type(error).__name__)
+        except Exception as error:  # noqa: BLE001  whatever the broker raises: the next heartbeat tries again
+            _log.warning("a sweep could not be requested: %s", type(error).__name__)
 
 
 def announce(settings: Settings, name: str) -> Presence:

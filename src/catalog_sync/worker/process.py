@@ -1,4 +1,4 @@
-"""One worker process: an event loop, connections and telemetry of its own, all made after the fork."""
+"""One worker process: its own event loop, connections and telemetry, all created after the fork."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ T = TypeVar("T")
 PROGRAM: Final = "catalog-worker"
 
 MAX_BUFFERED = 16 * 1024 * 1024
-"""Bytes of memory that spans take which wait to be shown to the API."""
+"""Bytes of memory for spans that wait to be sent to the API."""
 SHARED_STATE_WITHIN = 1.0
-"""Seconds that a new process waits to hear what the others know of the supplier."""
+"""Seconds that a new process waits for the shared state of the supplier."""
 PROBE_LIMIT = 2.0
-"""Seconds that Redis gets to answer the probe of an idle process."""
+"""Timeout in seconds of Redis for the probe of an idle process."""
 PUSH_LIMIT = 1.0
-"""Seconds that showing spans to the API may take."""
+"""Maximum seconds for sending spans to the API."""
 TELEMETRY_END = 2.0
-"""Seconds that the end of telemetry may take when the process ends."""
+"""Maximum seconds for shutting down telemetry when the process ends."""
 
 _log = logging.getLogger(__name__)
 
 
 class SpanBuffer:
-    """The spans that ended since they were last taken, the newest :data:`MAX_BUFFERED` bytes. Safe for threads."""
+    """The spans that ended since they were last taken, the newest :data:`MAX_BUFFERED` bytes. Thread-safe."""
 
     def __init__(self) -> None:
         self._spans: deque[SpanRecord] = deque()
@@ -75,7 +75,7 @@ class SpanBuffer:
         self._lock = threading.Lock()
 
     def add(self, span: SpanRecord) -> None:
-        """One more."""
+        """Adds a span."""
         with self._lock:
             self._spans.append(span)
             self._size += span.size
@@ -83,7 +83,7 @@ class SpanBuffer:
                 self._size -= self._spans.popleft().size
 
     def take(self) -> list[SpanRecord]:
-        """All of them, oldest first; afterwards there are none."""
+        """All of them, oldest first; the buffer is empty afterwards."""
         with self._lock:
             taken, self._spans, self._size = list(self._spans), deque(), 0
         return taken
@@ -113,7 +113,7 @@ class WorkerProcess:
         )
 
     def run(self, step: Callable[[Worker], Awaitable[T]]) -> T:
-        """Run a step to its end, in the context of the message that asked for it."""
+        """Runs a step to its end, in the context of the message that requested it."""
 
         async def body() -> T:
             return await step(self._worker)
@@ -121,7 +121,7 @@ class WorkerProcess:
         return self._loop.run_until_complete(self._loop.create_task(body(), context=contextvars.copy_context()))
 
     def show_health(self) -> None:
-        """Touch the health file: something that needs this process, its event loop and Redis has just been done."""
+        """Touches the health file: something that needs this process, its event loop and Redis has just been done."""
         if self._health_file is None:
             return
         try:
@@ -130,7 +130,7 @@ class WorkerProcess:
             _log.warning("the health file cannot be written: %s", error.strerror)
 
     def probe(self) -> None:
-        """What an idle process does instead of a step: it asks Redis, and shows its health where that answers."""
+        """What an idle process does instead of a step: it queries Redis, and shows its health if that answers."""
 
         async def ask() -> None:
             with untraced():
@@ -145,7 +145,7 @@ class WorkerProcess:
             self.show_health()
 
     def push_spans(self, **_: Any) -> None:
-        """Let the API see the spans of the step that has ended. What cannot be pushed soon is dropped."""
+        """Sends the spans of the step that has ended to the API. Spans that cannot be sent soon are dropped."""
         spans = self._spans.take()
         if spans:
             self._loop.run_until_complete(self._push(spans))
@@ -159,7 +159,7 @@ class WorkerProcess:
             _log.warning("%d spans were not stored for the API: %s", len(spans), error_info(error).message)
 
     def close(self) -> None:
-        """Close connections, send the alerts that are due and the telemetry that is left."""
+        """Closes connections, sends the alerts that are due and the remaining telemetry."""
         try:
             self._loop.run_until_complete(self._stack.aclose())
         finally:
@@ -172,7 +172,7 @@ class WorkerProcess:
 async def open_worker(
     settings: Settings, on_report: OnReport | None = None, on_sign_of_life: Callable[[], object] | None = None
 ) -> AsyncIterator[tuple[Worker, SharedTraces]]:
-    """A worker with its connections. Breaker, retry budget and rate limit of the supplier are those of all workers."""
+    """A worker with its connections. All workers share the supplier's breaker, retry budget and rate limit."""
     shared = open_shared_state(settings)
     try:
         policies = Policies.of(settings, shared)
@@ -200,7 +200,7 @@ async def open_worker(
 
 
 class StartFailure:
-    """The exit code that a process of the pool leaves for its parent where it cannot start. Made before the fork."""
+    """The exit code that a process of the pool leaves for its parent if it cannot start. Created before the fork."""
 
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, 1)
@@ -211,7 +211,7 @@ class StartFailure:
         return self._shared[0]
 
     def report(self, code: int) -> bool:
-        """Leave the code. Whether this is the first failure."""
+        """Sets the code. Returns whether this is the first failure."""
         first = not self._shared[0]
         self._shared[0] = code
         return first
@@ -223,7 +223,7 @@ _health_file: Path | None = None
 
 
 def current() -> WorkerProcess:
-    """The worker process that this is. Raises ``RuntimeError`` elsewhere."""
+    """The worker process in this process. Raises ``RuntimeError`` if it is not one."""
     if _current is None:
         raise RuntimeError("this is not a process of a worker pool")
     return _current
@@ -238,7 +238,7 @@ def install(health_file: Path | None = None) -> StartFailure:
     """Makes every process that the worker in this process forks a :class:`WorkerProcess`.
 
     Celery only logs what its signal handlers raise, and such a process would fail every step that it takes. So a
-    process that cannot start ends itself and its worker, and what it leaves in the result is the exit code of both.
+    process that cannot start ends itself and its worker, and leaves the exit code of both in the result.
     """
     global _failure, _health_file  # one worker per process
     _failure, _health_file = StartFailure(), health_file
@@ -256,9 +256,9 @@ def _begin_logging(**_: Any) -> None:
 
 
 def _set_up_logging() -> None:
-    """Instead of Celery's own: every process of the worker logs JSON lines, or short ones on a terminal.
+    """Replaces Celery's logging: every process of the worker logs JSON lines, or short ones on a terminal.
 
-    Celery's lines about single messages have no correlation ID; the steps log lines of their own that do.
+    Celery's lines about single messages have no correlation ID; the steps' own log lines do.
     """
     setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty(), service=contract.SERVICE_WORKER)
     for name in ("celery.app.trace", "celery.worker.strategy", "kombu"):
@@ -271,7 +271,7 @@ def _begin(**_: Any) -> None:
         _start_process()
     except ConfigurationError as error:
         _give_up(exit_codes.USAGE, error)
-    except Exception as error:  # noqa: BLE001  whatever it is, this process can do no step
+    except Exception as error:  # noqa: BLE001  whatever it is, this process cannot run steps
         _log.critical("a process of the pool cannot start: %s", type(error).__name__, exc_info=error)
         _give_up(exit_codes.FAILED, error)
 
@@ -288,7 +288,7 @@ def _start_process() -> None:
 
 
 def _give_up(code: int, error: Exception) -> NoReturn:
-    """End this process and its worker; of several that fail alike the first one says so."""
+    """Ends this process and its worker; if several fail in the same way, only the first one reports it."""
     if _failure is not None and _failure.report(code):
         complain(PROGRAM, str(error) or type(error).__name__)
         os.kill(os.getppid(), signal.SIGTERM)

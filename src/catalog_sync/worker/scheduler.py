@@ -1,4 +1,4 @@
-"""The scheduler, one for all workers. It only asks; the workers decide."""
+"""The scheduler, one for all workers. It only requests; the workers decide."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from catalog_sync.worker.celery_settings import DUE_TASK
 from otel_resilience.redaction import redact
 
 ASK_EVERY: Final = 60.0
-"""Seconds between two questions whether a sync is due."""
+"""Interval in seconds of checking whether a sync is due."""
 LONGEST_LOOP: Final = 5.0
 LONG_AGO: Final = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 
@@ -31,24 +31,24 @@ _log = logging.getLogger(__name__)
 
 
 class Scheduler(beat.Scheduler):  # type: ignore[misc]  # Celery has no types
-    """Celery's scheduler without a file: what it asks is harmless to ask again.
+    """Celery's scheduler without a file: its requests are harmless to repeat.
 
-    It shows its health while its messages go out and the broker answers it.
+    It shows its health while its messages are sent and the broker answers.
     """
 
     health_file: Path | None = None
     ping: Callable[[], object] = staticmethod(lambda: None)
-    """Raises where the broker does not answer."""
+    """Raises if the broker does not answer."""
     _sends = True
 
     def tick(self, *args: Any, **options: Any) -> float:
-        """Send what is due to be sent. Seconds until the next time."""
+        """Sends what is due. Returns the seconds until the next time."""
         seconds: float = super().tick(*args, **options)
         self._show_health()
         return seconds
 
     def apply_async(self, *args: Any, **options: Any) -> Any:
-        """Send one message, and remember whether that worked."""
+        """Sends one message, and remembers whether that worked."""
         self._sends = False
         sent = super().apply_async(*args, **options)
         self._sends = True
@@ -65,9 +65,9 @@ class Scheduler(beat.Scheduler):  # type: ignore[misc]  # Celery has no types
 
 
 def serve(shown_in: Path | None) -> int:
-    """Ask until SIGTERM or SIGINT, then 0. ``shown_in`` is touched while the scheduler is well.
+    """Runs until SIGTERM or SIGINT, then 0. ``shown_in`` is touched while the scheduler is healthy.
 
-    Raises ``ConfigurationError`` where a setting cannot be used.
+    Raises ``ConfigurationError`` if a setting is not usable.
     """
     settings = read_settings()
     setup_logging(stream=sys.stderr, json_lines=not sys.stderr.isatty(), service=contract.SERVICE_WORKER)
@@ -83,7 +83,7 @@ def serve(shown_in: Path | None) -> int:
                 "task": DUE_TASK,
                 "schedule": ASK_EVERY,
                 "options": {"expires": ASK_EVERY},
-                "last_run_at": LONG_AGO,  # else Celery would ask for the first time after a whole interval
+                "last_run_at": LONG_AGO,  # otherwise Celery would wait a whole interval first
             }
         },
         beat_max_loop_interval=LONGEST_LOOP,

@@ -19,19 +19,18 @@ if TYPE_CHECKING:
 
 _TASKS: Final = {PLAN: PLAN_TASK, PUBLISH: PUBLISH_TASK}
 _LEAST: Final = {PUBLISH: 2.0}
-"""Seconds between two messages: several steps that end may ask for the last one."""
+"""Minimum seconds between two messages: several ending steps may request the last one."""
 
 _log = logging.getLogger(__name__)
 
 
 class CelerySender:
-    """Sends the steps of jobs. A message that cannot be sent is no error: the sweep sends it later."""
+    """Sends the steps of jobs. A message that cannot be sent is not an error: the sweep sends it later."""
 
     def __init__(self, ledger: JobLedger) -> None:
         self._ledger = ledger
 
     async def send(self, job_id: str, step: str, carrier: Mapping[str, str] | None = None, *, every: float = 0) -> None:
-        """See :class:`~catalog_sync.jobs.port.Sender`."""
         if not await self._ledger.to_send(job_id, step, at_most_every=max(every, _LEAST.get(step, 0))):
             return
         number = number_of(step)
@@ -49,11 +48,10 @@ class CelerySender:
                 otel_context.detach(token)
 
     async def waiting(self) -> int:
-        """Messages that no worker has taken."""
         return int(await self._ledger.redis.command("read queue length", "LLEN", QUEUE_KEY))
 
 
 def _apply(task: str, args: Sequence[object], headers: dict[str, str]) -> None:
     # The task is registered in this process as well: the official instrumentation does not end the span of a message
-    # whose task it cannot find. Without spans the headers carry what it would otherwise write over them.
+    # whose task it cannot find. Without spans the headers contain what it would otherwise overwrite them with.
     app.tasks[task].apply_async(args, headers=headers)

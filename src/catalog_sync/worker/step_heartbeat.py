@@ -1,4 +1,4 @@
-"""The heartbeat of a step: it extends the claim, carries progress, and learns whether the step is to stop."""
+"""The heartbeat of a step: it extends the claim, reports progress, and learns whether the step must stop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from catalog_sync.sync.progress import GroupProgress
 
 LONGEST_PAUSE: Final = 1.0
-"""Seconds between two heartbeats at most: so soon a cancelled job stops, and progress is seen."""
+"""Maximum seconds between two heartbeats: this soon a cancelled job stops, and progress is visible."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,14 +49,14 @@ class StepHeartbeat(LeaseHeartbeat):
         LeaseHeartbeat.__init__(self, self._beat_until_stopped, name=f"heartbeat of {self.step}")
 
     def conclude(self) -> None:
-        """From here on nothing stops the body: its next write gives the claim back, and the ledger judges that write.
+        """From here on nothing stops the body: its next write releases the claim, and the ledger judges that write.
 
-        A heartbeat that reaches Redis after it would find no claim, and take that for a loss.
+        A later heartbeat would find no claim in Redis, and mistake that for a loss.
         """
         self._concluding = True
 
     def note(self, number: int, progress: GroupProgress) -> None:
-        """Progress to be reported with the next heartbeat."""
+        """Progress to report with the next heartbeat."""
         self._progress = (number, progress)
 
     async def _beat_until_stopped(self) -> StepStoppedError | None:

@@ -1,4 +1,4 @@
-"""The steps of a sync: plan, fetch, publish. Each may be started more than once, by several workers at a time."""
+"""The steps of a sync: plan, fetch, publish. Each may be started more than once, by several workers concurrently."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from catalog_sync.last_run import write_last_run
 from catalog_sync.observability import instruments
 from catalog_sync.observability.sdk import inject_context
 from catalog_sync.store.owner import ForeignStoreError, Owner
-from catalog_sync.supplier.esim_go.policy import DEPENDENCY
 from catalog_sync.supplier.port import Deadline, RequestCounts, Scope
+from catalog_sync.supplier.protection import note_pause, read_pause
 from catalog_sync.sync.fetch import discover
 from catalog_sync.sync.previous import Published
 from catalog_sync.sync.progress import GroupProgress, Progress, ProgressTracker
@@ -64,10 +64,10 @@ if TYPE_CHECKING:
 PART_MARGIN: Final = 900
 """Seconds for which a staged part outlives the deadline of its sync."""
 LEAST_TO_PUBLISH: Final = 30.0
-"""Seconds that merging gets although the deadline is near: everything was fetched in time."""
+"""Seconds that merging is given even if the deadline is near: everything was fetched in time."""
 
 LOOK_EVERY: Final = 10.0
-"""Seconds between two looks of an idle worker at the supplier's shared breaker and budget."""
+"""Interval in seconds at which an idle worker reads the supplier's shared breaker and budget."""
 
 _log = logging.getLogger(__name__)
 _STARTS_AGAIN_AFTER: Final = (CacheConnectionError, LockLostError)
@@ -76,7 +76,7 @@ _STARTS_AGAIN_AFTER: Final = (CacheConnectionError, LockLostError)
 
 @dataclasses.dataclass(eq=False)
 class Worker:
-    """Runs the steps that messages ask for."""
+    """Runs the steps that messages request."""
 
     settings: Settings
     supplier: EsimGoClient
@@ -91,9 +91,9 @@ class Worker:
     now: Callable[[], datetime.datetime] = utc_now
     _jobs: RedisJobs = dataclasses.field(init=False)
     _ended_here: str = ""
-    """The last job whose last step was done here: its record may be deleted."""
+    """The last job whose last step was run here: its record may be deleted."""
     _interrupted: Record | None = None
-    """The job of the last step that Redis interrupted: where its record is lost, only its workers know of it."""
+    """The job of the last step interrupted by a Redis failure: if its record is lost, only its workers know of it."""
 
     def __post_init__(self) -> None:
         self._jobs = RedisJobs(
@@ -105,7 +105,7 @@ class Worker:
         )
 
     async def do(self, job_id: str, step: str) -> None:
-        """Do a step, knowing what other workers know of the supplier; between two steps that is looked at less."""
+        """Runs a step with the current shared state of the supplier; between two steps that is refreshed less often."""
         self.shared.wake()
         try:
             await self._claim_and_do(job_id, step)
@@ -126,20 +126,19 @@ class Worker:
         await self._report_loss()
 
     async def ask_if_due(self) -> None:
-        """Ask for a full sync where one is due: also where a part of the catalogue is lost, not where Redis is away."""
+        """Requests a full sync if one is due: also if a part of the catalogue is lost, not if Redis is unreachable."""
         every = self.settings.sync_every
         if not every:
             return
         try:
-            jobs = await self._jobs.latest(limit=20)
+            tried = just_tried(await self._jobs.latest(limit=20), every, await self.ledger.now_ms())
             meta, damaged = await self.store.current_or_damaged()
         except CatalogSyncError as error:
             _log.warning("cannot tell whether a sync is due: %s", error)
             return
-        pause = await asyncio.to_thread(self.shared.pause, DEPENDENCY)
-        now = self.now()
-        found = schedule.decide(meta, now, every=every, damaged=damaged, paused_for=pause)
-        if just_tried(jobs, every, now) or not found.due:
+        pause = await asyncio.to_thread(read_pause, self.shared)
+        found = schedule.decide(meta, self.now(), every=every, damaged=damaged, pause=pause)
+        if tried or not found.due:
             return
         try:
             job = await self._jobs.submit(SyncRequest(trigger="schedule"))
@@ -151,7 +150,7 @@ class Worker:
             _log.info("a sync is due: job %s", job.id)
 
     async def _claim_and_do(self, job_id: str, step: str) -> None:
-        """Claim a step and do it; what comes too late, too early or twice is dropped."""
+        """Claims a step and runs it; a message that comes too late, too early or twice is dropped."""
         claim = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
         started = await self.ledger.start(
             job_id,
@@ -166,7 +165,7 @@ class Worker:
             if started == "gone":
                 await self._report_loss()
             if started == "dead":
-                await self._bury(job_id, step)
+                await self._set_aside(job_id, step)
             return
         record = await self.ledger.read(job_id)
         with correlation_scope(record.job.correlation_id):
@@ -190,9 +189,9 @@ class Worker:
                 raise
 
     async def _report_loss(self) -> None:
-        """Report the job of an interrupted step where Redis has come back without it.
+        """Reports the job of an interrupted step if Redis has come back without it.
 
-        The record of a job that has ended is deleted one day, too; it outlives the longest sync by far.
+        The record of an ended job is eventually deleted, too, but it outlives the longest sync by far.
         """
         record = self._interrupted
         if record is None:
@@ -209,7 +208,7 @@ class Worker:
             return False
 
     async def _is_lost(self, record: Record) -> bool:
-        """Whether Redis has lost the job, which is reported then. What cannot be seen is not lost."""
+        """Whether Redis has lost the job, which is then reported. If that cannot be determined, it is not lost."""
         if record.job.id == self._ended_here:
             return False
         try:
@@ -269,9 +268,9 @@ class Worker:
     async def _scopes(
         self, asked: SyncRequest, request: SyncRequest, previous: Previous | None, started: Started
     ) -> tuple[Part, list[str]]:
-        """What is to be fetched for ``request``, which is done for what was ``asked``.
+        """What to fetch for ``request``; ``asked`` is the original request.
 
-        An error is part of the plan: the last step meets it where one process would.
+        An error is part of the plan: the last step raises it at the same point as a sync in one process would.
         """
         if request.kind is SyncKind.COUNTRY and request.scope is not None:
             return Part(), [country_code(request.scope)]
@@ -286,9 +285,7 @@ class Worker:
         except _STARTS_AGAIN_AFTER:
             raise
         except CatalogSyncError as error:
-            failed = self._counted(Part(error=error), before)
-            await self._note_pause(failed, started)
-            return failed, []
+            return self._counted(Part(error=error), before), []
         listed = failure is None or isinstance(failure, UnusableGroupsError)
         plan = self._counted(Part(groups=tuple(groups) if listed else (), error=failure), before)
         if request.scope is None:
@@ -305,12 +302,11 @@ class Worker:
         kept = False
         try:
             part = self._counted(await self._fetched(record, number, started, heartbeat, staging), before)
-            await self._note_pause(part, started)
             bundles = part.bundles if part.error is None else 0
             info = None if part.error is None else error_info(part.error).to_json()
             progress = GroupProgress(scope, "ok" if part.error is None else "failed", bundles, info)
             heartbeat.conclude()
-            kept = True  # while the answer is out: where it is lost, the result may stand
+            kept = True  # while the answer is pending: if it is lost, the result may have been stored
             first, ready = await self.ledger.finish(job_id, number, part, progress)
             kept = first and part.error is None
             if not first:
@@ -324,7 +320,7 @@ class Worker:
     async def _fetched(
         self, record: Record, number: int, started: Started, heartbeat: StepHeartbeat, staging: Staging
     ) -> Part:
-        """The part, or its error: only what ends the attempt is raised."""
+        """The part, possibly with its error: only errors that end the attempt are raised."""
         scope = record.scopes[number]
 
         def on_progress(progress: Progress) -> None:
@@ -342,7 +338,7 @@ class Worker:
         except CatalogSyncError as error:
             _log.warning("%s failed: %s", scope, error)
             return Part(error=error)
-        except Exception as raised:  # noqa: BLE001  a defect ends the sync, classified, as it does in one process
+        except Exception as raised:  # noqa: BLE001  a defect ends the sync, classified, like in one process
             defect = first_leaf(raised)
             _log.error("unexpected error while fetching %s", scope, exc_info=defect)
             await self.ledger.fail(record.job.id, error_to_json(defect))
@@ -358,7 +354,8 @@ class Worker:
 
     async def _publish(self, record: Record, started: Started, heartbeat: StepHeartbeat) -> None:
         job = record.job
-        if job.cancel_requested:
+        # What an earlier attempt has published is live, and reported as such.
+        if job.cancel_requested and await self.store.receipt(job.id) is None:
             heartbeat.conclude()
             await self.ledger.end(job.id, JobStatus.CANCELLED, None, None, finished_at=rfc3339(self.now()))
             _log.info("sync %s was cancelled", job.id)
@@ -383,6 +380,7 @@ class Worker:
             now=self.now,
         )
         report = await service.run(record.request)
+        await asyncio.to_thread(note_pause, self.shared, report)
         policies = (self.supplier.policy, self.store.policy)
         await asyncio.to_thread(write_last_run, self.settings.state_dir, report, policies)
         reported = {group.name: GroupProgress.of(group) for group in report.groups}
@@ -398,7 +396,7 @@ class Worker:
         )
 
     async def _tidy_up(self, record: Record) -> None:
-        """Delete the parts; what is left expires by itself."""
+        """Deletes the parts; the rest expires by itself."""
         try:
             for part in (await self.ledger.parts(record.job.id)).values():
                 if part.version is not None:
@@ -406,8 +404,8 @@ class Worker:
         except CatalogSyncError as error:
             _log.warning("after sync %s: %s", record.job.id, error)
 
-    async def _bury(self, job_id: str, step: str) -> None:
-        """A step that never comes to an end is put aside, and its job goes on without it or ends."""
+    async def _set_aside(self, job_id: str, step: str) -> None:
+        """Sets aside a step that never finishes; its job continues without it or ends."""
         record = await self.ledger.read(job_id)
         with correlation_scope(record.job.correlation_id):
             error = PoisonedStepError(f"{step} was started {MAX_STARTS} times without finishing")
@@ -438,13 +436,6 @@ class Worker:
         return Fetch(
             supplier=self.supplier, progress=ProgressTracker(on_progress), deadline=Deadline(max(0.0, started.left))
         )
-
-    async def _note_pause(self, part: Part, started: Started) -> None:
-        """A supplier that asked to wait longer than this sync may last is left alone until then."""
-        wait = part.error.retry_after if part.error is not None else None
-        if wait is not None and wait > started.left:
-            _log.warning("no scheduled sync for %.0f s: the supplier requested a pause", wait)
-            await asyncio.to_thread(self.shared.pause, DEPENDENCY, wait)
 
     def _counted(self, part: Part, before: RequestCounts) -> Part:
         counts = self.supplier.counts

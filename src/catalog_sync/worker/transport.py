@@ -1,10 +1,10 @@
-"""Celery's Redis transport, made safe against three ways in which kombu stops a worker for good.
+"""Celery's Redis transport, protected against three cases in which kombu stops a worker for good.
 
-Kombu reads an entry of the queue before anything of Celery sees it, and what it cannot read ends the process. Where
-Redis is away when a message is done, kombu counts that message as not done: with every place taken so, the worker asks
-for nothing more, and as it asks for nothing it never finds out that its connection is lost. And only a lost
-connection makes kombu connect again; any other error that Redis replies with (READONLY after a failover, UNBLOCKED,
-OOM, LOADING, NOAUTH, CLUSTERDOWN …) ends the process.
+Kombu reads an entry of the queue before any code of Celery sees it, and an unreadable one ends the process. If Redis is
+unreachable when a message is done, kombu counts that message as not done: once every slot is taken this way, the worker
+requests nothing more, and so never notices that its connection is lost. And only a lost connection makes kombu
+reconnect; any other error that Redis replies with (READONLY after a failover, UNBLOCKED, OOM, LOADING, NOAUTH,
+CLUSTERDOWN …) ends the process.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def _ignore(entry: bytes, error: Exception) -> None:
 
 
 class GuardedQoS(redis.QoS):
-    """A message that is done makes room for the next one, whether or not Redis has heard of it.
+    """A message that is done frees its slot, whether or not Redis received the acknowledgement.
 
-    What Redis has not heard of it gives out again; steps may be done twice.
+    Without it Redis redelivers the message; steps may run twice.
     """
 
     def ack(self, delivery_tag: str) -> None:
-        """Raises what Redis raises, as kombu's own."""
+        """Raises what Redis raises, like kombu's own."""
         try:
             super().ack(delivery_tag)
         except Exception:
@@ -38,7 +38,7 @@ class GuardedQoS(redis.QoS):
             raise
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Raises what Redis raises, as kombu's own."""
+        """Raises what Redis raises, like kombu's own."""
         try:
             super().reject(delivery_tag, requeue)
         except Exception:
@@ -47,11 +47,11 @@ class GuardedQoS(redis.QoS):
 
 
 class GuardedChannel(redis.Channel):
-    """Hands on what kombu can read, and reports the rest."""
+    """Passes on what kombu can read, and reports the rest."""
 
     QoS = GuardedQoS
     unreadable: ClassVar[Callable[[bytes, Exception], None]] = staticmethod(_ignore)
-    """Called with an entry that was taken from the queue and is no message."""
+    """Called with an entry that was taken from the queue and is not a message."""
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         client = super()._create_client(asynchronous=asynchronous)
@@ -59,7 +59,7 @@ class GuardedChannel(redis.Channel):
         return client
 
     def _readable(self, response: Sequence[bytes] | None, **_: Any) -> tuple[bytes, bytes] | None:
-        """The answer to BRPOP; one that holds no message reads as none, so that the worker asks again."""
+        """The reply to BRPOP; an invalid message counts as no message, so that the worker asks again."""
         if not response:
             return None
         key, entry = response
@@ -74,16 +74,16 @@ class GuardedChannel(redis.Channel):
 
 
 class GuardedTransport(redis.Transport):
-    """Kombu's Redis transport with guarded channels. After any error of Redis it connects again."""
+    """Kombu's Redis transport with guarded channels. After any error of Redis it reconnects."""
 
     Channel = GuardedChannel
     brpop_timeout = 3
-    """Seconds after which the queue is asked again; a message comes at once. The end of a worker waits for it."""
+    """Seconds after which the queue is polled again; a message arrives immediately. Shutdown waits for a poll."""
     connection_errors = (*redis.Transport.connection_errors, RedisError)
     channel_errors = tuple(error for error in redis.Transport.channel_errors if not issubclass(error, RedisError))
 
 
 def install() -> None:
-    """Guard every connection to a broker that this process makes from now on, whatever the scheme of its URL."""
+    """Guards every connection to a broker that this process makes from now on, whatever the scheme of its URL."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{GuardedTransport.__name__}"

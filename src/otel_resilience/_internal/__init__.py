@@ -1,1 +1,1 @@
-"""Small tools that import nothing of the other rooms."""
+"""Small tools that import nothing from the other packages."""

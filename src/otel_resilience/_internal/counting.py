@@ -1,4 +1,4 @@
-"""A counter that needs no lock to count."""
+"""A counter that counts without a lock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 class AtomicCounter:
     """Counts with ``add``, the ``__next__`` of an ``itertools.count``, which is atomic.
 
-    Reading it counts as well, which is why reads are counted too: they need the lock of the owner.
+    Reading it counts too, so reads are counted and subtracted; that needs the owner's lock.
     """
 
     __slots__ = ("_reads", "add")

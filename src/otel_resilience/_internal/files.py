@@ -1,4 +1,4 @@
-"""Files and folders for state, which may name systems and people: for this user alone."""
+"""Files and folders for state. They may name systems and people, so only this user can read them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ except ImportError:  # Windows: there are no locks, and the last writer wins
     fcntl = None  # type: ignore[assignment]
 
 _PAUSE: Final = 0.001
-"""Seconds between two tries to get a lock."""
+"""Seconds between two attempts to get a lock."""
 
 
 def make_private(folder: Path) -> None:
-    """Makes ``folder`` and its missing parents, with mode 0700; what exists stays as it is. Raises ``OSError``.
+    """Makes ``folder`` and its missing parents with mode 0700; existing ones are left as they are. Raises ``OSError``.
 
-    ``Path.mkdir`` gives its mode to the last folder alone.
+    ``Path.mkdir`` applies its mode only to the last folder.
     """
     missing = [each for each in folder.parents if not each.exists()]
     for each in (*reversed(missing), folder):
@@ -30,8 +30,8 @@ def make_private(folder: Path) -> None:
 
 
 def try_lock(path: Path) -> int | None:
-    """A descriptor that holds the lock of the file ``path``, which falls with its process; ``None`` where another one
-    has it. Raises ``OSError``."""
+    """A descriptor that holds the lock of the file ``path``; ``None`` if another process holds it. The lock is released
+    when its process ends. Raises ``OSError``."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if fcntl is not None:
@@ -49,7 +49,7 @@ def try_lock(path: Path) -> int | None:
 def locked(path: Path, within: float) -> Iterator[None]:
     """Holds the lock of :func:`try_lock`.
 
-    Raises ``TimeoutError`` where another process has it for ``within`` seconds, and ``OSError``.
+    Raises ``TimeoutError`` if another process holds it for longer than ``within`` seconds, and ``OSError``.
     """
     give_up_at = time.monotonic() + within
     while (descriptor := try_lock(path)) is None:
@@ -59,14 +59,14 @@ def locked(path: Path, within: float) -> Iterator[None]:
     try:
         yield
     finally:
-        os.close(descriptor)  # gives the lock back
+        os.close(descriptor)  # releases the lock
 
 
 def replace(path: Path, write: Callable[[TextIO], object], *, durable: bool) -> None:
-    """Replaces a file atomically by what ``write`` writes: a reader finds the old file or the new one, whole.
-    Raises ``OSError``, and what ``write`` raises.
+    """Atomically replaces a file with what ``write`` writes: a reader finds either the old file or the new one,
+    complete. Raises ``OSError``, and whatever ``write`` raises.
 
-    ``durable``: it is on the disk when this returns, and a power failure does not take it away.
+    ``durable``: the file is flushed to disk before this returns, so that a power failure does not lose it.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:

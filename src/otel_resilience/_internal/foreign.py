@@ -1,9 +1,9 @@
-"""Reads and marks exceptions that other code made, without relying on how their classes behave.
+"""Reads and annotates exceptions made by other code, without relying on how their classes behave.
 
-An exception class may answer anything from ``__getattr__``, raise from a property or from ``__str__``, claim another
+An exception class may return anything from ``__getattr__``, raise from a property or from ``__str__``, fake its
 ``__class__``, or forbid attributes. Python's own fields are therefore read through the descriptors of
-``BaseException``, ours are kept in the instance's dictionary, and everything else is read by :func:`attribute`.
-Nothing here raises an ``Exception``.
+``BaseException``, ours are kept in the instance's dictionary, and everything else is read by :func:`attribute`. Nothing
+here raises an ``Exception``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final, TypeGuard, TypeVar
 T = TypeVar("T")
 
 MAX_CHAIN: Final = 100
-"""Causes that are looked at; the cause of a cause that far away says nothing about an error."""
+"""How many causes are followed; one further away says nothing about the error."""
 _MAX_PAIRS: Final = 1_000
 
 _get_suppress_context: Final = BaseException.__dict__["__suppress_context__"].__get__
@@ -28,12 +28,12 @@ _get_members_of_class: Final = type.__dict__["__dict__"].__get__
 
 
 def is_a(value: object, kinds: type[T] | tuple[type[T], ...]) -> TypeGuard[T]:
-    """As ``isinstance``, by the real type: ``isinstance`` also asks the value's ``__class__``, which may raise."""
+    """Like ``isinstance``, by the real type: ``isinstance`` also reads the value's ``__class__``, which may raise."""
     return issubclass(type(value), kinds)
 
 
 def attribute(owner: object, name: str) -> Any:
-    """The attribute, or ``None`` where there is none or reading it fails."""
+    """The attribute, or ``None`` if there is none or reading it fails."""
     try:
         return getattr(owner, name, None)
     except Exception:  # noqa: BLE001  # a property or a ``__getattr__`` that raises has no value to give
@@ -41,10 +41,10 @@ def attribute(owner: object, name: str) -> Any:
 
 
 def answer_of(owner: object, name: str, *args: object) -> Any:
-    """What the method answers; ``None`` where there is none or it fails."""
+    """What the method returns; ``None`` if there is no such method or it fails."""
     try:
         return getattr(owner, name)(*args)
-    except Exception:  # noqa: BLE001  # as above
+    except Exception:  # noqa: BLE001  # any object may fail in its own way
         return None
 
 
@@ -54,7 +54,7 @@ def own(exception: BaseException, name: str) -> Any:
 
 
 def set_own(exception: BaseException, name: str, value: object) -> None:
-    """Keeps ``value`` on the exception, also where its class forbids attributes, as a frozen dataclass does."""
+    """Stores ``value`` on the exception, even if its class forbids attributes, as a frozen dataclass does."""
     dict_of(exception)[name] = value
 
 
@@ -63,8 +63,8 @@ _FIELDS: Final = frozenset({"__cause__", "__context__", "__dict__", "__suppress_
 
 
 def has_none_of(names: Collection[str]) -> Callable[[BaseException], bool]:
-    """A function that says whether certainly none of these attributes can be read from an exception: most have none of
-    the attributes that are looked for, and to ask for each costs more than all else."""
+    """A function that says whether an exception certainly has none of these attributes. Most exceptions have none of
+    those that are looked for, and reading them one by one is expensive."""
     wanted = frozenset(names)
     known: dict[type, bool] = {}
 
@@ -80,28 +80,28 @@ def has_none_of(names: Collection[str]) -> Callable[[BaseException], bool]:
             return False
         if not lacks:
             return False
-        kept = exception.__dict__  # nothing of the class comes before it
+        kept = exception.__dict__  # no class attribute takes precedence over it
         return not kept or wanted.isdisjoint(kept)
 
     return lacks_all
 
 
 def class_has_none_of(kind: type, names: frozenset[str]) -> bool:
-    """Whether exceptions of exactly this class are read plainly, and have these attributes in their dictionaries
-    alone."""
+    """Whether exceptions of exactly this class are read plainly, and could have these attributes only in their own
+    dictionaries."""
     return reads_plainly(kind) and all(names.isdisjoint(_get_members_of_class(base)) for base in bases_of(kind))
 
 
 def reads_plainly(kind: type) -> bool:
-    """Whether the fields of ``BaseException`` and the dictionary of exceptions of exactly this class can be read by
-    their names: nothing comes before them, and no ``__getattr__`` makes anything up."""
+    """Whether the fields of ``BaseException`` and the instance dictionary can be read by name from exceptions of
+    exactly this class: nothing overrides them, and no ``__getattr__`` invents any."""
     plain, found = True, False
     for base in bases_of(kind):
         members = _get_members_of_class(base)
         found = found or base is BaseException
         if "__getattr__" in members or ("__getattribute__" in members and not found):
             return False
-        # Every class without slots has a `__dict__`, which is the one of the exception.
+        # A class without slots always has a `__dict__` descriptor; it must be the exception's.
         plain = plain and (found or not any(_comes_before(name, members) for name in _FIELDS & members.keys()))
     return plain and found
 
@@ -110,9 +110,9 @@ def _comes_before(name: str, members: Mapping[str, object]) -> bool:
     return name != "__dict__" or type(members[name]) is not GetSetDescriptorType
 
 
-# The descriptors themselves: a function around each would double its cost on the way of every failure.
+# The descriptors themselves: a wrapper function would double the cost for every failure.
 args_of: Final[Callable[[BaseException], tuple[Any, ...]]] = BaseException.__dict__["args"].__get__
-"""What the exception was made with."""
+"""The arguments that the exception was made with."""
 cause_of: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__cause__"].__get__
 """The explicit cause (``raise … from cause``)."""
 context_of: Final[Callable[[BaseException], BaseException | None]] = BaseException.__dict__["__context__"].__get__
@@ -126,7 +126,7 @@ dict_of: Final[Callable[[BaseException], dict[str, Any]]] = BaseException.__dict
 
 
 def reason_of(exception: BaseException) -> BaseException | None:
-    """What a traceback shows above it: the explicit cause, else the context unless ``from None`` hides it."""
+    """The exception that a traceback shows above it: the cause, else the context unless ``from None`` hides it."""
     cause = cause_of(exception)
     if cause is None and not _get_suppress_context(exception):
         return context_of(exception)
@@ -139,7 +139,7 @@ def members_of(group: BaseExceptionGroup[BaseException]) -> tuple[BaseException,
 
 
 def causes_of(exception: BaseException) -> Iterator[BaseException]:
-    """The explicit causes, nearest first; ends where they repeat, and after :data:`MAX_CHAIN`."""
+    """The explicit causes, nearest first; ends if they repeat, and after :data:`MAX_CHAIN`."""
     seen = {id(exception)}
     cause = cause_of(exception)
     while cause is not None and id(cause) not in seen and len(seen) <= MAX_CHAIN:
@@ -149,7 +149,7 @@ def causes_of(exception: BaseException) -> Iterator[BaseException]:
 
 
 def leaves_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    """The members of a group and of the groups in it that are no groups themselves; each object once."""
+    """The exceptions in a group and in its nested groups, without the groups; each object once."""
     leaves = []
     seen: set[int] = set()
     pending: list[BaseException] = [group]
@@ -166,13 +166,13 @@ def leaves_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 
 def name_of(kind: type) -> str:
-    """Module and qualified name of a class; ``?`` for a part that is no text."""
+    """Module and qualified name of a class; ``?`` for a part that is not a string."""
     parts = (_get_module(kind), _get_qualname(kind))
     return ".".join(part if isinstance(part, str) else "?" for part in parts)
 
 
 def text_of(value: object) -> str:
-    """``str(value)``, or the name of its class where that fails."""
+    """``str(value)``, or the name of its class if that fails."""
     try:
         return str(value)
     except Exception:  # noqa: BLE001  # a broken __str__ must not hide what failed
@@ -180,17 +180,17 @@ def text_of(value: object) -> str:
 
 
 def repr_of(exception: BaseException) -> str:
-    """``repr(exception)``, or the name of its class where that fails."""
+    """``repr(exception)``, or the name of its class if that fails."""
     try:
         return repr(exception)
-    except Exception:  # noqa: BLE001  # as above
+    except Exception:  # noqa: BLE001  # a broken __repr__ must not hide what failed
         return type(exception).__name__
 
 
 def header_of(headers: object, name: str) -> str | None:
-    """The value of something like HTTP headers under ``name`` (lower case), whatever its spelling there.
+    """The value of ``name`` (lower case) in something like HTTP headers, whatever the capitalization there.
 
-    Headers are a mapping, or a series of pairs. ``None`` where there is no such text, or where they cannot be read.
+    Headers are a mapping, or a series of pairs. ``None`` if there is no such string, or the headers cannot be read.
     """
     if headers is None:
         return None
@@ -207,7 +207,7 @@ def header_of(headers: object, name: str) -> str | None:
             text = _as_text(key)
             if text is not None and text.lower() == name:
                 return _as_text(each)
-    except Exception:  # noqa: BLE001  # an object of any kind, under a name that headers often have
+    except Exception:  # noqa: BLE001  # any object may have an attribute with a name that headers often have
         return None
     return None
 
@@ -226,7 +226,7 @@ _ANY_SPELLING: Final = frozenset(
 
 @functools.lru_cache(maxsize=128)
 def _finds_any_spelling(kind: type) -> bool:
-    """Whether ``get`` of these headers minds no capitals, so that looking through them finds nothing more."""
+    """Whether ``get`` of these headers ignores case, so that searching them one by one finds nothing more."""
     return any(name_of(base) in _ANY_SPELLING for base in bases_of(kind))
 
 
@@ -236,5 +236,5 @@ def _as_text(value: object) -> str | None:
     if is_a(value, bytes):
         return value.decode("latin-1")
     if is_a(value, (int, float)):
-        return str(value)  # of headers that were read from JSON
+        return str(value)  # from headers that were read from JSON
     return value if is_a(value, str) else None

@@ -16,9 +16,9 @@ class InUse(Generic[T]):
         self._objects: weakref.WeakValueDictionary[int, T] = weakref.WeakValueDictionary()
 
     def add(self, each: T) -> None:
-        """To be called where ``each`` is made."""
+        """Call it when ``each`` is made."""
         self._objects[id(each)] = each
 
     def __iter__(self) -> Iterator[T]:
-        """What is in use at this moment. The references are copied at once: other threads may add to them meanwhile."""
+        """The objects in use at this moment: a copy, since other threads may add to them meanwhile."""
         return (each for reference in self._objects.valuerefs() if (each := reference()) is not None)

@@ -1,6 +1,6 @@
-"""What changes calls from outside, process-wide: the off switch, and faults that are injected.
+"""Process-wide interventions in calls: the off switch, and injected faults.
 
-Calls look at :data:`active` alone; what it means is found out only where it is set.
+Calls check only :data:`active`; the details are looked at only if it is set.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from otel_resilience._internal.forks import ProcessLock
 VARIABLE: Final = "OTEL_RESILIENCE_DISABLED"
 
 Wrap = Callable[[Any, str, Callable[[], Any], bool], Callable[[], Any]]
-"""From a policy, the operation's name, the operation and whether it is async to the operation that is run."""
+"""Maps a policy, the operation's name, the operation and whether it is async to the operation that is run instead."""
 
 _lock = ProcessLock()
 _depth = int(os.environ.get(VARIABLE, "").strip().lower() == "true")
-"""How many blocks, and the variable, have switched the protection off."""
+"""How many blocks, plus the environment variable, have switched the protection off."""
 
 off = _depth > 0
 """Calls are made once and unprotected."""
 wrappers: tuple[Wrap, ...] = ()
-"""What injects faults, the first one innermost."""
+"""The fault injectors, the first one innermost."""
 active = off
-"""Whether any of the two is set."""
+"""Whether either of the two is set."""
 
 
 def count_off(change: int) -> bool:
-    """Switches the protection off (1) or undoes that (-1). Whether that changed anything."""
+    """Switches the protection off (1) or undoes that (-1). Returns whether that changed anything."""
     global _depth, off  # one switch per process
     with _lock:
         _depth += change
@@ -40,7 +40,7 @@ def count_off(change: int) -> bool:
 
 
 def add(wrapper: Wrap) -> None:
-    """Lets ``wrapper`` change operations from now on."""
+    """Lets ``wrapper`` wrap operations from now on."""
     global wrappers  # one list per process
     with _lock:
         wrappers = (*wrappers, wrapper)
@@ -56,5 +56,5 @@ def remove(wrapper: Wrap) -> None:
 
 
 def _refresh() -> None:
-    global active  # as above
+    global active  # one flag per process
     active = off or bool(wrappers)

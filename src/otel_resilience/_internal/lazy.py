@@ -1,4 +1,4 @@
-"""Names of a package that are loaded when first asked for, so that a program loads only what it uses."""
+"""Names of a package that are loaded on first use, so that a program loads only what it needs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 def lazy_names(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of ``package``; ``names`` has what each module below it defines, separated by spaces.
+    """The ``__getattr__`` of ``package``; ``names`` lists what each module below it defines, separated by spaces.
 
-    Under ``""`` stand modules that are attributes themselves. To be set where ``TYPE_CHECKING`` does not hold: a
-    checker of types sees the imports, and reports every other name.
+    The key ``""`` lists modules that are attributes themselves. Assign it only if ``TYPE_CHECKING`` is false: a type
+    checker then sees the imports, and reports every other name.
     """
     homes = {name: module for module, defined in names.items() for name in defined.split()}
 
@@ -23,7 +23,7 @@ def lazy_names(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
         found: Any = importlib.import_module(f"{package}.{home or name}")
         if home:
             found = getattr(found, name)
-        setattr(sys.modules[package], name, found)  # asked for once
+        setattr(sys.modules[package], name, found)  # so that it is looked up only once
         return found
 
     return find

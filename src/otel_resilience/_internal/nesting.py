@@ -1,7 +1,7 @@
-"""How a call within another one finds it: by the context it runs in, never by clocks or by exception objects.
+"""How a call finds the calls around it: by the context it runs in, never by clocks or by exception objects.
 
-What encloses the running code is a chain, the nearest first. A call takes from it how much time is left, and hands to
-it what became of the call.
+The calls around the running code form a chain, the innermost first. A call reads from it how much time is left, and
+reports its own outcome to it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from otel_resilience._internal.foreign import members_of, reason_of
 
 _LONGEST_CHAIN = 1000
-"""Exceptions looked at below one error, and failures of enclosed calls that are kept for that."""
+"""Maximum exceptions examined below one error, and failures of enclosed calls kept for that."""
 
 
 class Failure(NamedTuple):
@@ -23,37 +23,37 @@ class Failure(NamedTuple):
     exhausted: bool
     """It used up all its attempts."""
     idempotent: bool | None
-    """Whether it may be repeated, as declared or seen; ``None`` where neither is known."""
+    """Whether it may be repeated, as declared or observed; ``None`` if unknown."""
     sent: bool
-    """Something may have been sent, by any of its attempts."""
+    """Whether any of its attempts may have sent something."""
 
 
 class Enclosing:
-    """Something that the running code is inside of.
+    """A scope around the running code.
 
-    One is made for every call, so what few of them need has its value on the class. What all need has none there: the
-    interpreter is slow to set an attribute that its class has as well.
+    One is made for every call, so attributes that few calls need default on the class. Those that every call sets do
+    not: setting an attribute that the class also has is slower.
     """
 
     outer: Enclosing | None
     attempts: int
-    """Attempts begun so far, the running one included."""
+    """Attempts started so far, the running one included."""
     seconds = 0.0
-    """The whole time that was given."""
+    """The whole time budget."""
     cuts = False
     """Whether the enclosed code is cancelled when the time is up, so that it need not watch the time itself."""
     heard = False
-    """An enclosed call has reported something: only then is there anything in the next three."""
+    """An enclosed call has reported something; only then do the next three fields mean anything."""
     failures: deque[Failure] | None = None
     sent_inside = False
     """Whether an enclosed call may have sent something, however it ended."""
     unsafe_inside = False
-    """Whether one may have sent what must not be repeated."""
+    """Whether one of them may have sent something that must not be repeated."""
     over = False
-    """Its blocks have ended. A generator that they were in may have left it in the context of whoever iterated."""
+    """Its block has ended. A generator that contained the block may have left it in the context of its consumer."""
 
     def left(self) -> float | None:
-        """Seconds until nothing more may begin here; ``None`` where there is no limit."""
+        """Seconds until nothing more may start here; ``None`` without a limit."""
         return None
 
     def report(self, failure: Failure) -> None:
@@ -66,14 +66,17 @@ class Enclosing:
             self.note_sent(unsafe=failure.idempotent is False)
 
     def note_sent(self, *, unsafe: bool) -> None:
-        """An enclosed call may have sent something; ``unsafe``: what must not be repeated. Safe for threads."""
+        """An enclosed call may have sent something; ``unsafe``: something that must not be repeated. Thread-safe."""
         self.sent_inside = True
         if unsafe:
             self.unsafe_inside = True
         self.heard = True
 
     def note_on_wire(self) -> None:
-        """The request of the attempt that runs has just gone out."""
+        """The request of the running attempt has just been sent."""
+
+    def time_is_up(self) -> None:
+        """A limit of the client for all attempts together has passed: none follows the one that runs."""
 
 
 enclosing: ContextVar[Enclosing | None] = ContextVar("otel_resilience_enclosing", default=None)
@@ -81,8 +84,8 @@ _reset = enclosing.reset
 
 
 def leave(token: Token[Enclosing | None]) -> bool:
-    """Undoes a ``set`` of :data:`enclosing`; ``False``, and without effect, in a context other than the one in which it
-    was set: a coroutine or an async generator that is closed elsewhere."""
+    """Undoes a ``set`` of :data:`enclosing`. ``False``, and no effect, in a context other than the one in which it was
+    set: that of a coroutine or an async generator that is closed elsewhere."""
     try:
         _reset(token)
     except ValueError:
@@ -91,14 +94,14 @@ def leave(token: Token[Enclosing | None]) -> bool:
 
 
 def not_over(inner: Enclosing | None) -> Enclosing | None:
-    """The nearest in the chain that begins with ``inner`` that still encloses the running code."""
+    """The innermost scope of the chain ``inner`` that still encloses the running code."""
     while inner is not None and inner.over:
         inner = inner.outer
     return inner
 
 
 def nearest_deadline(inner: Enclosing | None) -> tuple[float, Enclosing] | None:
-    """The least time left in the chain that begins with ``inner``, in seconds, and who set it."""
+    """The least time left in the chain ``inner``, in seconds, and the scope that limits it."""
     nearest: tuple[float, Enclosing] | None = None
     while inner is not None:
         left = None if inner.over else inner.left()
@@ -109,11 +112,11 @@ def nearest_deadline(inner: Enclosing | None) -> tuple[float, Enclosing] | None:
 
 
 def remaining() -> float | None:
-    """Seconds left of the nearest deadline of the protected calls round this one; ``None`` where there is none.
+    """Seconds left until the nearest deadline of the protected calls around this one; ``None`` without one.
 
-    0.0 once the deadline has passed, and in an attempt that was given up when its ``attempt_timeout`` passed: no
-    protected call begins any more. It holds in everything that starts with a copy of the context (tasks,
-    ``asyncio.to_thread``); work that is to outlive the call is started in a context of its own.
+    0.0 once the deadline has passed, and in an attempt that was given up because its ``attempt_timeout`` passed: no
+    protected call starts any more. It applies to everything that starts with a copy of the context (tasks,
+    ``asyncio.to_thread``); start work that should outlive the call in its own context.
 
     Examples:
         >>> remaining() is None
@@ -141,13 +144,13 @@ def current_attempt() -> int:
 
 
 def chain(error: BaseException) -> tuple[BaseException, ...]:
-    """``error``, what it was raised from or while handling, and the members of groups; each once, the nearest first."""
+    """``error``, what it was raised from or while handling, and the members of groups; each once, nearest first."""
     reason = reason_of(error)
     if reason is None and not issubclass(type(error), BaseExceptionGroup):
         return (error,)
     found: dict[int, BaseException] = {}
     pending = [error]
-    for each in pending:  # which grows meanwhile
+    for each in pending:  # which grows while it is iterated
         if id(each) in found:
             continue
         if len(found) >= _LONGEST_CHAIN:

@@ -1,4 +1,4 @@
-"""Says a thing once per subject, in bounded memory."""
+"""Remembers what was already said, in bounded memory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from otel_resilience._internal.forks import renew_lock_after_fork
 
 MAX_NAMES: Final = 1_000
 MAX_CLASSES_OF_A_NAME: Final = 3
-"""Some libraries make new exception classes for each client; those are the same to a reader of logs."""
+"""Some libraries make new exception classes for each client; to a reader of logs those are the same."""
 
 
 class Once:
-    """Which subjects were seen already. Safe for threads."""
+    """The subjects that were seen already. Thread-safe."""
 
     def __init__(self) -> None:
         self._classes: weakref.WeakSet[type] = weakref.WeakSet()

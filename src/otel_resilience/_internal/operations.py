@@ -1,4 +1,4 @@
-"""What an operation is: ``def`` or ``async def``, found out fast enough for every call; what cannot be protected."""
+"""Inspects operations: ``def`` or ``async def``, fast enough for every call, and what cannot be protected."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from typing import Any, Final, NamedTuple
 from otel_resilience._internal.foreign import attribute, is_a
 
 COROUTINE_FLAGS: Final = inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE
-_running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for such use, and does not raise
+running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for libraries; returns None outside a loop
 _MAX_KNOWN_TYPES: Final = 1024
 _MAX_KNOWN_CODES: Final = 4096
 plain_types: set[type] = set()
-"""Types of results that were seen and need no await; looking here first saves a call of :func:`is_awaitable`."""
+"""Result types that were seen and need no await; checking here first saves a call to :func:`is_awaitable`."""
 
 
 def is_coroutine_function(operation: Any) -> bool:
     """Whether ``operation`` itself is an ``async def``: a function, method, partial or callable object."""
-    if type(operation) is FunctionType:  # most are
+    if type(operation) is FunctionType:  # the most frequent kind
         return bool(operation.__code__.co_flags & COROUTINE_FLAGS)
     code = attribute(operation, "__code__")
-    if isinstance(code, CodeType):  # the proxy of a remote object has attributes of any name
+    if isinstance(code, CodeType):  # a proxy of a remote object has attributes of any name
         return bool(code.co_flags & COROUTINE_FLAGS)
     if isinstance(operation, functools.partial):
         return is_coroutine_function(operation.func)
@@ -36,33 +36,33 @@ def is_coroutine_function(operation: Any) -> bool:
     method = attribute(operation, "__call__")
     try:
         return inspect.iscoroutinefunction(operation) or inspect.iscoroutinefunction(method)
-    except Exception:  # noqa: BLE001  # a proxy of what cannot be reached raises from any look at it
+    except Exception:  # noqa: BLE001  # a proxy whose target is unreachable raises on any access
         return inspect.iscoroutinefunction(method)
 
 
 def is_async_callable(operation: Any) -> bool:
-    """Whether calling ``operation`` is known to give an awaitable: an ``async def`` in any form.
+    """Whether calling ``operation`` is known to return an awaitable: an ``async def`` in any form.
 
-    Within a running event loop also a lambda or function, as a ``functools.partial`` too, that does nothing but call
-    one or a function of asyncio that returns a future, such as ``lambda: fetch(1)``.
+    Within a running event loop also a lambda or function, or a ``functools.partial`` of one, that only calls an ``async
+    def`` or a function of asyncio that returns a future, such as ``lambda: fetch(1)``.
     """
     if type(operation) is FunctionType:
         if operation.__code__.co_flags & COROUTINE_FLAGS:
             return True
     elif is_coroutine_function(operation) or not isinstance(operation, (functools.partial, MethodType)):
         return is_coroutine_function(operation)
-    return _running_loop() is not None and passes_on_an_awaitable(operation)
+    return running_loop() is not None and passes_on_an_awaitable(operation)
 
 
 def discard(awaitable: object) -> None:
-    """Ends a coroutine that will not be awaited, so that it does not warn of that."""
+    """Closes a coroutine that will not be awaited, so that Python does not warn about it."""
     if isinstance(awaitable, CoroutineType):
         awaitable.close()
 
 
 def is_awaitable(value: object) -> bool:
-    """Whether ``value`` must be awaited, by its type: a lazy object does its work when it is asked for its
-    ``__class__``. Remembers the types that need not be."""
+    """Whether ``value`` must be awaited, by its type: a lazy object would do its work if asked for its ``__class__``.
+    Remembers the types that need no await."""
     kind = type(value)
     if kind in plain_types:
         return False
@@ -85,17 +85,17 @@ def function_name(operation: Any) -> str:
 
 
 def takes_place_of(function: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """As ``functools.wraps``, also where ``function`` is no function: a proxy has attributes of any name, and a name
-    must be a text."""
+    """Like ``functools.wraps``, but accepts a ``function`` that is not a function: a proxy has attributes of any name,
+    and a name must be a string."""
     named = is_a(attribute(function, "__name__"), str)
     return functools.wraps(function, functools.WRAPPER_ASSIGNMENTS if named else ("__module__", "__doc__"))
 
 
-# What cannot be protected: its call does none of the work.
+# Operations that cannot be protected: calling them does none of the work.
 
 _GENERATOR_FLAGS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 UNUSUAL_FLAGS: Final = _GENERATOR_FLAGS | inspect.CO_VARARGS
-"""A function without these flags can be protected. What contextlib makes takes any arguments."""
+"""A function without these flags can be protected. Those that contextlib makes have variable arguments."""
 
 _LAZY_TYPES: Final = (
     GeneratorType,
@@ -106,10 +106,10 @@ _LAZY_TYPES: Final = (
 
 
 def protectable(name: str, operation: object) -> None:
-    """Raises ``TypeError`` where a call of ``operation`` cannot be protected; ``name`` is the parameter's.
+    """Raises ``TypeError`` if a call of ``operation`` cannot be protected; the message calls it ``name``.
 
-    A call of a generator function, an async generator function or a context manager runs none of its body, so there is
-    nothing to retry or to count; a class would become a function; a property or a classmethod cannot be called.
+    A call of a generator function, an async generator function or a context manager runs none of its body: there is
+    nothing to retry or count. A decorated class would become a function. A property cannot be called.
     """
     problem = _unprotectable(operation)
     if problem:
@@ -117,7 +117,7 @@ def protectable(name: str, operation: object) -> None:
 
 
 def _unprotectable(operation: Any) -> str:
-    if type(operation) is FunctionType and not operation.__code__.co_flags & _GENERATOR_FLAGS:  # most are
+    if type(operation) is FunctionType and not operation.__code__.co_flags & _GENERATOR_FLAGS:  # the most frequent kind
         return _CONTEXT_MANAGER if operation.__globals__ is contextlib.__dict__ else ""
     if isinstance(operation, functools.partial):
         return "" if isinstance(operation.func, type) else _unprotectable(operation.func)
@@ -145,7 +145,7 @@ _BLOCK: Final = "protect each step by a block, '{} attempt in policy.attempts():
 
 
 def check_result(result: object) -> None:
-    """Raises ``TypeError`` where ``result`` is work that has not begun: a fresh generator, or a context manager.
+    """Raises ``TypeError`` if ``result`` is work that has not started: a fresh generator, or a context manager.
 
     A generator expression passes, since its first iterable was evaluated within the operation.
     """
@@ -159,13 +159,13 @@ def check_result(result: object) -> None:
         return
     kind = type(result).__name__.strip("_")
     raise TypeError(
-        f"the operation returned a {kind} of which nothing has run, so that nothing was protected: "
-        "use it within the operation, or protect the calls inside it by blocks, "
+        f"the operation returned a {kind} that has not started, so nothing was protected: "
+        "use it within the operation, or protect the calls inside it with blocks, "
         "'for attempt in policy.attempts(): with attempt: ...'"
     )
 
 
-# Functions that do nothing but call an async function: `lambda: client.get(url)`. Their nature is known without a call.
+# Functions that only call an async function: `lambda: client.get(url)`. This is detected without calling them.
 
 _GIVE_FUTURES: Final = (
     asyncio.create_task,
@@ -178,11 +178,11 @@ _GIVE_FUTURES: Final = (
     asyncio.BaseEventLoop.run_in_executor,
     asyncio.TaskGroup.create_task,
 )
-"""Functions, none of them an ``async def``, that always return an awaitable."""
+"""Functions that are not ``async def`` but always return an awaitable."""
 
 
 class _Callee(NamedTuple):
-    """Where the one function that is called comes from: a variable and attributes of it."""
+    """Where the single function that is called comes from: a variable and attributes of it."""
 
     load: str
     name: str
@@ -204,7 +204,7 @@ _VARIABLES: Final = {
 
 
 def passes_on_an_awaitable(operation: Any) -> bool:
-    """Whether ``operation`` is a Python function that does nothing but call an async one: ``lambda: fetch(1)``."""
+    """Whether ``operation`` is a Python function that only calls an async one: ``lambda: fetch(1)``."""
     only = _callee_of(operation)
     if only is None:
         return False
@@ -213,13 +213,13 @@ def passes_on_an_awaitable(operation: Any) -> bool:
 
 
 def may_pass_on_an_awaitable(operation: Any) -> bool:
-    """Whether :func:`is_async_callable` can ever hold for an ``operation`` that is no ``async def``: its code calls one
-    function, which at the time of a call may be an async one."""
+    """Whether :func:`is_async_callable` could ever be true of an ``operation`` that is not an ``async def``: its code
+    only calls one function, which may be async at the time of a call."""
     return not isinstance(operation, FunctionType) or _callee_of(operation) is not None
 
 
 def _callee_of(operation: Any) -> _Callee | None:
-    """What ``operation`` calls, where that is all it does."""
+    """The function that ``operation`` calls, if that is all it does."""
     function = _function_of(operation)
     code = function.__code__ if type(function) is FunctionType else attribute(function, "__code__")
     if not isinstance(code, CodeType):
@@ -234,7 +234,7 @@ def _callee_of(operation: Any) -> _Callee | None:
 
 
 def _only_callee(code: CodeType) -> _Callee | None:
-    """The function of which ``code`` returns the call, where that is all it does."""
+    """The function whose result ``code`` returns, if that is all it does."""
     if code.co_flags & (_GENERATOR_FLAGS | COROUTINE_FLAGS):
         return None
     steps: list[dis.Instruction] = []
@@ -245,7 +245,7 @@ def _only_callee(code: CodeType) -> _Callee | None:
             return None
         steps.append(step)
         if steps[0].opname not in _VARIABLES:
-            return None  # most functions are done with here, before all their code is taken apart
+            return None  # most functions return here, before all their code is disassembled
     if len(steps) < 3 or steps[-1].opname != "RETURN_VALUE":
         return None
     attributes: list[str] = []
@@ -257,7 +257,7 @@ def _only_callee(code: CodeType) -> _Callee | None:
         depth += dis.stack_effect(step.opcode, argument, jump=False)
         last = number == len(steps) - 2
         if step.opname in _CALLS and depth <= 1 and not last:
-            return None  # the result of the first call is used further: not what is returned
+            return None  # the result of the first call is used further, not returned
         if last and (step.opname not in _CALLS or before < 1):
             return None
     return _Callee(_VARIABLES[steps[0].opname], str(steps[0].argval), tuple(attributes))
@@ -278,7 +278,7 @@ def _resolve(operation: Any, callee: _Callee) -> Any:
         found = function.__globals__.get(callee.name)
     elif callee.load == "closure" and callee.name in code.co_freevars:
         cell = cells[code.co_freevars.index(callee.name)]
-        with contextlib.suppress(ValueError):  # not assigned yet
+        with contextlib.suppress(ValueError):  # a cell that is not assigned yet
             found = cell.cell_contents
     elif callee.load == "argument":
         found = _argument(operation, function, callee.name)

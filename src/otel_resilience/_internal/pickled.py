@@ -1,4 +1,4 @@
-"""Exceptions that survive pickling although they are not made of their ``args``."""
+"""Pickling of exceptions whose constructors do not take their ``args``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def reduced(error: BaseException) -> tuple[Any, ...]:
-    """For ``__reduce__``: what makes the exception again, with all its attributes.
+    """For ``__reduce__``: what rebuilds the exception, with all its attributes.
 
-    By default an exception is made again by calling its class with its ``args``. Where that fails, it breaks whatever
-    waits for it: the pool of processes that a worker of raised it, the result of a job queue.
+    By default an exception is rebuilt by calling its class with its ``args``. If that fails, it breaks whatever waits
+    for the result: a process pool, or the client of a job queue.
     """
     return _made_again, (type(error), error.args), vars(error)
 

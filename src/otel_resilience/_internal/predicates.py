@@ -1,4 +1,4 @@
-"""Which errors are worth a repetition, in every form in which a caller may say it."""
+"""Which errors to retry, in every form in which a caller may specify them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Retryable = type[BaseException] | Iterable[type[BaseException]] | types.UnionTyp
 def predicate(name: str, value: Any) -> IsRetryable | None:
     """``value`` as a predicate; ``None`` leaves the decision to the classifier.
 
-    Raises ``TypeError`` naming the parameter ``name`` for what says nothing about errors: an exception instance, a
-    text, a type that is no exception, an ``async def``, a function of no or of two arguments; ``ValueError`` where no
-    type is named.
+    Raises ``TypeError`` naming the parameter ``name`` for anything that says nothing about errors: an exception
+    instance, a string, a type that is not an exception, an ``async def``, a function that does not take exactly one
+    argument; ``ValueError`` if no type is given.
     """
     if value is None:
         return None
@@ -40,10 +40,12 @@ def predicate(name: str, value: Any) -> IsRetryable | None:
 
 
 def judges_errors(name: str, function: Any, *, judged: str = "exception") -> None:
-    """Raises ``TypeError`` unless ``function`` takes one exception, or what else is ``judged``, and answers at once, as
-    far as can be seen."""
+    """Raises ``TypeError`` unless ``function`` takes one exception (or whatever is ``judged``) and returns its answer
+    directly, as far as can be seen."""
     if _answers_later(function):
-        raise TypeError(f"{name} must answer at once, not be an async or a generator function: {function!r}")
+        raise TypeError(
+            f"{name} must return its answer directly, not be an async or a generator function: {function!r}"
+        )
     takes_one(name, function, judged)
 
 

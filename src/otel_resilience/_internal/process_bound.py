@@ -1,4 +1,4 @@
-"""Objects that are one in a process: what they know is of its calls, so that a second one would protect nothing."""
+"""Objects that exist once per process: they hold the state of its calls, so that a copy would protect nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NoReturn, Self
 
 
 class ProcessBound:
-    """Copies are the object itself; it is not pickled."""
+    """Copying returns the object itself; pickling is refused."""
 
     __slots__ = ()
 

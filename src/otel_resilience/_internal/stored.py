@@ -1,5 +1,4 @@
-"""A dataclass as JSON, and back: what a file or a store gives back may have been changed by hand, or be of another
-version."""
+"""Dataclasses as JSON and back. What a file or a store returns may have been edited, or be from another version."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 LARGEST: Final = 2**63
-"""Numbers are smaller, also below zero."""
+"""Bound on the magnitude of stored numbers."""
 LAST_TIME: Final = 253_402_300_799.0
 """The last second of the year 9999, since the epoch."""
 
@@ -23,8 +22,8 @@ _SERIES: Final = (list, tuple, deque)
 
 
 def dumped(value: Any) -> Any:
-    """``value`` as JSON holds it, of new lists and objects: an enumeration by its value, infinity as ``null``."""
-    if type(value) in _PLAIN:  # by far the most frequent
+    """``value`` as JSON types, in new lists and dicts: an enumeration by its value, infinity as ``null``."""
+    if type(value) in _PLAIN:  # by far the most frequent case
         return value
     if isinstance(value, float):
         return None if math.isinf(value) else value
@@ -38,8 +37,8 @@ def dumped(value: Any) -> Any:
 
 
 def fields_of(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What :func:`dumped` made of the fields of ``kind`` as they were. Other ``values`` are left out: another version
-    may have stored more. Raises ``TypeError`` naming the first that is not of its type."""
+    """The fields of ``kind`` from what :func:`dumped` made of them. Unknown names are ignored: another version may have
+    stored more. Raises ``TypeError`` naming the first field with a value of the wrong type."""
     if not isinstance(values, Mapping):
         raise TypeError(f"{type(values).__name__} is not a mapping")
     hints = _hints(kind)
@@ -56,15 +55,15 @@ def _field(name: str, value: Any, kind: Any) -> Any:
 
 
 def check_times(times: Iterable[float | None]) -> None:
-    """Raises ``ValueError`` for a number that is no moment since the epoch; ``None`` is left alone."""
+    """Raises ``ValueError`` for a number outside the range of times since the epoch; ``None`` is accepted."""
     for at in times:
         if at is not None and not 0 <= at <= LAST_TIME:
             raise ValueError(f"{at!r} is not a time")
 
 
 def restored(value: Any, kind: Any) -> Any:
-    """A value read from JSON as the annotated type that it was of. Raises ``TypeError`` or ``ValueError`` where it
-    cannot have been: a number is finite, a text can be encoded."""
+    """A value read from JSON as the annotated type ``kind``. Raises ``TypeError`` or ``ValueError`` if it does not fit:
+    numbers must be finite, strings encodable."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value
@@ -82,7 +81,7 @@ def restored(value: Any, kind: Any) -> Any:
 
 
 def fits(value: object, kind: Any) -> bool:
-    """Whether a value read from JSON is of an annotated type."""
+    """Whether a value read from JSON fits an annotated type."""
     try:
         restored(value, kind)
     except (TypeError, ValueError):
@@ -91,12 +90,12 @@ def fits(value: object, kind: Any) -> bool:
 
 
 def is_small(number: float) -> bool:
-    """Whether a number is one that can be stored: finite, and of less than 64 bits."""
+    """Whether a number can be stored: finite, and of less than 64 bits."""
     return abs(number) < LARGEST
 
 
 def _is_one(value: object, kind: Any) -> bool:
-    """Whether it is of a type without others in it."""
+    """Whether it is of a type that is not a container."""
     if kind is bool or isinstance(value, bool):
         return kind is bool and isinstance(value, bool)
     if kind is int or kind is float:
@@ -116,6 +115,6 @@ def _hints(kind: type) -> dict[str, Any]:
 def _is_encodable(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # half a pair of surrogates
+    except UnicodeEncodeError:  # an unpaired surrogate
         return False
     return True

@@ -14,16 +14,16 @@ _USER_INFORMATION: Final = re.compile(r"(?<=://)[^/\s?#]*@")
 
 
 def shown(value: object) -> str:
-    """The value as messages show it. Of a URL in the wrong place the scheme alone: it may hold a password."""
+    """The value as messages show it. A URL in the wrong place is reduced to its scheme: it may contain a password."""
     text = repr(value)
     scheme, mark, _ = text.partition("://")
     return f"{scheme}{mark}***" if mark else text
 
 
 def number(name: str, value: object, *, minimum: float, exclusive: bool = False, maximum: float = math.inf) -> float:
-    """``value`` as a float within bounds. Raises ``TypeError`` for what is no number (``bool`` is none), ``ValueError``
-    for NaN, infinity and what lies outside."""
-    if type(value) is float and minimum < value < maximum:  # by far the most frequent
+    """``value`` as a float within bounds. Raises ``TypeError`` if it is not a number (a ``bool`` is not),
+    ``ValueError`` if it is NaN, infinite or out of bounds."""
+    if type(value) is float and minimum < value < maximum:  # by far the most frequent case
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {shown(value)}")
@@ -47,7 +47,7 @@ def seconds(name: str, value: object, *, zero: bool = False) -> float:
 
 
 def count(name: str, value: object, *, minimum: int = 1) -> int:
-    """A whole number of at least ``minimum``, and no more than ``sys.maxsize``, which stands for any number."""
+    """A whole number of at least ``minimum`` and at most ``sys.maxsize``, which means "no limit"."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be a whole number, not {shown(value)}")
     if value > sys.maxsize:
@@ -58,68 +58,68 @@ def count(name: str, value: object, *, minimum: int = 1) -> int:
 
 
 def label(name: str, value: object) -> str:
-    """A non-empty string for a span or a metric attribute; a member of an enumeration as its value, a URL without its
-    user and password."""
+    """A non-empty string for a span or metric attribute. An enumeration member gives its value, a URL loses its user
+    and password."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name} must be a non-empty string, not {shown(value)}")
     if "://" in value:
         value = _USER_INFORMATION.sub("***@", value)
-    return value if type(value) is str else str.__str__(value)  # formatted, a member would be its class and its name
+    return value if type(value) is str else str.__str__(value)  # not "Class.MEMBER" for an enumeration
 
 
 def optional_flag(name: str, value: object) -> bool | None:
-    """``True``, ``False``, or ``None`` for what was left open; nothing that only counts as one of them."""
+    """``True``, ``False``, or ``None`` if unspecified; no other value that is merely truthy or falsy."""
     if value is not None and not isinstance(value, bool):
         raise TypeError(f"{name} must be True, False or None, not {shown(value)}")
     return value
 
 
 def optional_label(name: str, value: object) -> str | None:
-    """As :func:`label`, or ``None``."""
+    """Like :func:`label`, or ``None``."""
     return None if value is None else label(name, value)
 
 
 def instance(name: str, value: object, *kinds: type) -> None:
-    """Raises ``TypeError`` where ``value`` is of none of these types."""
+    """Raises ``TypeError`` if ``value`` is an instance of none of these types."""
     if not isinstance(value, kinds):
         expected = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
         raise TypeError(f"{name} must be {_article(expected)} {expected}, not {shown(value)}")
 
 
 def function(name: str, value: object) -> None:
-    """Raises ``TypeError`` where ``value`` cannot be called, or is a class."""
+    """Raises ``TypeError`` if ``value`` cannot be called, or is a class."""
     if not callable(value) or isinstance(value, type):
         raise TypeError(f"{name} must be a function, not {shown(value)}")
 
 
 def def_function(name: str, value: object) -> None:
-    """As :func:`function`, and refuses what answers with a coroutine."""
+    """Like :func:`function`, and refuses an ``async def``."""
     function(name, value)
     if is_coroutine_function(value):
         raise TypeError(f"{name} must be a def function, not {shown(value)}")
 
 
 def text(name: str, value: object) -> str:
-    """A string, also an empty one. Raises ``TypeError``."""
+    """A string, possibly empty. Raises ``TypeError``."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {shown(value)}")
     return value
 
 
 def secret_text(name: str, value: object) -> str:
-    """As :func:`text`, for what is shown in no message."""
+    """Like :func:`text`, for values that no message may show."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, not {_article(type(value).__name__)} {type(value).__name__}")
     return value
 
 
 def optional_text(name: str, value: object) -> str | None:
-    """As :func:`text`, or ``None``."""
+    """Like :func:`text`, or ``None``."""
     return None if value is None else text(name, value)
 
 
 def series(name: str, value: object, kind: type) -> None:
-    """Raises ``TypeError`` unless ``value`` is a tuple, list or set of that type."""
+    """Raises ``TypeError`` unless ``value`` is a tuple, list or set of instances of ``kind``."""
     if not isinstance(value, (tuple, list, set, frozenset)) or not all(isinstance(each, kind) for each in value):
         raise TypeError(f"{name} must hold {kind.__name__} alone, not be {shown(value)}")
 

@@ -1,4 +1,4 @@
-"""Notify a person once, with the evidence: alerts become incidents, incidents notifications, channels deliver those.
+"""Notifies a person once, with the evidence: alerts become incidents, incidents notifications, channels deliver them.
 
     from otel_resilience.alerting import Alert, AlertConfig, AlertService, ResilienceSource, Route
     from otel_resilience.alerting.channels import from_url
@@ -7,7 +7,7 @@
     with service, ResilienceSource(service):
         ...
 
-Importing this package needs ``opentelemetry-api`` alone; channels that use HTTP need httpx, ``RedisStore`` redis-py.
+Importing this package needs only ``opentelemetry-api``; channels that use HTTP need httpx, ``RedisStore`` redis-py.
 """
 
 from __future__ import annotations

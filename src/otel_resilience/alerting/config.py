@@ -1,4 +1,4 @@
-"""How alerts are grouped, repeated, silenced and escalated. The classes stand in ``model.config``."""
+"""How alerts are grouped, repeated, silenced and escalated. The classes are defined in ``model.config``."""
 
 from otel_resilience.alerting.model.config import (
     DEFAULT_ESCALATION,

@@ -1,4 +1,4 @@
-"""A sign of life for a dead man's switch: the service at the other end alerts when it stays out.
+"""A heartbeat for a dead man's switch: an external service that alerts when the heartbeat stops.
 
 Needs httpx.
 """
@@ -24,7 +24,7 @@ _OTHER_METHOD: Final = frozenset({405, 501})
 class Heartbeat:
     """Requests a URL in its own thread, with retries; only :meth:`close` waits for it. Needs httpx.
 
-    By GET; by POST where the receiver takes no GET. Raises ``ValueError`` where ``timeout`` is no number of seconds
+    By GET, or by POST if the receiver rejects GET. Raises ``ValueError`` if ``timeout`` is not a number of seconds
     greater than 0.
 
     Examples:
@@ -47,8 +47,8 @@ class Heartbeat:
         on_success: Callable[[], None] = lambda: None,
     ) -> None:
         """``timeout``: seconds for one request. ``on_failure`` is called when a heartbeat was given up, ``on_success``
-        when one was confirmed; both in the heartbeat's thread. Raises ``ValueError`` where the proxy that the
-        environment names for it cannot be used."""
+        when one was confirmed; both in the heartbeat's thread. Raises ``ValueError`` if the proxy from the environment
+        cannot be used."""
         register_secret(url)
         self._proxy = proxy_for(url)
         self._url = url
@@ -59,7 +59,7 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
 
     def beat(self) -> None:
-        """Send one."""
+        """Sends a heartbeat."""
         self._thread = threading.Thread(target=self._send, name="heartbeat", daemon=True)
         self._thread.start()
 
@@ -68,7 +68,7 @@ class Heartbeat:
         Endpoint(DEPENDENCY, self._url).reach(timeout=timeout)
 
     def close(self, timeout: float) -> bool:
-        """Wait at most ``timeout`` seconds for the last one. Whether it was finished."""
+        """Waits at most ``timeout`` seconds for the last heartbeat. Returns whether it was finished."""
         if self._thread is not None:
             self._thread.join(timeout)
         return self._thread is None or not self._thread.is_alive()

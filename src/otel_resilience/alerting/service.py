@@ -1,8 +1,8 @@
-"""The alert service: what is reported becomes incidents, incidents become notifications, channels deliver them.
+"""The alert service: reports become incidents, incidents become notifications, channels deliver them.
 
 Nothing here raises into the application, and no caller waits for a network or a slow disk: :meth:`AlertService.report`
-updates the incident and, for what must not be lost, has one file written. Everything else happens in its own threads:
-they take in what other processes of the service wrote, decide, and send a message only when it is on the disk and the
+updates the incident and, if it must not be lost, has one file written. Everything else happens in the service's own
+threads: they read what other processes of the service wrote, decide, and send a message only once it is on disk and the
 store has accepted it as the next one of its incident.
 """
 
@@ -30,64 +30,71 @@ from otel_resilience.alerting.delivery.dispatch import DEPENDENCY_PREFIX, DISABL
 from otel_resilience.alerting.delivery.ledger import Route
 from otel_resilience.alerting.delivery.receipt import Receipt, in_context
 from otel_resilience.alerting.model.alert import Alert, Notification, Status, fingerprint
-from otel_resilience.alerting.model.book import IncidentBook, RecoverySign
+from otel_resilience.alerting.model.book import CONFIRM_EVERY, IncidentBook, RecoverySign
 from otel_resilience.alerting.model.config import AlertConfig
 from otel_resilience.alerting.model.incident import Incident, Phase, message_number
 from otel_resilience.alerting.model.observed import Observed
 from otel_resilience.alerting.persistence.outbox import Outbox
 from otel_resilience.alerting.persistence.recovery import DURABLE, Archive, is_durable
 from otel_resilience.alerting.persistence.store import IncidentStore, Record
+from otel_resilience.classification.control_flow import pass_interruption_on
 from otel_resilience.classification.model import Severity
 from otel_resilience.redaction import redact
 
 CLOSE_WITHIN: Final = 3.0
-"""Seconds that :meth:`AlertService.close` takes at most, by default."""
+"""Maximum seconds that :meth:`AlertService.close` takes, by default."""
 
 SAVE_SHARE: Final = 0.2
-"""Share of that time that is left for writing down how the incidents stand."""
+"""Share of that time that is reserved for saving the incidents."""
+
+CONFIRMED_SHARE: Final = 0.4
+"""Share of that time that the end of an incident waits for a message that another process is delivering."""
 
 SECURED_WITHIN: Final = 1.0
-"""Seconds for which :meth:`AlertService.report` waits for the disk at most; not at all on an event loop."""
+"""Maximum seconds that :meth:`AlertService.report` waits for the disk; not at all on an event loop."""
 
 LAST_WRITES: Final = 0.1
-"""Seconds for what is still to be written when the time of :meth:`AlertService.close` is up."""
+"""Seconds for the last writes once the time of :meth:`AlertService.close` is up."""
 
 CATCH_UP_EVERY: Final = 15.0
-"""Seconds after which is looked at what other processes wrote, without any other reason."""
+"""Interval in seconds of reading what other processes wrote, without any other reason."""
 
 CATCH_UP_WHILE_OPEN: Final = 5.0
-"""The same while an incident is open, for a store that lost it is to hold it again before its end."""
+"""The same while an incident is open: a store that lost it must get it back before the incident ends."""
 
 SHARE_EVERY: Final = 1.0
-"""Seconds after which further occurrences are written down for other processes; all else is at once."""
+"""Interval in seconds of saving further occurrences for other processes; everything else is saved immediately."""
+
+CATCH_UP_AT_THE_END: Final = 0.2
+"""Seconds between the checks of a process that is shutting down whether another one has delivered its message."""
 
 SHARED_AT_ONCE: Final = 20
-"""Incidents that are written down before the next look at what is due."""
+"""Incidents that are saved in one go before the next check for due messages."""
 
 SIGN_MEMORY: Final = 60.0
-"""Seconds for which a sign of recovery is kept, to end what another process saw before it and wrote down after it."""
+"""Seconds for which a sign of recovery is kept, to end what another process saw before it and wrote after it."""
 
 MAX_SIGNS: Final = 1000
 
 MAX_REASON: Final = 500
-"""Characters of what a person gives as name or reason."""
+"""Maximum characters of a name or reason that a person gives."""
 
 LONGEST_SILENCE: Final = 3653 * 86_400.0
-"""Seconds for which an incident can be silenced: ten years."""
+"""Maximum seconds for which an incident can be silenced: ten years."""
 
 GAP: Final = 120.0
-"""Seconds beyond what was planned after which a look counts as the first one after a gap: the process stood still, as
-on a machine that was suspended."""
+"""A check that is this many seconds late counts as the first one after a gap: the process was paused, for example
+because the machine was suspended."""
 
 CLOCK_ERROR: Final = 30.0
-"""Seconds by which the time of day may differ from ours before it was set, not adjusted."""
+"""Seconds by which the wall clock may deviate from ours before it counts as set rather than adjusted."""
 
 _log = logging.getLogger("otel_resilience.alerting")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Draft:
-    """The next state of an incident, to be written down, and the message that may be sent once it is."""
+    """The next state of an incident, to be saved, and the message that may be sent after that."""
 
     incident: Incident
     record: Record
@@ -97,14 +104,14 @@ class _Draft:
 
 
 class AlertService:
-    """Notifies people of an incident, once. Safe for threads; make it after a fork, not before.
+    """Notifies people of an incident, once. Thread-safe; create it after a fork, not before.
 
-    ``outbox`` and ``store`` let incidents and undelivered notifications outlive the process; without them they end with
-    it. Processes with the same ``store`` share their incidents: each is opened, escalated and ended once, by whichever
-    process sees that. ``on_receipt`` is called, in a thread of the service, with every confirmation and failure.
+    ``outbox`` and ``store`` let incidents and undelivered notifications outlive the process; without them they are lost
+    with it. Processes with the same ``store`` share their incidents: each is opened, escalated and ended once, by
+    one of them. ``on_receipt`` is called, in a thread of the service, with every confirmation and failure.
 
-    As a block it runs from :meth:`start` to :meth:`close`. ``clock`` gives monotonic seconds, ``wall_clock`` seconds
-    since the epoch, ``rng`` random numbers in ``[0, 1)``. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+    As a context manager it runs from :meth:`start` to :meth:`close`. ``clock`` gives monotonic seconds, ``wall_clock``
+    seconds since the epoch, ``rng`` numbers in ``[0, 1)``. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
     Examples:
         >>> from otel_resilience.alerting import Alert, AlertConfig, AlertService, Route
@@ -131,7 +138,7 @@ class AlertService:
         sleep: Callable[[float], None] | None = None,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        """Raises ``TypeError`` naming the parameter, ``ValueError`` where two channels have the same name."""
+        """Raises ``TypeError`` naming the parameter, ``ValueError`` if two channels have the same name."""
         check.instance("config", config, AlertConfig)
         check.series("routes", routes, Route)
         check.instance("delivery", delivery, DeliveryConfig, NoneType)
@@ -173,24 +180,27 @@ class AlertService:
         """Incidents that another process ended while this one had messages about them."""
         self._checks: list[Callable[[], None]] = []
         self._behind = True
-        """Whether there is a reason to look at what other processes wrote."""
+        """Whether there is a reason to read what other processes wrote."""
         self._caught_up_at = self._shared_at = -math.inf
         self._closed = self._flushed = self._ended = self._forked = False
+        self._send_ends_by = -math.inf
+        self._idle = True
+        """Nothing has looked for what is due yet: it was neither started nor pumped."""
         self._process = os.getpid()
         signals.watch(self)
 
     def now(self) -> float:
-        """Seconds since the epoch, on a clock that jumps only where the time of day was set."""
+        """Seconds since the epoch, on a clock that jumps only if the wall clock was set."""
         return self._epoch + self._clock()
 
     def woke_up(self, late: float) -> None:
-        """A look at the incidents comes ``late``, in seconds: after a gap the first one judges nothing."""
+        """A check comes ``late``, in seconds: the first one after a gap judges nothing."""
         with self._changed:
             if late > GAP:
                 self.book.woke_up(self.now())
 
     def _set_clock(self) -> None:
-        """Follow a time of day that was set; a clock that was ahead must not hold back what comes."""
+        """Follows a wall clock that was set; one that was ahead must not delay what is due."""
         epoch = self._wall_clock() - self._clock()
         with self._changed:
             if abs(epoch - self._epoch) > CLOCK_ERROR:
@@ -200,7 +210,7 @@ class AlertService:
                 self.woke_up(late)
 
     def load(self) -> None:
-        """Take in the incidents of other processes, and the undelivered notifications of those that are gone."""
+        """Reads the incidents of other processes, and the undelivered notifications of those that have ended."""
         self._catch_up()
 
     def start(self) -> Self:
@@ -218,31 +228,33 @@ class AlertService:
             if self._is_here() and self._report(in_context(alert), lowest) and not _on_event_loop():
                 self._archive.secured(SECURED_WITHIN)
         except Exception as error:  # noqa: BLE001  # an alert must not fail what it reports on
+            pass_interruption_on(error)
             _log.error("an alert was lost: %s", redact(repr_of(error)))
 
     def resolve(self, kind: str, dependency: str | None = None, *parts: str, certain: bool = False) -> None:
-        """The cause is gone, whichever process saw it begin; arguments as those of the alert's fingerprint.
+        """The cause is gone, whichever process saw it start; takes the same arguments as the alert's fingerprint.
 
         See :meth:`IncidentBook.resolve`.
         """
         self.resolve_fingerprint(fingerprint(kind, dependency, *parts), certain=certain)
 
     def resolve_fingerprint(self, wanted: str, *, certain: bool = False) -> None:
-        """As :meth:`resolve`, by the alert's fingerprint."""
+        """Like :meth:`resolve`, by the alert's fingerprint."""
         self.note(RecoverySign(at=self.now(), certain=certain, fingerprint=self.config.identify(wanted)))
 
     def resolve_dependency(
         self, dependency: str, *, kinds: frozenset[str] | None = None, certain: bool = False
     ) -> None:
         """All incidents of a dependency, of these kinds, are over: see :meth:`resolve`."""
-        self.note(RecoverySign(at=self.now(), certain=certain, dependency=dependency, kinds=kinds))
+        named = check.text("dependency", dependency)
+        self.note(RecoverySign(at=self.now(), certain=certain, dependency=named, kinds=kinds))
 
     def resolve_kinds(self, kinds: frozenset[str], *, certain: bool = False) -> None:
         """All incidents of these kinds are over, whatever their dependency: see :meth:`resolve`."""
         self.note(RecoverySign(at=self.now(), certain=certain, kinds=kinds))
 
     def note(self, sign: RecoverySign) -> None:
-        """All incidents that match had recovered at this time, those that other processes saw before it included."""
+        """All matching incidents had recovered at this time, including those that other processes saw before it."""
         if not self._is_here():
             return
         with self._changed:
@@ -256,15 +268,15 @@ class AlertService:
             self._changed.notify_all()
 
     def mark_ongoing(self, kind: str, dependency: str | None = None, *parts: str) -> None:
-        """An open incident is still ongoing, though it did not occur again: a sign of recovery that another process
-        saw is void. Arguments as those of the alert's fingerprint."""
+        """An open incident is still ongoing, though it did not occur again: overrides a sign of recovery that another
+        process saw. Takes the same arguments as the alert's fingerprint."""
         if self._is_here():
             with self._changed:
                 self.book.mark_ongoing(self.config.identify(fingerprint(kind, dependency, *parts)), self.now())
 
     def check_with(self, check: Callable[[], None]) -> Callable[[], None]:
-        """Call ``check``, which may :meth:`resolve` incidents or mark them as ongoing, each time before it is
-        decided about incidents. Returns a function that ends that."""
+        """Calls ``check``, which may :meth:`resolve` incidents or mark them as ongoing, before each decision about
+        incidents. Returns a function that stops that."""
         with self._changed:
             self._checks.append(check)
 
@@ -277,28 +289,28 @@ class AlertService:
     def acknowledge(self, identifier: str, *, by: str | None = None, reason: str | None = None) -> Incident | None:
         """A person acknowledges an incident: it is neither escalated nor repeated until it gets worse.
 
-        ``identifier``: its ID, or its fingerprint. ``by`` and ``reason`` are kept with it, in at most
-        :data:`MAX_REASON` characters. Returns the incident, ``None`` where none of these is open. The same holds for
-        :meth:`silence`, :meth:`close_incident` and :meth:`resend`.
+        ``identifier``: its ID, or its fingerprint. ``by`` and ``reason`` are kept with it, each cut to
+        :data:`MAX_REASON` characters. Returns the incident, ``None`` if there is no such open incident. The same holds
+        for :meth:`silence`, :meth:`close_incident` and :meth:`resend`.
         """
         return self._on_request("ack", identifier, by, reason, lambda incident: incident.acknowledge(self.now()))
 
     def silence(
         self, identifier: str, seconds: float, *, by: str | None = None, reason: str | None = None
     ) -> Incident | None:
-        """For so many ``seconds``, greater than 0 and at most :data:`LONGEST_SILENCE`, only the end of an incident is
-        sent. Raises ``TypeError`` or ``ValueError`` for others."""
+        """For ``seconds``, greater than 0 and at most :data:`LONGEST_SILENCE`, only the end of an incident is sent.
+        Raises ``TypeError`` or ``ValueError`` for other values."""
         check.number("seconds", seconds, minimum=0, exclusive=True, maximum=LONGEST_SILENCE)
         return self._on_request(
             "silence", identifier, by, reason, lambda incident: incident.silence(self.now() + seconds)
         )
 
     def close_incident(self, identifier: str, *, by: str | None = None, reason: str | None = None) -> Incident | None:
-        """Close an incident, which is notified; should it be seen again, that is another one."""
+        """Closes an incident and sends the resolution; if it occurs again, that is a new incident."""
         return self._on_request("close", identifier, by, reason, lambda incident: incident.close(self.now()))
 
     def resend(self, identifier: str, *, by: str | None = None, reason: str | None = None) -> Incident | None:
-        """Send the current state of an incident to all its channels now."""
+        """Sends the current state of an incident to all its channels now."""
 
         def once_more(incident: Incident) -> None:
             incident.resend = True
@@ -308,11 +320,11 @@ class AlertService:
     def resend_dead_letter(
         self, identifier: str, *, by: str | None = None, reason: str | None = None
     ) -> Notification | None:
-        """Send what no channel took once more, by the ID of the message; ``None`` where there is none with it, or no
-        outbox. ``by`` and ``reason`` as in :meth:`acknowledge`."""
+        """Sends a dead letter again, by the ID of the message; ``None`` if there is none with it, or no outbox. ``by``
+        and ``reason`` as in :meth:`acknowledge`."""
         notification = self._archive.revive_dead_letter(identifier)
         if notification is not None:
-            signals.handled("resend", notification, _said(by), _said(reason))
+            signals.handled("resend", notification, _as_kept(by), _as_kept(reason))
             self.send(notification)
         return notification
 
@@ -321,7 +333,7 @@ class AlertService:
     ) -> Incident | None:
         if not self._is_here():
             return None
-        by, reason = _said(by), _said(reason)
+        by, reason = _as_kept(by), _as_kept(reason)
         with self._changed:
             for incident in self.book:
                 if incident.phase is Phase.OPEN and identifier in (incident.id, incident.fingerprint):
@@ -336,7 +348,7 @@ class AlertService:
         return incident
 
     def incidents(self) -> list[Incident]:
-        """Those that people are, or will be, notified about, and those that a cause inhibits."""
+        """Incidents that people are, or will be, notified of, and those that are inhibited by a cause."""
         with self._changed:
             return [each for each in self.book if each.phase in {Phase.PENDING, Phase.INHIBITED, Phase.OPEN}]
 
@@ -345,7 +357,7 @@ class AlertService:
         return self._dispatcher.queue_sizes()
 
     def dead_letter_count(self) -> int:
-        """Notifications that no channel took."""
+        """How many dead letters there are."""
         return self._archive.dead_letters
 
     def revoked(self) -> list[str]:
@@ -353,12 +365,12 @@ class AlertService:
         return self._dispatcher.revoked()
 
     def send(self, notification: Notification) -> None:
-        """Deliver one notification that belongs to no incident, such as a test."""
+        """Delivers one notification that belongs to no incident, such as a test."""
         self._dispatcher.send(notification)
 
     def pump(self) -> float:
-        """Do what is due now, in this thread: for tests and for services without threads. Returns when to come again,
-        on the clock of :meth:`now`; infinity where nothing is planned."""
+        """Does what is due now, in this thread: for tests and for services without threads. Returns when to call again,
+        on the clock of :meth:`now`; infinity if nothing is planned."""
         self._dispatch()
         again = self._dispatcher.step() + self._epoch
         self._share()
@@ -366,10 +378,10 @@ class AlertService:
             return min(self.book.next_due(), again)
 
     def close(self, timeout: float = CLOSE_WITHIN) -> bool:
-        """Send what is due and end, within ``timeout`` seconds. Whether everything was delivered.
+        """Sends what is due and ends, within ``timeout`` seconds. Returns whether everything was delivered.
 
-        What waits for its group is sent now; what was calm for long enough ends now, for there may be no other process
-        to see that. What could not be delivered stays in the outbox for the next process.
+        Notifications that wait for their group are sent now, and quiet incidents end now, since there may be no other
+        process to do that. What could not be delivered stays in the outbox for the next process.
         """
         if not self._is_here():
             return False
@@ -379,6 +391,7 @@ class AlertService:
             if self._closed:
                 return True
             self._closed = self._behind = True
+            self._send_ends_by = self.now() + CONFIRMED_SHARE * timeout
             self._changed.notify_all()
         self._dispatcher.close(settle_by)
         if self._threads:
@@ -390,18 +403,18 @@ class AlertService:
                 before = self._clock()
                 self._sleep(max(0.0, again - before))
                 if self._clock() == before:
-                    break  # a clock that stands still
+                    break  # the clock does not advance, as a fake one in a test
         return self._end(give_up_at)
 
     def __enter__(self) -> Self:
-        """As :meth:`start`."""
+        """Like :meth:`start`."""
         return self.start()
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def on_receipt(self, receipt: Receipt) -> None:
-        """The dispatcher reports: something was delivered or given up."""
+    def on_receipt(self, receipt: Receipt, *, by_all: bool = False) -> None:
+        """Called by the dispatcher: something was delivered or given up. ``by_all``: all its channels have it."""
         if receipt.delivered:
             delivered = receipt.notification
             with self._changed:
@@ -411,7 +424,9 @@ class AlertService:
                         self._end_again(incident, {receipt.channel})
                     held = self._dispatcher.holds(receipt)
                     number = message_number(delivered)
-                    incident.confirm(receipt.channel, self.now(), receipt.seconds, message=number, held=held)
+                    incident.confirm(
+                        receipt.channel, self.now(), receipt.seconds, message=number, held=held, by_all=by_all
+                    )
                 disabled = self.config.identify(fingerprint(DISABLED_KIND, DEPENDENCY_PREFIX + receipt.channel))
                 self.book.resolve(disabled, self.now(), certain=True)
                 self._tidy()
@@ -419,14 +434,14 @@ class AlertService:
         if self._on_receipt is not None:
             try:
                 self._on_receipt(receipt)
-            except Exception as error:  # noqa: BLE001  # a caller's own code must not stop deliveries
+            except Exception as error:  # noqa: BLE001  # a user's callback must not stop deliveries
                 _log.warning("the callback on_receipt failed: %s", redact(repr_of(error)))
 
     def is_outdated(self, notification: Notification, *, keeper: str | None) -> bool:
-        """The dispatcher asks: a message must not follow the end that another process sent, nor must an end that is
-        late close the incident after it, at a receiver that keeps one at a time: ``keeper`` is its channel.
+        """Called by the dispatcher. A message must not follow the end that another process sent. A late end must not
+        close the next incident at a receiver that keeps one at a time: ``keeper`` is its channel.
 
-        Such a receiver ignored the end of a CRITICAL incident that it did not know: it gets both.
+        Such a receiver ignored the end of a CRITICAL incident that it did not know, so it gets both.
         """
         known = self.book.get(notification.fingerprint) if keeper is not None else None
         superseded = known is not None and known.phase is Phase.OPEN and known.id != notification.incident
@@ -437,7 +452,7 @@ class AlertService:
         return notification.incident in self._ended_elsewhere and not (critical and unseen)
 
     def _end_again(self, incident: Incident, channels: set[str]) -> None:
-        """A message of ours overtook, or was overtaken by, the end that another process sent: send that once more."""
+        """A message of ours crossed with the end that another process sent: send that end once more."""
         reason, sender = "resolved", self.book.sender
         end = incident.notification(self.config, self.now(), reason, Status.RESOLVED, sender=sender)
         self._dispatcher.send(
@@ -445,7 +460,7 @@ class AlertService:
         )
 
     def _is_here(self) -> bool:
-        """Whether the threads are in this process: a fork of it sends nothing, and the lock may be held."""
+        """Whether the threads are in this process: a forked child sends nothing, and its lock may be held."""
         here = os.getpid() == self._process
         if not here and not self._forked:
             self._forked = True
@@ -453,7 +468,7 @@ class AlertService:
         return here
 
     def _report(self, alert: Alert, lowest: Severity | None) -> bool:
-        """Whether a message was kept for it, in case that this process ends."""
+        """Whether a message was kept for it, in case this process ends."""
         with self._changed:
             if self._ended:
                 _log.error("the alert %r was reported after its service was closed and is lost", alert.title)
@@ -464,6 +479,9 @@ class AlertService:
             incident = outcome.incident
             if incident is None:
                 return False
+            if self._idle and not self._threads:
+                self._idle = False
+                _log.warning("alerts are sent once their service is started: use it as a block, or call start()")
             kept = self._secure(incident)
             if self._closed and incident.phase is Phase.PENDING:
                 incident.due = max(self.now(), incident.not_before)
@@ -473,7 +491,7 @@ class AlertService:
             return kept
 
     def _secure(self, incident: Incident) -> bool:
-        """Have the next message about it written down, so that it survives the process. Whether it was not yet."""
+        """Has the next message about it saved, so that it survives the process. Returns whether it was unsaved."""
         rising = incident.phase is Phase.OPEN and incident.severity > incident.notified_severity
         if incident.severity < DURABLE or not (rising or incident.phase is Phase.PENDING):
             return False
@@ -485,7 +503,7 @@ class AlertService:
         return True
 
     def _tidy(self) -> None:
-        """With the lock, after more than a report: what is to be sent survives the process, what is not is dropped."""
+        """With the lock held, after anything but a report: keeps what will be sent, and drops what will not."""
         while self.book.withdrawn:
             self._archive.drop(self.book.withdrawn.popleft())
         while self.book.ended_elsewhere:
@@ -524,12 +542,12 @@ class AlertService:
 
     def _catch_up_every(self) -> float:
         if self.book.awaits_confirmation(self.now()):
-            return SHARE_EVERY
+            return CATCH_UP_AT_THE_END if self._closed else SHARE_EVERY
         is_open = any(each.phase is Phase.OPEN for each in self.book)
         return CATCH_UP_WHILE_OPEN if is_open else CATCH_UP_EVERY
 
     def _next_look(self) -> float:
-        """When there is something to do next, on the clock of :meth:`now`; with the lock."""
+        """When there is something to do next, on the clock of :meth:`now`; with the lock held."""
         if self._behind or self._due:
             return -math.inf
         planned = self.book.next_due()
@@ -539,7 +557,8 @@ class AlertService:
         return planned
 
     def _dispatch(self) -> None:
-        """Catch up with other processes, decide, send, and save for them."""
+        """Catches up with other processes, decides, sends, and saves for them."""
+        self._idle = False
         self._set_clock()
         now = self.now()
         with self._changed:
@@ -570,7 +589,7 @@ class AlertService:
         now = self.now()
         if self._closed and not self._flushed:
             self._flushed = True
-            self.book.flush(now)
+            self.book.flush(now, send_ends_by=self._send_ends_by)
         for incident, notification in self.book.due(now):
             if is_durable(notification):
                 self._archive.keep(notification)
@@ -578,10 +597,10 @@ class AlertService:
         self._tidy()
 
     def _catch_up(self) -> None:
-        """Take in what other processes wrote, or left behind, and apply signs of recovery to that."""
+        """Reads what other processes wrote or left behind, and applies signs of recovery to it."""
         with self._changed:
             self._behind = False
-        # Before the incidents: what their processes wrote there before they ended is seen.
+        # Before the incidents are read, so that what their processes wrote before they ended is seen.
         left_over = [] if self._ended else self._archive.left_over()
         found = self._archive.incidents()
         with self._changed:
@@ -600,19 +619,21 @@ class AlertService:
             self._tidy()
 
     def _look_at_channels(self) -> None:
-        """A channel that is disabled here is so still; elsewhere its incident ends, as where it was removed."""
+        """Keeps the incidents of channels that are disabled here ongoing. That of a channel that was removed, or is
+        disabled elsewhere, ends once no process reports it any more."""
         with self._changed:
+            now = self.now()
             disabled = {DEPENDENCY_PREFIX + name for name in self._dispatcher.revoked()}
             for incident in self.book:
                 if incident.kind != DISABLED_KIND or incident.phase is not Phase.OPEN:
                     continue
                 if incident.dependency in disabled:
-                    self.book.mark_ongoing(incident.fingerprint, self.now())
-                elif incident.calm_since is None:
-                    self.book.resolve(incident.fingerprint, self.now())
+                    self.book.mark_ongoing(incident.fingerprint, now)
+                elif incident.calm_since is None and now - incident.last_seen > 2 * CONFIRM_EVERY:
+                    self.book.resolve(incident.fingerprint, now)
 
     def _send(self, draft: _Draft) -> None:
-        """Send a message, unless another process saved the incident first: then decide again."""
+        """Sends a message, unless another process saved the incident first: then the decision is repeated."""
         stored = self._archive.write(draft.incident, draft.record, self.now())
         notification = draft.notification
         with self._changed:
@@ -628,14 +649,14 @@ class AlertService:
             self._archive.drop(incident)
             incident.phase = Phase.PENDING if notification.reason in {"new", "back"} else Phase.OPEN
             incident.messages -= 1
-        self._shared_at = -math.inf  # what could not be written is to be tried again at once
+        self._shared_at = -math.inf  # what could not be written is retried immediately
         draft.observed.add(incident.fresh)
         incident.fresh = draft.observed
         self.book.merge(stored, self.now())
         self._tidy()
 
     def _share(self, *, everything: bool = False) -> None:
-        """Write down what other processes are to learn; ``everything`` where this one ends."""
+        """Saves what other processes need to know; ``everything`` if this process is ending."""
         with self._changed:
             now = self.now()
             waiting = self.book.to_save()
@@ -650,7 +671,7 @@ class AlertService:
             self._send(draft)
 
     def _resume(self, notification: Notification) -> None:
-        """Continue with what an earlier process could not deliver."""
+        """Continues with what an earlier process could not deliver."""
         number = message_number(notification)
         with self._changed:
             known = self.book.get(notification.fingerprint)
@@ -671,7 +692,7 @@ class AlertService:
                 self._ended_elsewhere.append(known.id)
             self._dispatcher.send(notification)
             return
-        # That process did not come to write it down, so it was not sent: it is decided again with what it says.
+        # That process never saved it, so it was not sent: the decision is made again with its content.
         if firing and known.phase in {Phase.PENDING, Phase.OPEN}:
             known.unreported_count = max(known.unreported_count, notification.count)
             known.total = max(known.total, notification.total)
@@ -698,7 +719,9 @@ class AlertService:
         self._due.append(_draft(revived, notification))
 
     def _settled(self) -> bool:
-        return self._flushed and not self._due and self.book.next_due() > self.now() and self._dispatcher.all_settled
+        now = self.now()
+        decided = self._flushed and not self._due and self.book.next_due() > now
+        return decided and not self.book.awaits_confirmation(now) and self._dispatcher.all_settled
 
     def _spawn(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
@@ -706,7 +729,7 @@ class AlertService:
         thread.start()
 
     def _end(self, give_up_at: float) -> bool:
-        """What may hang, such as a store, is left behind in a separate thread when the time is up."""
+        """Anything that may hang, such as a store, is abandoned in a separate thread when the time is up."""
         self._dispatcher.finish()
         with self._changed:
             self._ended = True
@@ -722,7 +745,7 @@ class AlertService:
 
 
 def _on_event_loop() -> bool:
-    """Whether the caller must not wait, for others run in its thread."""
+    """Whether the caller must not block, because other tasks run in its thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -730,18 +753,18 @@ def _on_event_loop() -> bool:
     return True
 
 
-def _said(text: str | None) -> str | None:
-    """What a person gave as name or reason, as it is kept."""
+def _as_kept(text: str | None) -> str | None:
+    """A name or reason that a person gave, as it is stored."""
     return None if text is None else redact(text)[:MAX_REASON]
 
 
 def _draft(incident: Incident, notification: Notification | None = None) -> _Draft:
-    """Takes what was observed out of the incident: it goes into the record."""
+    """Moves what was observed from the incident into the record."""
     observed, incident.fresh = incident.fresh, Observed()
     incident.unsaved = False
     return _Draft(incident, incident.dump(), observed, notification)
 
 
 def _is_urgent(waiting: Sequence[Incident]) -> bool:
-    """Whether other processes are to learn at once of one of them: all but further occurrences."""
+    """Whether other processes should learn of any of these immediately: of all but further occurrences."""
     return any(each.unsaved or each.fresh.calm_since is not None or each.fresh.deliveries for each in waiting)

@@ -1,4 +1,4 @@
-"""What the primitives report becomes alerts: classified errors by their thresholds, transitions of breakers."""
+"""Turns what the policies report into alerts: classified errors by their thresholds, transitions of breakers."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ ERRORS: Final = "errors"
 CRITICAL_ERROR: Final = "critical_error"
 
 AUTHENTICATION_TYPES: Final = frozenset({"401", "403", "407", "redis_auth"})
-"""``error.type`` values that mean refused credentials, where the error is CRITICAL."""
+"""``error.type`` values that mean refused credentials if the error is CRITICAL."""
 DRIFT_TYPES: Final = frozenset({"schema_mismatch"})
 
 FAILING: Final = 0.5
-"""Share of failures from which on a circuit that is closed, as one of a new process, is no sign of recovery."""
+"""Failure ratio from which on a closed circuit, such as that of a new process, is not a sign of recovery."""
 
 _ENDED_BY_SUCCESS: Final = frozenset({AUTHENTICATION, CRITICAL_ERROR, CONTRACT_DRIFT})
 _OPEN: Final = frozenset({BreakerState.OPEN, BreakerState.FORCED_OPEN})
@@ -44,12 +44,12 @@ _OPEN: Final = frozenset({BreakerState.OPEN, BreakerState.FORCED_OPEN})
 class _Awaited(NamedTuple):
     fingerprint: str
     operation: str | None
-    """The only one whose success says something; ``None``: any."""
+    """If set, only a success of this operation counts; ``None``: any."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SourceConfig:
-    """What the primitives' reports mean. Raises ``TypeError`` naming the parameter.
+    """How reports become alerts. Raises ``TypeError`` naming the parameter.
 
     Examples:
         >>> from otel_resilience.alerting import SourceConfig
@@ -57,16 +57,16 @@ class SourceConfig:
     """
 
     thresholds: Thresholds = dataclasses.field(default_factory=Thresholds)
-    """How many errors are an alert."""
+    """How many errors raise an alert."""
     breaker_severity: Severity = Severity.HIGH
-    """Of the alert that a circuit is open."""
+    """Severity of the alert about an open circuit."""
     credentials: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """By dependency, a name for the credential in use that is no secret itself, such as the start of its hash: refused
-    credentials make one incident each."""
+    """By dependency, a name for the credential in use that is not itself secret, such as the start of its hash: each
+    refused credential makes its own incident."""
     ignored_error_types: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
-    """By dependency, ``error.type`` values that say nothing by themselves: the application reports them."""
+    """By dependency, ``error.type`` values that raise no alert: the application reports them itself."""
     titles: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """By dependency, what people call it."""
+    """By dependency, the name that people know it by."""
 
     def __post_init__(self) -> None:
         check.instance("thresholds", self.thresholds, Thresholds)
@@ -76,10 +76,10 @@ class SourceConfig:
 
 
 class ResilienceSource:
-    """An observer of the primitives that feeds an alert service. A context manager: subscribed within its block.
+    """Observes policies and breakers, and feeds an alert service. A context manager: subscribed within its block.
 
-    It ends what it opens, also where another process opened it: an open circuit by a breaker that is closed, refused
-    credentials, CRITICAL errors and contract drift by a call that succeeds.
+    It ends what it opens, even if another process opened it: an open circuit when a breaker is closed, refused
+    credentials, CRITICAL errors and contract drift when a call succeeds.
 
     Raises ``TypeError`` naming the parameter.
 
@@ -94,6 +94,7 @@ class ResilienceSource:
     """
 
     def __init__(self, service: AlertService, config: SourceConfig | None = None) -> None:
+        check.instance("service", service, AlertService)
         check.instance("config", config, SourceConfig, NoneType)
         self._service = service
         self._config = config or SourceConfig()
@@ -150,7 +151,7 @@ class ResilienceSource:
                 self._await([each for each in self._service.incidents() if each.fingerprint != awaited.fingerprint])
 
     def _compare_with_breakers(self) -> None:
-        """Compare the open incidents, whichever process opened them, with how things stand in this one."""
+        """Compares the open incidents, whichever process opened them, with the state in this process."""
         incidents = [each for each in self._service.incidents() if each.phase is Phase.OPEN]
         for incident in incidents:
             if incident.kind == CIRCUIT_BREAKER and incident.dependency is not None:

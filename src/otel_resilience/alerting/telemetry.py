@@ -1,4 +1,4 @@
-"""What the alert service reports to OpenTelemetry: counters, delivery times, queues, and a span per delivery."""
+"""The alert service's own telemetry: counters, delivery times, queues, and a span per delivery."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DELIVERED, _FAILED = contract.ALERT_OUTCOMES
 
 
 class Watched(Protocol):
-    """An alert service, whose queues are shown."""
+    """An alert service whose queues are shown."""
 
     def queue_sizes(self) -> Mapping[str, int]: ...
     def dead_letter_count(self) -> int: ...
@@ -98,7 +98,7 @@ def handled(action: str, incident: Incident | Notification, by: str | None, reas
 def delivery(channel: str, notification: Notification) -> Iterator[Callable[[str | None], None]]:
     """A span for the delivery, the root of a separate trace, linked to the trace that caused it.
 
-    Gives a function that is told how it ended: with which ``error.type``, or ``None`` where the channel confirmed.
+    Yields a function to call with the outcome: an ``error.type``, or ``None`` if the channel confirmed.
     """
     span = _start(channel, notification)
     if span is None:

@@ -1,1 +1,1 @@
-"""Circuit breaker: configuration, the pure machine with its window, the breaker that people use, a registry of them."""
+"""Circuit breaker: configuration, the pure state machine with its window, the public breaker, a registry."""

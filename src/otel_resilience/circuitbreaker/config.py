@@ -9,25 +9,23 @@ from otel_resilience.circuitbreaker.states import BreakerState, Transition
 
 
 class _DefaultCount(int):
-    """The number of a rule that was not given: a ``failure_threshold`` switches it off, also one that replaces."""
+    """A default that was not given, so that a ``failure_threshold`` switches the rule off, in ``replace`` too."""
 
 
 class _DefaultRate(float):
-    """As :class:`_DefaultCount`."""
+    """Like :class:`_DefaultCount`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitBreakerConfig:
-    """When a breaker opens, for how long, and how it closes again. Durations in seconds, greater than 0; counts at
-    least 1.
+    """When a breaker opens, for how long, and how it closes again. Durations are seconds > 0; counts at least 1.
 
-    It trips when any enabled rule holds. Defaults: half of at least ten calls within 60 s, or five failures in a row
-    (Finagle's rule of two parts, the only shape that works at 0.1 to 2 calls per second as well as at fifty). Raises
-    ``TypeError`` or ``ValueError`` naming the parameter; a configuration that enables no rule is refused unless it is
-    for shadow mode.
+    It trips when any enabled rule applies. Defaults: half of at least ten calls within 60 s, or five failures in a row
+    (Finagle's two-part rule, the only kind that works at 0.1 to 2 calls per second as well as at fifty). Raises
+    ``TypeError`` or ``ValueError`` naming the parameter; a configuration without any rule is only for shadow mode.
 
     ``dataclasses.replace`` gives what the constructor gives for the same parameters. Rules that a threshold switched
-    off stay off: who takes the threshold away names another rule.
+    off stay off: when removing the threshold, name another rule.
 
     Examples:
         >>> config = CircuitBreakerConfig(failure_threshold=5, monitoring_period=60, reset_timeout=30)
@@ -40,7 +38,7 @@ class CircuitBreakerConfig:
     """
 
     failure_threshold: int | None = None
-    """Trips on this many failures within ``monitoring_period``. ``None``: off. Where it is given, ``failure_rate`` and
+    """Trips on this many failures within ``monitoring_period``. ``None``: off. If given, ``failure_rate`` and
     ``consecutive_failures`` are off unless they are given too."""
     monitoring_period: float = 60.0
     """Seconds that the window covers."""
@@ -51,21 +49,21 @@ class CircuitBreakerConfig:
     consecutive_failures: int | None = _DefaultCount(5)
     """Trips on this many failures in a row. ``None``: off."""
     slow_call_duration: float | None = None
-    """A call that takes this many seconds or longer is slow. ``None``: nothing is slow."""
+    """A call that takes this many seconds or longer is slow. ``None``: no call is slow."""
     slow_call_rate: float = 0.5
     """Trips when this share of the calls in the window was slow, in ``(0, 1]``."""
     reset_timeout: float = 5.0
-    """Upper bound of the first open time in seconds. Each further opening without a close between doubles it; the open
+    """Upper bound of the first open time in seconds. It doubles with each opening until the breaker closes; the open
     time is drawn with equal jitter, between half the bound and the bound."""
     max_reset_timeout: float | None = None
-    """Upper bound of every open time in seconds. ``None``: 60, or ``reset_timeout`` where that is longer."""
+    """Upper bound of every open time in seconds. ``None``: 60, or ``reset_timeout`` if that is longer."""
     max_retry_after: float = 300.0
     """A server's hint extends the open time up to this many seconds, at least 0."""
     half_open_max_calls: int = 1
-    """Probes that may run at a time; as many successes in a row close the breaker."""
+    """Probes that may run concurrently; as many successes in a row close the breaker."""
     probe_lease: float | None = None
     """Seconds after which a probe without a result loses its slot, so that another may be sent. Its result still counts
-    when it arrives. ``None``: the attempt timeout and a margin where a policy has one, else 60."""
+    when it arrives. ``None``: the attempt timeout plus a margin if a policy has one, else 60."""
     shadow: bool = False
     """Only report what would have been rejected."""
 
@@ -113,8 +111,8 @@ class CircuitBreakerConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CircuitBreakerMetrics:
-    """A breaker at one moment: what :meth:`CircuitBreaker.metrics` returns. Counts are those of the window where not
-    said otherwise; durations in seconds.
+    """A snapshot of a breaker, as returned by :meth:`CircuitBreaker.metrics`. Counts are those of the window unless
+    stated otherwise; durations in seconds.
 
     Examples:
         >>> breaker = CircuitBreaker("supplier")
@@ -128,7 +126,7 @@ class CircuitBreakerMetrics:
     dependency: str
     state: BreakerState
     time_in_state: float
-    """Seconds."""
+    """Seconds since the last change of state."""
     calls: int
     """Calls in the window."""
     failures: int
@@ -144,7 +142,7 @@ class CircuitBreakerMetrics:
     opened: int
     """How often it opened."""
     retry_after: float | None
-    """Seconds until a call may pass; 0 where one may pass now, ``None`` while it is forced open."""
+    """Seconds until a call may pass; 0 if one may pass now, ``None`` while it is forced open."""
     last_transition: Transition | None
     would_be_state: BreakerState
-    """In shadow mode the state that it would have; else the state itself."""
+    """In shadow mode the state that it would be in; otherwise the state itself."""

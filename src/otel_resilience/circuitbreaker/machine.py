@@ -1,12 +1,11 @@
 """The circuit breaker as a pure state machine: time and random fractions are passed in, no lock, no I/O.
 
-Every admission hands out a permit: the generation in the closed state, and in the half-open state a number that no
-other call ever gets, with a lease on one of the probe slots. A lease that expires costs the slot, not the verdict: the
-result of a probe counts as long as the half-open state that admitted it lasts. Results of an earlier generation are
-stale and are dropped, whatever they say.
+Every admission hands out a permit: in the closed state the generation, in the half-open state a unique number, with a
+lease on one of the probe slots. When the lease expires, the slot becomes free, but the verdict stays valid: the result
+of a probe counts as long as the half-open state that admitted it lasts. Results of an earlier generation are dropped.
 
-A machine can be kept as a plain document, for storages that several processes share: :meth:`BreakerMachine.load` and
-:meth:`BreakerMachine.dump`. Its probes then have names in the place of numbers.
+A machine can be kept as a JSON document, in storages that several processes share: :meth:`BreakerMachine.load` and
+:meth:`BreakerMachine.dump`. Its probes then have names instead of numbers.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ HALF_OPEN = BreakerState.HALF_OPEN
 FORCED_OPEN = BreakerState.FORCED_OPEN
 
 NEVER = -math.inf
-"""The time of what has not happened yet."""
+"""The time of something that has not happened yet."""
 
 Permit = int | str
-"""The generation for a call of the closed state; for a probe a number above it, or a name given by the caller."""
+"""For a call in the closed state the generation; for a probe a larger number, or a name given by the caller."""
 
 
 class BreakerMachine:
@@ -53,11 +52,11 @@ class BreakerMachine:
         self.since = now
         self.window = SlidingWindow(config.monitoring_period)
         self._failure_times: deque[float] | None = deque(maxlen=config.failure_threshold or 1)
-        """``None`` in a machine that is kept as a document: it counts failures in buckets, so that it stays small."""
+        """``None`` in a machine that is kept as a document, which counts failures in buckets to stay small."""
         self._run = 0
         self._run_mark = 0
         self._run_began = self._run_last = NEVER
-        """When the first and the last failure of the run were counted."""
+        """When the first and the last failure of the current run were counted."""
         self._leases: dict[Permit, float] = {}
         self._probe_successes = 0
         self.openings = 0
@@ -79,10 +78,10 @@ class BreakerMachine:
         lease: float,
         fraction: Callable[[], float],
     ) -> Self:
-        """The machine that :meth:`dump` wrote, or a new one of generation 0 for an empty document.
+        """Restores what :meth:`dump` wrote; a new machine of generation 0 from an empty document.
 
-        An open time is bounded by its length, so that a clock that was set back prolongs it by no more than that. A
-        window of another period is empty.
+        An open time is bounded by its length, so that a clock that was set back prolongs it by no more than that. If
+        the window's period has changed, it starts empty.
         """
         machine = cls(config, NEVER, fraction)
         machine.lease = lease
@@ -104,7 +103,7 @@ class BreakerMachine:
         return machine
 
     def dump(self) -> dict[str, Any]:
-        """All that :meth:`load` needs, as a JSON object; and the reason of a change of state since then."""
+        """Everything that :meth:`load` needs, as a JSON object, and the reason for a change of state since then."""
         document: dict[str, Any] = {
             "generation": self.generation,
             "state": self.state.value,
@@ -134,7 +133,7 @@ class BreakerMachine:
         return self._run if self.window.total_successes() == self._run_mark else 0
 
     def tick(self, now: float) -> Transition | None:
-        """Ends the open time where it is over."""
+        """Ends the open time if it is over."""
         if self.state is OPEN and now >= self.open_until:
             return self._enter(HALF_OPEN, TransitionReason.OPEN_TIME_ENDED, now)
         return None
@@ -183,7 +182,7 @@ class BreakerMachine:
         error_type: str | None = None,
         hint: float | None = None,
     ) -> Transition | None:
-        """The call of this permit failed; ``hint`` is the server's wish in seconds."""
+        """The call of this permit failed; ``hint`` is the server's requested wait in seconds."""
         if self.state is CLOSED and permit == self.generation:
             reason = self.count_failure(now)
             if reason is not None:
@@ -194,10 +193,10 @@ class BreakerMachine:
         return self._open(TransitionReason.PROBE_FAILED, now, error_type, hint)
 
     def count_successes(self, number: int, now: float, *, began: float) -> None:
-        """Counts calls of the closed state that are reported late; the last of them began at ``began``.
+        """Counts calls of the closed state that are reported late; the last of them started at ``began``.
 
-        A success ends the run of failures if it began after the last of them. One that began amid them leaves the last
-        failure; one that began before them says nothing about them.
+        A success ends the run of failures if it started after the last of them. If it started during the run, only the
+        last failure remains; if before, the run is unaffected.
         """
         self.window.add_successes(number, now)
         if began >= self._run_last:
@@ -207,7 +206,7 @@ class BreakerMachine:
             self._run_began = self._run_last
 
     def release(self, permit: Permit) -> None:
-        """The call of this permit says nothing about the dependency: a probe gives its slot back."""
+        """The call of this permit says nothing about the dependency: a probe returns its slot."""
         if self.state is CLOSED and permit == self.generation:
             return
         self._end_probe(permit)
@@ -226,7 +225,7 @@ class BreakerMachine:
         calls: int = 0,
         error_type: str | None = None,
     ) -> Transition | None:
-        """Takes over a state that was decided elsewhere ``age`` seconds ago. All permits so far become stale."""
+        """Takes over a state that was decided elsewhere ``age`` seconds ago. All earlier permits become stale."""
         source = self.state
         self._start_generation(state, now)
         self.since = now - age
@@ -251,12 +250,12 @@ class BreakerMachine:
         return self.last_transition
 
     def extend_open_time(self, now: float, seconds: float) -> None:
-        """The circuit stays open for ``seconds`` from now, as was decided elsewhere."""
+        """The circuit stays open for ``seconds`` from now, as decided elsewhere."""
         self.open_until = now + seconds
         self._open_for = seconds
 
     def skip_to(self, generation: int) -> None:
-        """Gives the present state a number of at least ``generation``, so that none used elsewhere is used again."""
+        """Raises the generation to at least ``generation``, so that no number used elsewhere is reused."""
         self._serial = max(self._serial, generation)
         self.generation = max(self.generation, generation)
 
@@ -271,7 +270,7 @@ class BreakerMachine:
         self._leases.pop(permit, None)
 
     def forget_probes(self) -> None:
-        """The probes under way are made elsewhere: their slots are free here."""
+        """The running probes are made elsewhere: their slots are free here."""
         self._leases.clear()
 
     def holds(self, permit: Permit) -> bool:
@@ -281,7 +280,7 @@ class BreakerMachine:
         return permit in self._leases or (isinstance(permit, int) and permit > self.generation)
 
     def lease_left(self, now: float) -> float:
-        """Seconds that the longest probe under way may still take; 0 where there is none."""
+        """Seconds that the longest running probe may still take; 0 if there is none."""
         return max((until - now for until in self._leases.values()), default=0.0)
 
     def force_open(self, now: float) -> Transition | None:
@@ -293,7 +292,7 @@ class BreakerMachine:
         return self._manual(CLOSED, now)
 
     def reset(self, now: float) -> Transition | None:
-        """As new: closed, empty window, open time back at its start, counts at zero."""
+        """Like new: closed, empty window, initial open time, counters at zero."""
         transition = self._manual(CLOSED, now)
         if transition is None:
             self._start_generation(CLOSED, now)
@@ -301,7 +300,7 @@ class BreakerMachine:
         return transition
 
     def retry_after(self, now: float) -> float | None:
-        """Seconds until a call may pass: 0 where one may now, ``None`` in the forced-open state."""
+        """Seconds until a call may pass: 0 if one may pass now, ``None`` in the forced-open state."""
         if self.state is FORCED_OPEN:
             return None
         if self.state is OPEN:
@@ -311,7 +310,7 @@ class BreakerMachine:
         return 0.0
 
     def count_failure(self, now: float) -> TransitionReason | None:
-        """Counts a failure in the closed state. Returns the rule that trips on it; opening is up to the caller."""
+        """Counts a failure in the closed state. Returns the rule that it trips; the caller opens the circuit."""
         config = self._config
         window = self.window
         window.fail(now)
@@ -341,7 +340,7 @@ class BreakerMachine:
         return len(times) == threshold and now - times[0] < self._config.monitoring_period
 
     def mark_slow(self, now: float) -> Transition | None:
-        """A call of the closed state that was counted already was slow."""
+        """A call of the closed state that was already counted was slow."""
         window = self.window
         window.slow_call(now)
         if window.calls >= self._config.minimum_calls and window.slow >= self._config.slow_call_rate * window.calls:
@@ -406,10 +405,9 @@ class BreakerMachine:
         return self._enter(target, TransitionReason.MANUAL, now)
 
     def _end_probe(self, permit: Permit) -> bool:
-        """Gives the slot back. ``False`` for a stale permit.
+        """Returns the slot. ``False`` for a stale permit.
 
-        Permits of probes are numbered after the generation that admits them, so that those whose lease expired need
-        not be remembered.
+        Permits of probes are numbered after the generation that admits them, so expired ones need not be remembered.
         """
         current = self.holds(permit)
         self._leases.pop(permit, None)

@@ -49,7 +49,7 @@ class CircuitBreakerRegistry:
         renew_lock_after_fork(self)
 
     def get(self, dependency: str, config: CircuitBreakerConfig | None = None) -> CircuitBreaker:
-        """The breaker of ``dependency``. ``config`` is used where it is made by this call."""
+        """The breaker of ``dependency``. ``config`` is used if this call creates it."""
         check.label("dependency", dependency)
         check.instance("config", config, CircuitBreakerConfig, NoneType)
         with self._lock:
@@ -66,7 +66,7 @@ class CircuitBreakerRegistry:
             return breaker
 
     def __iter__(self) -> Iterator[CircuitBreaker]:
-        """The breakers at this moment, in the order in which they were made."""
+        """The current breakers, in the order in which they were made."""
         return iter(tuple(self._breakers.values()))
 
     def __len__(self) -> int:

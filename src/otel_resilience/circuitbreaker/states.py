@@ -19,11 +19,11 @@ class BreakerState(Enum):
     OPEN = "open"
     """Calls are rejected until the open time ends."""
     HALF_OPEN = "half_open"
-    """A limited number of probes may pass; they decide."""
+    """A limited number of probes may pass; their results decide."""
     FORCED_OPEN = "forced_open"
     """Opened manually: rejects until it is closed or reset manually."""
     SHADOW = "shadow"
-    """Everything passes; what would have been rejected is only reported."""
+    """Everything passes; rejections are only reported."""
 
 
 class TransitionReason(StrEnum):
@@ -37,23 +37,23 @@ class TransitionReason(StrEnum):
     """
 
     FAILURE_THRESHOLD = "failure_threshold"
-    """As many failures within the window as ``failure_threshold`` allows."""
+    """The failures within the window reached ``failure_threshold``."""
     CONSECUTIVE_FAILURES = "consecutive_failures"
-    """That many failures in a row."""
+    """Too many failures in a row."""
     FAILURE_RATE = "failure_rate"
-    """That share of the calls in the window failed."""
+    """Too large a share of the calls in the window failed."""
     SLOW_CALL_RATE = "slow_call_rate"
-    """That share of the calls in the window was slow."""
+    """Too large a share of the calls in the window was slow."""
     OPEN_TIME_ENDED = "open_time_ended"
     """Probes may pass."""
     PROBE_SUCCEEDED = "probe_succeeded"
-    """As many probes in a row as the configuration asks for."""
+    """Enough probes in a row succeeded."""
     PROBE_FAILED = "probe_failed"
-    """One failed: the circuit is open for longer than before."""
+    """A probe failed: the circuit is open for longer than before."""
     MANUAL = "manual"
     """By ``force_open``, ``close`` or ``reset``."""
     SHARED = "shared"
-    """Another user of the same shared state changed it."""
+    """Changed by another user of the same shared state."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Transition:
     target: BreakerState
     reason: TransitionReason
     at: float
-    """On the clock of the breaker, seconds."""
+    """When it happened, in seconds on the breaker's clock."""
     error_type: str | None = None
     """The ``error.type`` of the failure that caused it."""
     failures: int = 0
@@ -80,6 +80,6 @@ class Transition:
     calls: int = 0
     """Calls in the window at that moment."""
     open_for: float | None = None
-    """Seconds until a probe may pass, where it opened."""
+    """Seconds until a probe may pass, if the breaker opened."""
     open_duration: float | None = None
-    """Seconds from opening to closing, where it closed."""
+    """Seconds from opening to closing, if the breaker closed."""

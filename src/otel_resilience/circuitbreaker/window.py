@@ -1,6 +1,6 @@
 """A sliding window over call results: ten buckets, constant memory, pure.
 
-Successes are by far the most frequent result, so ``succeed`` counts them without a lock. Everything else here is called
+Successes are by far the most frequent result, so ``succeed`` counts them without a lock. Everything else here runs
 under the lock of the breaker.
 """
 
@@ -13,7 +13,7 @@ from otel_resilience._internal.counting import AtomicCounter
 
 BUCKETS = 10
 _SHORTEST: Final = 1e-9
-"""Seconds that a bucket covers at least: no clock tells shorter times apart."""
+"""Minimum seconds that a bucket covers: no clock distinguishes shorter times."""
 
 
 class SlidingWindow:
@@ -39,19 +39,19 @@ class SlidingWindow:
         self.successes = self.failures = self.slow = 0
         self._index: int | None = None
         self.bucket_end = -math.inf
-        """Until this moment successes may be counted by ``succeed`` alone; afterwards :meth:`roll` comes first."""
+        """Until this time ``succeed`` alone may count successes; afterwards :meth:`roll` comes first."""
         self.seen = 0
-        """Successes since the last reset that :meth:`roll` has counted."""
+        """Successes since the last reset that :meth:`roll` has already counted."""
         self._all_successes = AtomicCounter()
         self.succeed = self._all_successes.add
         """Counts one success. Atomic."""
 
     def total_successes(self) -> int:
-        """Successes since the last reset, whenever they were."""
+        """Successes since the last reset."""
         return self._all_successes.read()
 
     def roll(self, now: float) -> None:
-        """Closes the bucket of earlier successes and drops what has expired."""
+        """Closes the bucket of earlier successes and drops expired buckets."""
         self._absorb()
         index = int(now // self.width)
         if self._index is None:
@@ -74,7 +74,7 @@ class SlidingWindow:
         self.failures += 1
 
     def slow_call(self, now: float) -> None:
-        """Marks one call that was counted already as slow."""
+        """Marks one already counted call as slow."""
         self.roll(now)
         self._slow[self._slot()] += 1
         self.slow += 1
@@ -98,7 +98,7 @@ class SlidingWindow:
         self.successes, self.failures, self.slow = sum(self._successes), sum(self._failures), sum(self._slow)
 
     def dump(self) -> list[list[int]]:
-        """The buckets that are not empty: number, successes, failures, slow calls."""
+        """The non-empty buckets: number, successes, failures, slow calls."""
         self._absorb()
         if self._index is None:
             return []

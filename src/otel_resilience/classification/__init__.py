@@ -1,6 +1,6 @@
-"""What an exception means: its class, its severity, what it says to retry and breaker.
+"""What an exception means: its class, its severity, and its effect on retries and circuit breakers.
 
-The rules for the exceptions of each client library stand in :mod:`otel_resilience.classification.rules`.
+The rules for each client library's exceptions are in :mod:`otel_resilience.classification.rules`.
 """
 
 from otel_resilience.classification.classifier import Classifier

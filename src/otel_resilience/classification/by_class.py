@@ -1,5 +1,5 @@
-"""What follows from the class of an exception alone, so that it need not be found out for each one: often the verdict,
-and else which rules are to be asked."""
+"""What follows from an exception's class alone, so that it is computed once per class: often the verdict, otherwise
+which rules to ask."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from otel_resilience.classification.model import Classification, Rule
 from otel_resilience.classification.request_shown import REQUEST_ATTRIBUTES
 
 STATUS_ATTRIBUTES: Final = frozenset({"code", "headers", "http_status", "response", "status", "status_code"})
-"""Where an exception can carry an HTTP status."""
+"""Attributes in which an exception may carry an HTTP status."""
 CLASSIFICATION: Final = frozenset({"classification"})
-"""Where it can carry its verdict."""
+"""The attribute in which it may carry its own verdict."""
 READ: Final = STATUS_ATTRIBUTES | CLASSIFICATION | REQUEST_ATTRIBUTES
 """All attributes that the rules of this library read from exceptions of any class."""
 
@@ -23,27 +23,27 @@ Parts = Callable[[type[BaseException]], tuple[Rule, ...]]
 
 
 class _Known(NamedTuple):
-    """What is known of a rule."""
+    """What is known about a rule."""
 
     decides: Decides = lambda kind: False
     reads: frozenset[str] = frozenset()
     parts: Parts | None = None
     rule: Rule | None = None
-    """The rule itself, which stays in existence by this, so that no other one gets its ``id``."""
+    """The rule itself, kept alive so that no other rule gets its ``id``."""
 
 
 _NOTHING: Final = _Known()
 _known: Final[dict[int, _Known]] = {}
-"""By the ``id`` of each marked rule: one of a user's may have no hash."""
+"""By the ``id`` of each marked rule, since a user's rule may not be hashable."""
 
 
 def decided_by_class(
     decides: Decides, *, reads: frozenset[str] = frozenset(), parts: Parts | None = None
 ) -> Callable[[Rule], Rule]:
-    """For a rule that answers alike on all exceptions of a class for which ``decides`` holds, where these have no cause
-    and none of the attributes :data:`READ`.
+    """For a rule that returns the same for all exceptions of a class for which ``decides`` is true, if they have no
+    cause and none of the attributes in :data:`READ`.
 
-    ``reads``: the rule is silent on an exception without these attributes. ``parts``: the rules that it asks in turn on
+    ``reads``: the rule passes on an exception without these attributes. ``parts``: the rules that it asks in turn about
     exceptions of a class.
     """
 
@@ -76,14 +76,14 @@ class ClassPlan:
             (rule, names if names and class_has_none_of(kind, names) else None)
             for rule, names in zip(asked, reads, strict=True)
         )
-        """Each with the attributes of which the exception itself must have one, else the rule is silent; ``None``: it
-        is asked in any case."""
+        """Each with the attributes of which the exception must have one, or else the rule passes it on; ``None``: it is
+        always asked."""
         self.reads_plainly = reads_plainly(kind)
         self.shows_no_request = class_has_none_of(kind, REQUEST_ATTRIBUTES)
-        """Where the exception itself has no such attribute."""
+        """If the exception itself has no such attribute."""
         self.decides = class_has_none_of(kind, READ) and all(
             _known.get(id(rule), _NOTHING).decides(kind) for rule in (*first, *rules)
         )
-        """Whether the verdict follows from the class, where the exception has no cause and nothing of :data:`READ`."""
+        """Whether the class determines the verdict, without a cause and the attributes in :data:`READ`."""
         self.verdict = None if first else given
-        """That verdict, once it is known; or the given one where no rule is asked before it."""
+        """That verdict, once known; the given one if no rule is asked before it."""

@@ -1,4 +1,4 @@
-"""What lies behind an exception: its causes, its contexts and the members of groups among them."""
+"""What is behind an exception: its causes, its contexts and the members of groups among them."""
 
 from __future__ import annotations
 
@@ -12,31 +12,30 @@ from otel_resilience.classification.model import Classification, Rule, merge_ver
 
 _MAX_CLASSES: Final = 512
 _MAX_NODES: Final = 200
-"""A longer chain is not searched to its end; this also bounds the recursion into groups."""
+"""A longer chain is not searched further; this also bounds the recursion into groups."""
 
 
 def nearest_verdict(exception: BaseException, judge: Rule) -> Classification | None:
     """The verdict of ``judge`` on the nearest exception behind ``exception`` that it knows, or ``None``.
 
     A cause comes before a context. The verdicts on the members of a group are merged. An earlier exception of the same
-    package that is merely the context (one attempt made while another was handled) is a failure of its own and not
-    looked at.
+    package that is only the context (one attempt made while another failure was handled) is not considered.
     """
     return _search(exception, judge, {id(exception)})
 
 
 def message_of(exception: BaseException) -> str:
-    """The text that an exception was made with; empty where that is no text. Never raises."""
+    """The text that an exception was made with; empty if that is not a string. Never raises."""
     args = args_of(exception)
     first = args[0] if args else ""
     return first if type(first) is str or isinstance(first, str) else ""
 
 
 def by_class_name(modules: Mapping[str, Mapping[str, Classification | Rule]]) -> Rule:
-    """A rule that knows classes by module and name, so that nothing is imported; a subclass is as its nearest base.
+    """A rule that matches classes by module and name, so that nothing is imported; subclasses as their nearest base.
 
-    For each class stands the verdict on its exceptions, or a rule that looks at them. An exception whose class was
-    never imported cannot exist, so the rule is silent where its library is not in use.
+    Each class maps to the verdict on its exceptions, or to a rule that examines them. An exception whose class was
+    never imported cannot exist, so the rule passes everything on if its library is not in use.
     """
     table = {f"{module}.{name}": entry for module, classes in modules.items() for name, entry in classes.items()}
     known: dict[type, Classification | Rule | None] = {}
@@ -50,18 +49,18 @@ def by_class_name(modules: Mapping[str, Mapping[str, Classification | Rule]]) ->
                 known.clear()
             found = (table.get(name_of(base)) for base in bases_of(kind))
             entry = known[kind] = next((each for each in found if each is not None), None)
-        if type(entry) is Classification:  # most are
+        if type(entry) is Classification:  # most entries are
             return entry
         return None if entry is None else entry(exception)  # type: ignore[operator]  # mypy thinks of derived classes
 
-    of_class.__qualname__ = f"by_class_name({', '.join(modules)})"  # in the message about a rule that fails
+    of_class.__qualname__ = f"by_class_name({', '.join(modules)})"  # shown in the message about a failing rule
     return of_class
 
 
 def judged_behind(judge: Rule, default: Classification, *, argument: int | None = None) -> Rule:
-    """A rule that says what ``judge`` knows of what lies behind an exception, else ``default``.
+    """A rule that returns the verdict of ``judge`` on what is behind an exception, or else ``default``.
 
-    ``argument``: where among its arguments an exception may have the one that it wraps, which is asked about first.
+    ``argument``: the position of an argument of the exception that may hold the one it wraps, which is tried first.
     """
 
     def behind(exception: BaseException) -> Classification:

@@ -47,39 +47,39 @@ _PROGRAMMING_ERRORS: Final = (
 
 _unknown_classes: Final = Once()
 _broken_rules: Final = Once()
-"""Rules that failed, and classes of exceptions that could not be looked at."""
+"""Rules that failed, and classes of exceptions that could not be examined."""
 
 _MAX_CLASSES: Final = 512
-"""Classes of exceptions of which a classifier knows how to judge them."""
+"""Maximum classes of exceptions for which a classifier remembers how to judge them."""
 _MAX_NESTING: Final = 20
-"""Groups that are the cause of a member of a group that is the cause …; deeper ones are not looked at."""
+"""Groups that are the cause of a member of a group that is the cause of a member …; deeper ones are not examined."""
 
 _Groups = dict[int, Classification | None]
-"""The verdicts on groups that were looked at already, by ``id``."""
+"""The verdicts on groups that were examined already, by ``id``."""
 
 
 class Classifier:
     """Ordered rules; the first that returns a verdict decides.
 
-    An exception that no rule knows is judged by the first of these that it has: its own attribute ``classification``,
-    the verdict on its explicit cause (``raise … from cause``), its being a programming error (``TypeError``,
-    ``KeyError`` …: permanent, neutral for a circuit breaker). What is left is :data:`UNCLASSIFIED` and logged once per
+    An exception that no rule knows is judged by the first of these that applies: its own attribute ``classification``,
+    the verdict on its explicit cause (``raise … from cause``), being a programming error (``TypeError``, ``KeyError``
+    …: permanent, neutral for a circuit breaker). Anything else is :data:`UNCLASSIFIED` and logged once per
     class. Control flow (:mod:`otel_resilience.classification.control_flow`) is never handed to a rule. The verdicts on
     the members of an ``ExceptionGroup`` are merged by :func:`merge_verdicts`; one with control flow in it, other than
     cancelled tasks, is control flow. Where the exception or one of its explicit causes shows its request, that decides
     on ``idempotent`` unless a rule does.
 
-    What the class of an exception says is looked at when the first of its exceptions is judged: an attribute
-    ``classification`` that the class itself gets later is not seen, unlike one that an exception gets.
+    The class of an exception is examined when its first instance is judged: a ``classification`` attribute that the
+    class gets later is ignored, unlike one set on an instance.
 
-    ``by_type`` holds verdicts on exact types whose instances need no look. Rules added by :meth:`extended` come before
-    it, the rules given here after it. Raises ``TypeError`` naming the parameter where a rule is no plain function of
-    one exception: a class, an ``async def``, a generator function, a function with another number of parameters.
+    ``by_type`` maps exact types to verdicts without a closer look. Rules added by :meth:`extended` come before it, the
+    rules given here after it. Raises ``TypeError`` naming the parameter if a rule is not a plain function of one
+    exception: a class, an ``async def``, a generator function, a function with another number of parameters.
 
     Examples:
         >>> class WarehouseBusy(Exception):
         ...     pass
-        >>> busy = Classification("transient", "LOW", "unavailable")
+        >>> busy = Classification(ErrorClass.TRANSIENT, Severity.LOW, "unavailable")
         >>> def warehouse(error):
         ...     return busy if isinstance(error, WarehouseBusy) else None
         >>> Classifier([warehouse]).classify(WarehouseBusy()).error_type
@@ -102,10 +102,10 @@ class Classifier:
         return (*self._first, *self._rules)
 
     def extended(self, *rules: Rule) -> Classifier:
-        """A new classifier that asks ``rules`` before anything else: this is how a user adds or overrides verdicts.
+        """A new classifier that asks ``rules`` first: this is how to add or override verdicts.
 
         A rule takes an exception and returns its :class:`Classification`, or ``None`` to pass it on. Raises
-        ``TypeError`` as the class does.
+        ``TypeError`` like the constructor.
         """
         extended = Classifier(self._rules, self._by_type)
         extended._first = (*_checked_rules("rules", rules), *self._first)
@@ -119,11 +119,11 @@ class Classifier:
             if verdict is not None and cause_of(exception) is None:
                 if plan.is_given:
                     return verdict
-                kept = exception.__dict__  # of a class that is read plainly
+                kept = exception.__dict__  # its class is read plainly
                 if not kept or READ.isdisjoint(kept):
                     return verdict
             return self._judge(exception, plan, None, _MAX_NESTING) or UNCLASSIFIED
-        except Exception as broken:  # noqa: BLE001  # nothing may take the place of the error that is looked at
+        except Exception as broken:  # noqa: BLE001  # nothing may replace the error being judged
             name, problem = _name(exception), _name(broken)
             if _broken_rules.first(f"{name} {problem}"):
                 _log.warning("an exception of class %s could not be classified: %s", name, problem)
@@ -142,9 +142,9 @@ class Classifier:
     def _judge(
         self, exception: BaseException, plan: ClassPlan, groups: _Groups | None, nesting: int
     ) -> Classification | None:
-        """The verdict; ``None`` for a group that is being looked at already, or too deep to be looked at."""
+        """The verdict; ``None`` for a group that is being judged already, or nested too deeply."""
         if plan.is_group:
-            return self._judge_group(exception, groups, nesting)  # type: ignore[arg-type]  # it is one
+            return self._judge_group(exception, groups, nesting)  # type: ignore[arg-type]  # it is a group
         if plan.is_control_flow:
             return CANCELLED
         verdict = _first_answer(exception, plan)
@@ -170,11 +170,11 @@ class Classifier:
     def _by_cause(
         self, causes: tuple[BaseException, ...], groups: _Groups | None, nesting: int
     ) -> Classification | None:
-        """The verdict on the nearest cause that is known. Control flow that an exception was made of says nothing."""
+        """The verdict on the nearest known cause. Control flow as a cause says nothing."""
         for cause in causes:
             plan = self._plan_of(type(cause))
             if plan.is_group:
-                verdict = self._judge_group(cause, groups, nesting)  # type: ignore[arg-type]  # as above
+                verdict = self._judge_group(cause, groups, nesting)  # type: ignore[arg-type]  # it is a group
             else:
                 verdict = None if plan.is_control_flow else _first_answer(cause, plan)
             if verdict is not None and verdict.error_class is not ErrorClass.CANCELLED:
@@ -189,7 +189,7 @@ class Classifier:
             groups = {}
         if key in groups or not nesting:
             return groups.get(key)
-        groups[key] = None  # so that a member whose cause is this group does not lead back into it
+        groups[key] = None  # so that a member caused by this group does not recurse
         leaves = leaves_of(group)
         if any(is_control_flow(leaf) and not is_a(leaf, CANCELLATIONS) for leaf in leaves):
             verdict: Classification | None = CANCELLED  # it must reach the code that it is meant for
@@ -201,7 +201,7 @@ class Classifier:
 
 
 def _unclassified(exception: BaseException) -> Classification:
-    """The verdict on what is not known; says so once per class, with how to change it."""
+    """The verdict on an unknown exception; logs once per class how to classify it."""
     name = _name(exception)
     if _unknown_classes.first(name, type(exception)):
         _log.warning(
@@ -247,7 +247,7 @@ def _checked_rules(name: str, rules: object) -> tuple[Rule, ...]:
 
 
 def _checked_rule(name: str, rule: object) -> Rule:
-    """``rule``, which must be a function that takes one exception and answers at once."""
+    """``rule``, which must be a function that takes one exception and returns directly."""
     if not callable(rule) or isinstance(rule, type):
         raise TypeError(f"{name} must be a function of an exception, not {rule!r}")
     judges_errors(name, rule)
@@ -255,7 +255,7 @@ def _checked_rule(name: str, rule: object) -> Rule:
 
 
 def _shown_request(chain: tuple[BaseException, ...]) -> bool | None:
-    """Whether the requests that are shown may all be repeated; ``None`` where none is shown."""
+    """Whether all requests shown may be repeated; ``None`` if none is shown."""
     answer: bool | None = None
     for each in chain:
         shown = shows_idempotent(each)
@@ -272,7 +272,7 @@ def _first_answer(exception: BaseException, plan: ClassPlan) -> Classification |
             continue
         try:
             verdict = rule(exception)
-        except Exception as broken:  # noqa: BLE001  # a broken rule must not take the place of the error it looks at
+        except Exception as broken:  # noqa: BLE001  # a broken rule must not replace the error being judged
             _report_rule(rule, f"failed with {_name(broken)}")
             continue
         if verdict is None:

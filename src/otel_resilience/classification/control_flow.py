@@ -1,4 +1,4 @@
-"""Exceptions that steer a program instead of reporting a failure: cancellation, exits, a job queue's own signals.
+"""Exceptions that control a program instead of reporting a failure: cancellation, exits, a job queue's own signals.
 
 They pass every layer unchanged: never retried, never counted, never reported as errors, and never shown to a rule.
 """
@@ -13,9 +13,18 @@ from typing import Final, TypeGuard
 from otel_resilience._internal.foreign import bases_of, name_of
 
 CANCELLATIONS: Final = (asyncio.CancelledError, concurrent.futures.CancelledError)
-"""In a group beside failures these say no more than that the failures ended the other tasks of the group."""
+"""In a group next to failures, they only say that the failures ended the other tasks of the group."""
 
-_BY_NAME: Final = frozenset(
+_INTERRUPTIONS: Final = frozenset(
+    {
+        "billiard.exceptions.SoftTimeLimitExceeded",
+        "rq.timeouts.BaseTimeoutException",
+        "rq.worker.StopRequested",
+        "rq.worker.base.StopRequested",
+    }
+)
+"""Raised by job queues from a signal handler, and therefore in the middle of any code."""
+_BY_NAME: Final = _INTERRUPTIONS | frozenset(
     {
         "builtins.StopIteration",
         "builtins.StopAsyncIteration",
@@ -28,14 +37,10 @@ _BY_NAME: Final = frozenset(
         "celery.exceptions.Retry",
         "celery.exceptions.Ignore",
         "celery.exceptions.Reject",
-        "billiard.exceptions.SoftTimeLimitExceeded",
         "dramatiq.errors.Retry",
         "dramatiq.middleware.threading.Interrupt",
         "huey.exceptions.RetryTask",
         "huey.exceptions.CancelExecution",
-        "rq.timeouts.BaseTimeoutException",
-        "rq.worker.StopRequested",
-        "rq.worker.base.StopRequested",
         "arq.worker.Retry",
         "arq.worker.RetryJob",
         "airflow.exceptions.AirflowSkipException",
@@ -49,7 +54,7 @@ _BY_NAME: Final = frozenset(
 
 
 def is_control_flow(exception: BaseException) -> bool:
-    """Whether ``exception`` is control flow: a ``BaseException`` that is no ``Exception``, and a few that are.
+    """Whether ``exception`` is control flow: a ``BaseException`` that is not an ``Exception``, and a few that are.
 
     A group is not, whatever its members are; see :class:`~otel_resilience.Classifier`.
     """
@@ -63,9 +68,15 @@ def is_group(exception: BaseException) -> TypeGuard[BaseExceptionGroup[BaseExcep
 
 @functools.lru_cache(maxsize=512)
 def is_control_flow_class(kind: type[BaseException]) -> bool:
-    """As :func:`is_control_flow`, of all exceptions of exactly this class."""
+    """Like :func:`is_control_flow`, for all exceptions of exactly this class."""
     if issubclass(kind, BaseExceptionGroup):
         return False
     if not issubclass(kind, Exception) or issubclass(kind, CANCELLATIONS):
         return True
     return any(name_of(base) in _BY_NAME for base in bases_of(kind))
+
+
+def pass_interruption_on(caught: Exception) -> None:
+    """Raises ``caught`` if it ends a job: for code that suppresses the errors of others, and may be interrupted."""
+    if any(name_of(base) in _INTERRUPTIONS for base in bases_of(type(caught))):
+        raise caught

@@ -1,4 +1,4 @@
-"""The classifier that is used where none is given."""
+"""The default classifier."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _LOOKED_UP = (
     ConnectionAbortedError,
     BrokenPipeError,
 )
-"""Built-in types whose instances all mean the same: one look into a table instead of a question to each rule. A
-``TimeoutError`` is none of them: with a number it is the system's, without one that of an attempt."""
+"""Built-in types whose instances all mean the same: one table lookup instead of asking each rule. ``TimeoutError`` is
+not among them: with an ``errno`` it comes from the system, without one from an attempt's time limit."""
 
 
 @functools.cache
@@ -34,7 +34,7 @@ def default_classifier() -> Classifier:
 
 
 def classify(exception: BaseException, classifier: Classifier | None = None) -> Classification:
-    """What ``exception`` means, by ``classifier`` or the default one. Raises ``TypeError`` where it is no exception.
+    """The verdict of ``classifier`` (or the default one) on ``exception``. Raises ``TypeError`` if it is not one.
 
     Examples:
         >>> verdict = classify(ConnectionResetError())

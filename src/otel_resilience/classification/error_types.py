@@ -1,9 +1,9 @@
 """The closed vocabulary of ``error.type``.
 
-A value is an HTTP status code as a string, a Redis reply as ``redis_`` and its lower-case prefix, or one of the names
-below. What a database, a broker or an RPC server answers has one name whatever the client; its own code (SQLSTATE, gRPC
-status, error code of AWS) is not shown. The connection names follow .NET's ``HttpRequestError`` in snake_case;
-``_OTHER`` is OpenTelemetry's own name for "something else" (semantic conventions, ``error.type``).
+A value is an HTTP status code as a string, ``redis_`` plus the lower-case prefix of a Redis reply, or one of the names
+below. An answer of a database, a broker or an RPC server has one name whatever the client; its own code (SQLSTATE, gRPC
+status, AWS error code) is not shown. The connection names follow .NET's ``HttpRequestError`` in snake_case; ``_OTHER``
+is OpenTelemetry's own name for "something else" (semantic conventions, ``error.type``).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ CANCELLED: Final = "cancelled"
 OTHER: Final = "_OTHER"
 
 NAMES: Final = frozenset(value for name, value in vars().items() if name.isupper())
-"""Every name of the vocabulary that is neither a status code nor a Redis reply: all of the above."""
+"""All names of the vocabulary that are neither a status code nor a Redis reply."""
 
 REDIS_PREFIX: Final = "redis_"
 

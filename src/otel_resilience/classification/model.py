@@ -1,8 +1,8 @@
-"""What an error means: its class, its severity, and what retry and circuit breaker make of it.
+"""What an error means: its class, its severity, and its effect on retries and circuit breakers.
 
-A :class:`Classifier` is a list of ordered rules. The first rule that answers decides. An exception that no rule knows
-is judged by its explicit cause; an error of the program itself is permanent and says nothing about the dependency; what
-is left is permanent, HIGH and flagged ``unclassified``.
+A :class:`Classifier` is an ordered list of rules. The first rule that returns a verdict decides. An exception that no
+rule knows is judged by its explicit cause; a programming error is permanent and says nothing about the dependency;
+anything else is permanent, HIGH and flagged ``unclassified``.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ class ErrorClass(StrEnum):
     TRANSIENT = "transient"
     """Likely to pass soon: retried fast, with jitter."""
     TRANSIENT_SLOW = "transient_slow"
-    """Heals in seconds to minutes: few tries, from a longer base delay, worth an alert."""
+    """Heals in seconds to minutes: few retries, with a longer base delay, worth an alert."""
     THROTTLED = "throttled"
     """The dependency asked to wait: retried after the time it named, at a lower price from the budget."""
     PERMANENT = "permanent"
-    """A repetition gives the same answer."""
+    """A repetition would give the same result."""
     LOCAL = "local"
-    """Our own resource is short (a connection pool): retried, and says nothing about the dependency."""
+    """A resource of ours is exhausted (a connection pool): retried, and says nothing about the dependency."""
     SELF_HEAL = "self_heal"
-    """The client can repair it and repeat the call once; not a failure in itself."""
+    """The client can fix the cause and repeat the call once; not a failure in itself."""
     CONTROL = "control"
-    """An expected outcome in the shape of an exception, such as a lock that is taken."""
+    """An expected outcome in the form of an exception, such as a lock that is taken."""
     QUARANTINE = "quarantine"
     """One bad row among good ones: set aside and counted."""
     CANCELLED = "cancelled"
-    """The caller gave up, or its runtime steers the program by an exception
+    """The caller gave up, or its runtime uses the exception for control flow
     (:mod:`otel_resilience.classification.control_flow`). Never retried, never counted, never reported as an error."""
 
 
@@ -61,11 +61,11 @@ class Severity(Enum):
     LOW = "LOW"
     """Counted; not reported by itself."""
     MEDIUM = "MEDIUM"
-    """Worth a look where it is frequent."""
+    """Worth a look if it is frequent."""
     HIGH = "HIGH"
-    """A person looks at it soon."""
+    """A person should look at it soon."""
     CRITICAL = "CRITICAL"
-    """A person is notified at once."""
+    """A person is notified immediately."""
 
     def __lt__(self, other: object) -> bool:
         if not isinstance(other, Severity):
@@ -88,11 +88,11 @@ class BreakerEffect(StrEnum):
     """
 
     FAILURE = "failure"
-    """It is not well: counts against it."""
+    """The dependency is unhealthy: counts against it."""
     SUCCESS = "success"
-    """The dependency answered properly, if not as hoped: a well-formed 404."""
+    """The dependency answered properly, even if not as hoped: a well-formed 404."""
     NEUTRAL = "neutral"
-    """It says nothing: throttling, our own limits, cancellation."""
+    """Says nothing about it: throttling, our own limits, cancellation."""
 
 
 _RETRIED = frozenset({ErrorClass.TRANSIENT, ErrorClass.TRANSIENT_SLOW, ErrorClass.THROTTLED, ErrorClass.LOCAL})
@@ -125,8 +125,8 @@ def _wait(name: str, value: object) -> None:
 class Classification:
     """The verdict on one error.
 
-    An enumeration's value is accepted as its text (``breaker="neutral"``). Raises ``TypeError`` or ``ValueError``
-    naming the field where a value is none that it can have.
+    Enumerations are also accepted as their values (``breaker="neutral"``), though not by type checkers. Raises
+    ``TypeError`` or ``ValueError`` naming the field if a value is not allowed.
 
     Examples:
         >>> busy = Classification("transient", "MEDIUM", "503", breaker="failure", retry_after=2.5)
@@ -147,22 +147,22 @@ class Classification:
     breaker: BreakerEffect = BreakerEffect.NEUTRAL
     """What it says about the health of the dependency."""
     retry_after: float | None = None
-    """Seconds that the dependency asked us to wait, from 0 to infinity; ``None`` where it did not."""
+    """Seconds that the dependency asked us to wait, from 0 to infinity; ``None`` if it did not."""
     unsent: bool = False
     """The request provably never reached the dependency, so that even a non-idempotent call may be repeated."""
     unclassified: bool = False
     """No rule knew this exception."""
     max_retries: int | None = None
-    """Retries granted to this error within one call. ``None``: as many as the retry configuration allows for a class
-    that is retried at all, none for the others. ``1`` on a permanent error is one confirming retry."""
+    """Retries granted to this error within one call. ``None``: as many as the retry configuration allows for a
+    retryable class, none for the others. ``1`` on a permanent error is one confirming retry."""
     idempotent: bool | None = None
-    """Whether the failed request may be repeated, where the exception itself shows it (method, idempotency key)."""
+    """Whether the failed request may be repeated, if the exception itself shows it (method, idempotency key)."""
     immediate: bool = False
-    """The first retry may go at once, without delay and free of charge (a keep-alive connection that was closed)."""
+    """The first retry may go immediately and free of charge (a keep-alive connection that was closed)."""
     retryable: bool = dataclasses.field(init=False, compare=False)
-    """Whether a repetition can help at all, before budget, deadline and idempotency have their say."""
+    """Whether a repetition can help at all; budget, deadline and idempotency are checked separately."""
     plain: bool = dataclasses.field(init=False, compare=False, repr=False)
-    """Whether it is transient and asks for nothing special: most failures are, and are decided on quickly."""
+    """Whether it is transient and has no special requirements, like most failures, which are decided on quickly."""
 
     def __post_init__(self) -> None:
         self._check()
@@ -202,7 +202,7 @@ class Classification:
 
     @property
     def granted_retries(self) -> float:
-        """Retries that the verdict alone allows: ``math.inf`` where only the retry configuration limits them."""
+        """Retries that the verdict alone allows: ``math.inf`` if only the retry configuration limits them."""
         if self.max_retries is not None:
             return self.max_retries
         return math.inf if self.error_class in _RETRIED else 0
@@ -218,19 +218,18 @@ class Classification:
 
 _MAX_CHANGED: Final = 1024
 _changed: Final[dict[tuple[int, str, bool], tuple[Classification, Classification]]] = {}
-"""By the ``id`` of a verdict, a flag and its new value: the verdict, which keeps that number taken, and the changed
-one."""
+"""By the ``id`` of a verdict, a flag and its new value: the verdict, kept alive so that its ``id`` stays taken, and the
+changed copy."""
 
 
 def flagged(verdict: Classification, name: str, value: bool) -> Classification:  # internal
-    """``verdict`` with one flag changed. Rules change one flag of few verdicts, on each error: what was made before is
-    used again."""
+    """``verdict`` with one flag changed. Rules do this on each error for few verdicts: copies are reused."""
     key = id(verdict), name, value
     known = _changed.get(key)
     if known is not None:
         return known[1]
-    changed = dataclasses.replace(verdict, **{name: value})  # type: ignore[arg-type]  # as above
-    if verdict.retry_after is None:  # with one, verdicts are too many
+    changed = dataclasses.replace(verdict, **{name: value})  # type: ignore[arg-type]  # mypy cannot see fields through **
+    if verdict.retry_after is None:  # with one, there would be too many verdicts
         if len(_changed) >= _MAX_CHANGED:
             _changed.clear()
         _changed[key] = verdict, changed
@@ -238,18 +237,18 @@ def flagged(verdict: Classification, name: str, value: bool) -> Classification: 
 
 
 Rule = Callable[[BaseException], Classification | None]
-"""A rule looks at an exception and answers, or returns ``None`` to pass it on to the next rule."""
+"""A rule looks at an exception and returns a verdict, or ``None`` to pass it on to the next rule."""
 
 UNCLASSIFIED: Final = Classification(
     ErrorClass.PERMANENT, Severity.HIGH, error_types.OTHER, BreakerEffect.FAILURE, unclassified=True
 )
-"""The verdict on an exception that no rule knows: not repeated, but a dependency that keeps raising it is not well."""
+"""The verdict on an exception that no rule knows: not retried, but a dependency that keeps raising it is unhealthy."""
 
 PROGRAMMING_ERROR: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, error_types.OTHER)
-"""The verdict on a mistake in the program itself: a repetition fails alike, and the dependency has no part in it."""
+"""The verdict on a programming error: a repetition fails the same way, and the dependency is not involved."""
 
 CANCELLED: Final = Classification(ErrorClass.CANCELLED, Severity.LOW, error_types.CANCELLED)
-"""The verdict on control flow: cancellation, the exits of the interpreter, signals of a job queue."""
+"""The verdict on control flow: cancellation, interpreter exits, signals of a job queue."""
 
 
 _WORST_FIRST: Final = (
@@ -268,12 +267,12 @@ _EFFECT_ORDER: Final = (BreakerEffect.FAILURE, BreakerEffect.NEUTRAL, BreakerEff
 
 
 def merge_verdicts(verdicts: Collection[Classification]) -> Classification | None:
-    """One verdict on failures that happened together, whatever their order; ``None`` where there are none.
+    """One verdict on failures that happened together, whatever their order; ``None`` if there are none.
 
-    Every field is that of the failure for which it matters most: the worst class and severity, the longest
-    ``retry_after``, the fewest retries; a failure for the circuit breaker if any is one. A permission holds only if
-    every failure gives it: ``idempotent``, ``immediate``. ``unsent`` never holds, since what succeeded beside the
-    failures is not seen. Cancellation counts only where there is nothing else.
+    Each field comes from the failure for which it matters most: the worst class and severity, the longest
+    ``retry_after``, the fewest retries; a failure for the circuit breaker if any is one. A permission (``idempotent``,
+    ``immediate``) holds only if every failure gives it. ``unsent`` never holds, since operations that succeeded next to
+    the failures are not seen. Cancellation counts only if there is nothing else.
     """
     failures = [verdict for verdict in verdicts if verdict.error_class is not ErrorClass.CANCELLED]
     if not failures:

@@ -1,4 +1,4 @@
-"""Whether the request behind an exception may be repeated, where the exception shows that request. Pure."""
+"""Whether the request behind an exception may be repeated, if the exception shows that request. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNSAFE_METHODS: Final = frozenset({"POST", "PATCH", "CONNECT"})
 _IDEMPOTENCY_KEY: Final = "idempotency-key"
 _MOST_REDIRECTS: Final = 50
 REQUEST_ATTRIBUTES: Final = frozenset({"request", "response", "request_info", "method"})
-"""Where an exception can show its request."""
+"""Attributes in which an exception may show its request."""
 shows_no_request: Final = has_none_of(REQUEST_ATTRIBUTES)
 _was_not_answered: Final = has_none_of(("response", "history"))
 
@@ -24,16 +24,16 @@ def is_idempotent(method: str) -> bool:
 
 
 def shows_idempotent(exception: BaseException) -> bool | None:
-    """Whether the request may be repeated, by its method or an idempotency key; ``None`` where none is shown.
+    """Whether the request may be repeated, by its method or an idempotency key; ``None`` if no request is shown.
 
-    Looked for where clients keep it: ``request`` (httpx, requests), ``response.request``, ``request_info`` (aiohttp),
-    and the exception itself. A request that was redirected counts as well: a POST that was answered with 303 was sent.
+    Clients keep it in ``request`` (httpx, requests), ``response.request``, ``request_info`` (aiohttp), or on the
+    exception itself. Redirected requests count as well: a POST that was answered with 303 was sent.
     """
     return None if shows_no_request(exception) else shown_idempotent(exception)
 
 
 def shown_idempotent(exception: BaseException) -> bool | None:
-    """As :func:`shows_idempotent`, for an exception that is known to have one of the attributes."""
+    """Like :func:`shows_idempotent`, for an exception that is known to have one of the attributes."""
     shown = _is_repeatable(attribute(exception, "request"))
     if shown is None:
         response = attribute(exception, "response")
@@ -50,7 +50,7 @@ def shown_idempotent(exception: BaseException) -> bool | None:
 
 
 def method_of(request: object) -> str | None:
-    """The method of a request object of any HTTP client; ``None`` where it is no request."""
+    """The method of a request object of any HTTP client; ``None`` if it is not a request."""
     if request is None:
         return None
     method = attribute(request, "method")
@@ -77,13 +77,13 @@ def _is_repeatable(request: object) -> bool | None:
     if method in IDEMPOTENT_METHODS:
         return True
     if method == "POST" and name_of(type(request)).startswith("botocore."):
-        return None  # most of AWS's protocols send reads by POST as well
+        return None  # most AWS protocols use POST for reads as well
     return None if not method else is_idempotent(method) or has_key(attribute(request, "headers"))
 
 
 def _redirected_unsafely(exception: BaseException) -> bool:
-    """Whether one of the earlier requests of a chain of redirects, from the responses in ``history``, must not be
-    repeated."""
+    """Whether one of the earlier requests in a chain of redirects, as shown by the responses in ``history``, must not
+    be repeated."""
     response = attribute(exception, "response")
     for history in (attribute(response, "history"), attribute(exception, "history")):
         if history is None or not is_a(history, (list, tuple)):

@@ -1,7 +1,7 @@
-"""Which HTTP request an attempt was in the middle of, where the error or the stack shows it.
+"""Which HTTP request an attempt was performing, if the error or the stack shows it.
 
-Clients attach the request to their errors (httpx, requests) or not (urllib, http.client, any client whose call was cut
-by a time limit). In the latter case it stands in a local variable of the client's own functions.
+Clients may attach the request to their errors (httpx, requests) or not (urllib, http.client, any client whose call was
+cut by a time limit). In the latter case it is found in a local variable of the client's own functions.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _OTHERS: Final = frozenset(
 )
 """Packages whose own tasks and threads send no requests of the operation."""
 _STEPS: Final = frozenset({"coroutine_wrapper", "async_generator_asend", "async_generator_athrow", "anext_awaitable"})
-"""What is awaited in ``async for``, in ``async with`` of an async generator, and by an ``__await__`` of a coroutine."""
+"""Awaitables behind ``async for``, ``async with`` on an async generator, and ``__await__`` of a coroutine."""
 _AT_ONCE: Final = (asyncio.Future, concurrent.futures.Future, concurrent.futures.Executor, threading.Thread)
 _MOST_FRAMES: Final = 500
 _CROWDED: Final = 1000
-"""Tasks of a loop. To look through so many takes about a millisecond."""
+"""Tasks of a loop. Looking through this many takes about a millisecond."""
 _OURS: Final = __name__.partition(".")[0]
 _HOLDER: Final = "otel_resilience.policy.policy"
-"""The module whose loop holds the attempt that it cuts in a variable of that name."""
+"""The module whose loop keeps the attempt that it cuts in a variable of that name."""
 
 
 def shows_unsafe_request(errors: Iterable[BaseException]) -> bool:
-    """Whether a request that must not be repeated stands on one of these, or in the frames that they passed through."""
+    """Whether any of these, or the frames that they passed through, shows a request that must not be repeated."""
     for error in errors:
         if (not shows_no_request(error) and shown_idempotent(error) is False) or seen_in_frames(error) is False:
             return True
@@ -56,8 +56,8 @@ def shows_unsafe_request(errors: Iterable[BaseException]) -> bool:
 
 
 def shows_nothing(error: BaseException) -> bool:
-    """Whether certainly neither ``error``, nor what it was raised from or while handling, nor the frames that they
-    passed through show anything of a request: one quick look, which most failures end with."""
+    """Whether it is certain that neither ``error``, nor what it was raised from or while handling, nor the frames that
+    they passed through show a request: a quick check that settles most failures."""
     left = _MOST_LOOKED_THROUGH
     try:
         while left:
@@ -79,13 +79,13 @@ def shows_nothing(error: BaseException) -> bool:
                     return True
             error = reason
             left -= 1
-    except Exception:  # noqa: BLE001  # metaclasses and foreign frames: what cannot be read may show anything
+    except Exception:  # noqa: BLE001  # metaclasses and third-party frames: what cannot be read may show anything
         return False
     return False
 
 
 def seen_in_frames(error: BaseException) -> bool | None:
-    """Whether the request may be repeated whose client raised ``error``; ``None`` where none is seen."""
+    """Whether the request of the client that raised ``error`` may be repeated; ``None`` if no request is seen."""
     try:
         found: list[FrameType] = []
         step = traceback_of(error)
@@ -96,7 +96,7 @@ def seen_in_frames(error: BaseException) -> bool | None:
             step = step.tb_next
             left -= 1
         return _judge(found) if found else None
-    except Exception:  # noqa: BLE001  # foreign frames: what cannot be read shows nothing
+    except Exception:  # noqa: BLE001  # third-party frames: what cannot be read shows nothing
         return None
 
 
@@ -105,13 +105,13 @@ def seen_in_thread(identifier: int | None) -> bool | None:
     try:
         frames = sys._current_frames()  # noqa: SLF001  # the documented way
         return _in_stack(_outwards(None if identifier is None else frames.get(identifier)))
-    except Exception:  # noqa: BLE001  # as above
+    except Exception:  # noqa: BLE001  # third-party frames: what cannot be read shows nothing
         return None
 
 
 def seen_in_task(task: asyncio.Task[Any] | None, attempt: Enclosing) -> bool | None:
-    """The same for a task that is suspended in ``attempt``. ``None`` also where it waits for other tasks: of several
-    requests only one would be seen."""
+    """The same for a task that is suspended in ``attempt``. ``None`` also if it waits for other tasks: only one of
+    several requests would be seen."""
     if task is None:
         return None
     try:
@@ -121,14 +121,13 @@ def seen_in_task(task: asyncio.Task[Any] | None, attempt: Enclosing) -> bool | N
         if any(other is not task for other in _tasks_inside(attempt)):
             return None
         return _in_stack(reversed(_inside(attempt, frames)))
-    except Exception:  # noqa: BLE001  # as above
+    except Exception:  # noqa: BLE001  # third-party frames: what cannot be read shows nothing
         return None
 
 
 def left_running(call: Enclosing) -> bool | None:
-    """Whether what tasks of ``call`` are still in the middle of may be repeated: ``False`` where one shows a request
-    that must not, ``None`` where no task is left. Not looked for in a loop that is :data:`_CROWDED`, where each failure
-    of a call would cost milliseconds.
+    """Whether the requests that tasks of ``call`` are still performing may be repeated: ``False`` if one must not be,
+    ``None`` if no task is left. Skipped in a :data:`_CROWDED` loop, in which each failure would cost milliseconds.
 
     ``asyncio.gather`` raises the first error while the other requests continue.
     """
@@ -137,14 +136,14 @@ def left_running(call: Enclosing) -> bool | None:
             return None
         tasks = _tasks_inside(call)
         return not any(_in_stack(reversed(_suspended(task)[0])) is False for task in tasks) if tasks else None
-    except Exception:  # noqa: BLE001  # as above
+    except Exception:  # noqa: BLE001  # third-party frames: what cannot be read shows nothing
         return None
 
 
 class _Snapshot:
-    """The tasks of a loop by what encloses them, during one iteration: many calls that fail at once share it.
+    """The tasks of a loop by their enclosing call, during one iteration: shared by many calls that fail together.
 
-    A task that is made after it has not run yet.
+    A task that is created later has not run yet.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -162,7 +161,7 @@ _counts: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[float, bool]
 
 
 def _crowded(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether the loop has so many tasks that looking through them is dear; counted once a second."""
+    """Whether the loop has so many tasks that looking through them is expensive; counted once a second."""
     now = loop.time()
     counted, crowded = _counts.get(loop, (-math.inf, False))
     if now >= counted + 1.0:
@@ -183,7 +182,7 @@ def _tasks_inside(attempt: Enclosing) -> list[asyncio.Task[Any]]:
 
 
 def _enclosing_of(task: asyncio.Task[Any]) -> Enclosing | None:
-    """What encloses the code of a task; ``None`` where it has not started."""
+    """The scope around the code of a task; ``None`` if it has not started."""
     if sys.version_info >= (3, 12):
         return task.get_context().get(enclosing)
     for callback, context in getattr(getattr(task, "_fut_waiter", None), "_callbacks", None) or ():
@@ -193,7 +192,7 @@ def _enclosing_of(task: asyncio.Task[Any]) -> Enclosing | None:
 
 
 def _inside(attempt: Enclosing, frames: list[FrameType]) -> list[FrameType]:
-    """What runs in ``attempt``: the frames further in than the one that holds it in a variable of that name."""
+    """The frames inside ``attempt``: those further in than the one that holds it in a variable of that name."""
     for number, frame in enumerate(frames):
         if frame.f_globals.get("__name__") == _HOLDER and frame.f_locals.get("attempt") is attempt:
             return frames[number + 1 :]
@@ -201,7 +200,7 @@ def _inside(attempt: Enclosing, frames: list[FrameType]) -> list[FrameType]:
 
 
 def _suspended(task: asyncio.Task[Any]) -> tuple[list[FrameType], Any]:
-    """The frames of a suspended task from the outside in, and the future it waits for."""
+    """The frames of a suspended task from the outside in, and the future that it waits for."""
     frames: list[FrameType] = []
     awaited: Any = task.get_coro()
     while len(frames) < _MOST_FRAMES:
@@ -222,17 +221,17 @@ def _suspended(task: asyncio.Task[Any]) -> tuple[list[FrameType], Any]:
 
 
 def _stepped(step: Any) -> Any:
-    """The coroutine or async generator that a step of it runs; the step itself does not name it."""
+    """The coroutine or async generator that a step belongs to; the step object itself does not expose it."""
     kinds = (CoroutineType, AsyncGeneratorType)
     return next((each for each in gc.get_referents(step) if isinstance(each, kinds)), None)
 
 
 _MOST_LOOKED_THROUGH: Final = 20
 _SHOWN: Final = REQUEST_ATTRIBUTES | {"classification"}
-"""Where an exception shows its request, or says itself whether that may be repeated."""
+"""Attributes in which an exception shows its request, or says itself whether it may be repeated."""
 _MAX_CLASSES: Final = 1024
 _showing_nothing: Final[set[type[BaseException]]] = set()
-"""Classes whose exceptions have none of these but in their own dictionaries, and are read plainly."""
+"""Classes that are read plainly, and whose exceptions could have these attributes only in their own dictionaries."""
 
 
 def _class_shows_nothing(kind: type[BaseException]) -> bool:
@@ -246,7 +245,7 @@ def _class_shows_nothing(kind: type[BaseException]) -> bool:
 
 _MAX_MODULES: Final = 4096
 _no_clients: Final[set[str]] = set()
-"""Modules that were seen in frames, and are not those of clients."""
+"""Modules that were seen in frames and do not belong to clients."""
 
 
 def _is_client(module: object) -> bool:
@@ -269,8 +268,8 @@ def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _in_stack(frames: Iterable[FrameType]) -> bool | None:
-    """Whether what a stack, from the inside out, is in the middle of may be repeated; ``None`` where there may be more
-    than the one request that is seen. What an enclosed call declares stands for everything inside it."""
+    """Whether the request on a stack, from the inside out, may be repeated; ``None`` if there may be more requests than
+    the one that is seen. The declaration of an enclosed call covers everything inside it."""
     clients: list[FrameType] = []
     declared: bool | None = None
     several = False
@@ -303,7 +302,7 @@ def _declared(call: Any) -> bool | None:
 
 
 def _judge(frames: Iterable[FrameType]) -> bool | None:
-    """One stack is one request: it may be repeated where any frame shows an idempotency key, or all a safe method."""
+    """One stack is one request: it may be repeated if any frame shows an idempotency key, or all show a safe method."""
     answer: bool | None = None
     for frame in frames:
         for method, headers in _in_frame(frame.f_locals):
@@ -333,7 +332,7 @@ def _in_frame(variables: Any) -> Iterator[tuple[str, Any]]:
     method = variables.get("method")
     if isinstance(method, str):
         yield method, variables.get("headers")
-    for name in ("_method", "method"):  # http.client and aiohttp, whose responses keep no request
+    for name in ("_method", "method"):  # http.client and aiohttp responses keep only the method
         method = attribute(this, name)
         if isinstance(method, str):
             yield method, attribute(attribute(this, "request_info"), "headers")

@@ -1,7 +1,6 @@
 """How long a server asks us to wait: ``Retry-After`` (RFC 9110, 10.2.3) and ``X-Ratelimit-Reset``. Pure.
 
-A date is compared with the response's own ``Date`` header where there is one, so that a wrong clock on either side does
-no harm.
+A date is compared with the response's own ``Date`` header if present, in case either clock is wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Final
 from otel_resilience._internal import validation as check
 
 MAX_RETRY_AFTER: Final = float(2**31)
-"""Seconds. Longer hints are cut to this, as RFC 9111, 1.2.2 does with delta-seconds that overflow."""
+"""Seconds. Longer hints are capped to this, as RFC 9111, 1.2.2 does with delta-seconds that overflow."""
 
 _MONTHS: Final = {
     name: number
@@ -30,7 +29,7 @@ _HTTP_DATES: Final = (
 )
 _SECONDS: Final = r"(?=\d)0*+(\d*+)(\.\d+)?"
 _NEXT_VALUE: Final = r"\s*,\s*(?=[\d.]+\s*(?:,|$)|[a-z]{3,9},)"
-"""Between the values of a header that was sent more than once; not the comma within a date."""
+"""Between the values of a header that was sent several times; not the comma within a date."""
 _ISO_DATE: Final = r"\d{4}-\d\d-\d\d[T ]\d\d:"
 _MOST_VALUES: Final = 10
 _LONGEST: Final = 64
@@ -43,13 +42,13 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def parse_retry_after(value: str | None, *, date: str | None = None, now: float | None = None) -> float | None:
-    """Seconds to wait, from 0 to :data:`MAX_RETRY_AFTER`, or ``None`` where ``value`` does not say.
+    """Seconds to wait, from 0 to :data:`MAX_RETRY_AFTER`, or ``None`` if ``value`` does not specify any.
 
-    ``value`` is the header: seconds, also with a fraction (which HTTP does not allow and servers send), or a date in
-    any of the three formats of HTTP; of several values the longest wait. ``date`` is the response's ``Date`` header;
-    ``now``, used where that is missing or unreadable, is the wall clock in seconds since the epoch. Negative numbers,
-    dates that are not in the future and any other text give ``None``. Raises ``TypeError`` naming the
-    parameter where ``value`` or ``date`` is no text, or ``now`` no number.
+    ``value`` is the header: seconds, possibly with a fraction (which HTTP does not allow but servers send), or a date
+    in any of the three HTTP formats; of several values the longest wait counts. ``date`` is the response's ``Date``
+    header; ``now``, used if that is missing or unreadable, is the wall clock in seconds since the epoch. Negative
+    numbers, dates that are not in the future and any other text give ``None``. Raises ``TypeError`` naming the
+    parameter if ``value`` or ``date`` is not a string, or ``now`` is not a number.
 
     Examples:
         >>> parse_retry_after("2.5")
@@ -78,8 +77,8 @@ def _wait(text: str, date: str | None, now: float | None) -> float | None:
 def parse_rate_limit_reset(value: str | None, *, date: str | None = None, now: float | None = None) -> float | None:
     """Seconds until the moment in an ``X-Ratelimit-Reset`` header that holds an ISO 8601 date and time.
 
-    As :func:`parse_retry_after` otherwise. A time without an offset is UTC. Bare numbers give ``None``: some servers
-    mean seconds to wait by them, others seconds since the epoch.
+    Otherwise like :func:`parse_retry_after`. A time without an offset is UTC. Bare numbers give ``None``: for some
+    servers they are seconds to wait, for others seconds since the epoch.
     """
     _check(value, date, now)
     if value is None:
@@ -87,7 +86,7 @@ def parse_rate_limit_reset(value: str | None, *, date: str | None = None, now: f
     text = value.strip()
     if len(text) > _LONGEST or not _compiled(_ISO_DATE).match(text):
         return None
-    import datetime  # here and below: most servers that ask to wait name seconds
+    import datetime  # here and below: most servers that ask to wait give seconds
 
     try:
         moment = datetime.datetime.fromisoformat(text)
@@ -122,7 +121,7 @@ def _finite(now: float | None) -> float | None:
 
 
 def _http_date(text: str, now: float | None) -> float | None:
-    """Seconds since the epoch, or ``None`` where ``text`` is no HTTP-date."""
+    """Seconds since the epoch, or ``None`` if ``text`` is not an HTTP-date."""
     if len(text) > _LONGEST:
         return None
     for pattern in _HTTP_DATES:

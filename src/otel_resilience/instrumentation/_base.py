@@ -1,4 +1,4 @@
-"""What the instrumentors have in common: their options, and attributes that are replaced and put back."""
+"""Common code of the instrumentors: their options, and attributes that are replaced and restored."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PYBREAKER: Final = "pybreaker.CircuitBreakerError"
 
 
 class Plan:
-    """Under which name the calls to one dependency are shown."""
+    """The names under which the calls to one dependency are reported."""
 
     def __init__(self, dependency: str) -> None:
         self.dependency = dependency
@@ -50,7 +50,7 @@ class Settings:
         self.classify = (classifier or default_classifier().extended(_judge_rejection)).classify
 
     def dependency(self, default: str) -> str:
-        """The name of the dependency that is ``default`` unless an option says otherwise; from a bounded set."""
+        """The name of the dependency: ``default`` unless an option says otherwise; from a bounded set."""
         named = self._renamed(default) if callable(self._naming) else self._naming
         return self._known(named or default)
 
@@ -60,7 +60,7 @@ class Settings:
         return None if named is None else check.label("dependency", named)
 
     def plan(self, default: str) -> Plan:
-        """What is shown of that dependency."""
+        """How that dependency is reported."""
         dependency = self.dependency(default)
         return self._plans.get(dependency) or self._plans.setdefault(dependency, Plan(dependency))
 
@@ -72,19 +72,19 @@ class Patches:
         self._saved: list[tuple[Any, str, Any]] = []
 
     def replace(self, owner: Any, /, **makers: Callable[[Any], Any]) -> None:
-        """Puts what each maker makes of an attribute of ``owner`` itself in its place."""
+        """Replaces attributes of ``owner`` by what their makers return for them."""
         for name, make in makers.items():
             original = vars(owner)[name]
             setattr(owner, name, make(original))
             self._saved.append((owner, name, original))
 
     def restore(self) -> None:
-        """Puts everything back."""
+        """Restores everything."""
         while self._saved:
             setattr(*self._saved.pop())
 
 
-class LibraryInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # has no types, as above
+class LibraryInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # the base has no types
     """Base of the instrumentors."""
 
     _supported: ClassVar[str]
@@ -101,13 +101,13 @@ class LibraryInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # has no typ
         classifier: Classifier | None = None,
         **kwargs: Any,
     ) -> None:
-        """From now on calls are reported, also those of functions that were decorated and of objects made before.
+        """From now on calls are reported, including those of functions decorated and objects created before.
 
-        ``dependency`` is the name of what is called: one for all calls, or a function that gets the default name (of a
-        retried function: its module; of a circuit breaker: its own name) and returns another, or ``None`` to keep it.
-        ``classifier`` judges the errors; by default the library's own. Without effect where the installed version of
-        the library is none of the supported ones, which is logged, and where it is instrumented already. Raises
-        ``TypeError`` or ``ValueError`` naming the option.
+        ``dependency`` is the name of what is called: one name for all calls, or a function that takes the default name
+        (for a retried function: its module; for a circuit breaker: its own name) and returns another, or ``None`` to
+        keep it. ``classifier`` judges the errors; by default the library's own. Has no effect if the installed version
+        of the library is not supported, which is logged, or if it is instrumented already. Raises ``TypeError`` or
+        ``ValueError`` naming the option.
 
         Examples:
             >>> from otel_resilience.instrumentation.tenacity import TenacityInstrumentor
@@ -115,7 +115,7 @@ class LibraryInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # has no typ
             >>> TenacityInstrumentor().uninstrument()
         """
         if kwargs.pop("skip_dep_check", False):
-            # By `opentelemetry-instrument`, which knows versions by distribution, and this one is for five libraries.
+            # Called by `opentelemetry-instrument`, which checks versions by distribution; this one has five.
             kwargs["raise_exception_on_conflict"] = True
         super().instrument(dependency=dependency, classifier=classifier, **kwargs)
 
@@ -138,20 +138,20 @@ def module_of(function: Any) -> str:
 
 
 def hide_frame(error: BaseException) -> None:
-    """Takes the frame that catches ``error`` out of its traceback; to be followed by a plain ``raise``."""
+    """Removes the frame that catches ``error`` from its traceback; follow it with a plain ``raise``."""
     here = traceback_of(error)
     if here is not None:
-        BaseException.with_traceback(error, here.tb_next)  # not by assignment, which a frozen dataclass forbids
+        BaseException.with_traceback(error, here.tb_next)  # assignment would fail for a frozen dataclass
 
 
 class Observing:
-    """A block whose errors are handed to ``report`` and pass on, without its frame in their traceback."""
+    """A block whose errors are passed to ``report`` and propagate, without its frame in their traceback."""
 
     def __init__(self, report: Callable[[BaseException], object]) -> None:
         self._report = report
 
     def __enter__(self) -> None:
-        """Nothing is needed before."""
+        """Does nothing."""
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if error is not None:
@@ -160,14 +160,14 @@ class Observing:
 
 
 def replaced_failure(error: BaseException) -> BaseException | None:
-    """The failure that opened a circuit of pybreaker, where it put its own class of rejections in its place."""
+    """The failure that opened a pybreaker circuit, if pybreaker replaced it by its own rejection."""
     failure = context_of(error)
     trip = name_of(type(error)) == _PYBREAKER and text_of(error).endswith("circuit breaker opened")
     return failure if trip else None
 
 
 def _judge_rejection(error: BaseException) -> Classification | None:
-    """The verdict on the errors of other circuit breakers, which otherwise are unknown."""
+    """The verdict on the rejections of other circuit breakers, which no other rule knows."""
     if name_of(type(error)) not in (_PYBREAKER, "circuitbreaker.CircuitBreakerError"):
         return None
     failure = replaced_failure(error)

@@ -1,4 +1,4 @@
-"""Circuit breakers of other libraries, as the status metric shows them and as their changes are reported."""
+"""Circuit breakers of other libraries: their status metric and the reports of their state changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OPENING = (TransitionReason.CONSECUTIVE_FAILURES, TransitionReason.PROBE_FAILED
 
 
 class WatchedBreaker:
-    """One breaker; lasts as long as that, which it does not keep alive."""
+    """Wraps one breaker without keeping it alive."""
 
     def __init__(self, breaker: Any, read: Callable[[Any], BreakerState], name: str, settings: Settings) -> None:
         self._breaker = weakref.ref(breaker)
@@ -29,13 +29,13 @@ class WatchedBreaker:
         self._settings = settings
         self._lock = threading.Lock()
         self.last = read(breaker)
-        """The state that was reported last."""
+        """The last reported state."""
         self._opened_at: float | None = None
         renew_lock_after_fork(self)
 
     @property
     def plan(self) -> Plan:
-        """How its calls are shown; its name may be given to it late."""
+        """How its calls are reported; the breaker may get its name late."""
         return self._settings.plan(getattr(self._breaker(), "name", None) or self._name)
 
     @property
@@ -45,7 +45,7 @@ class WatchedBreaker:
 
     @property
     def state(self) -> BreakerState:
-        """Its state, read from it."""
+        """Its current state."""
         return self._read_state() or self.last
 
     @never_raise
@@ -63,7 +63,7 @@ class WatchedBreaker:
         failures: int = 0,
         open_for: float | None = None,
     ) -> None:
-        """Reports the change to ``target``, by default the state that it shows now, if it is one."""
+        """Reports the change to ``target``, by default the current state, if it is a change."""
         now, target = time.monotonic(), target or self.state
         with self._lock:
             source, self.last = self.last, target
@@ -101,19 +101,19 @@ class Watch:
         self.settings: Settings | None = None
 
     def begin(self, settings: Settings, kind: type) -> None:
-        """Watches every breaker that exists; those made later are handed to :meth:`add`."""
+        """Watches every existing breaker; those created later are passed to :meth:`add`."""
         self.settings = settings
         for each in gc.get_objects():
-            if issubclass(type(each), kind):  # not isinstance, which asks objects for their class
+            if issubclass(type(each), kind):  # not isinstance, which consults the object's __class__
                 self.add(each)
 
     def end(self) -> None:
-        """Forgets them."""
+        """Stops watching them."""
         self.settings = None
         self._known.clear()
 
     def adding(self, wrapped: Callable[..., None]) -> Callable[..., None]:
-        """What takes the place of the ``__init__`` of breakers: it adds the new one."""
+        """Wraps the ``__init__`` of breakers to add each new one."""
 
         @functools.wraps(wrapped)
         def __init__(breaker: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
@@ -124,7 +124,7 @@ class Watch:
 
     @never_raise
     def add(self, breaker: Any) -> WatchedBreaker | None:
-        """The watched breaker; ``None`` where none is watched."""
+        """Its watched breaker; ``None`` while nothing is watched."""
         known = self._known.get(breaker)
         if known is None and self.settings is not None:
             known = self._known[breaker] = WatchedBreaker(breaker, self._read, self._name, self.settings)
@@ -147,5 +147,5 @@ class BreakerInstrumentor(LibraryInstrumentor):
         self._watch.end()
 
     def _replace(self, patches: Patches) -> type:
-        """Puts what observes in place; gives the class of the breakers."""
+        """Replaces the library's methods; returns the class of its breakers."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Where a block stands that another library protects: the function it is in, which has no other way to be known."""
+"""Locates a block that another library protects: the function around it can only be found from its frame."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Place(NamedTuple):
     operation: str
     function: object
     generator: bool
-    """Whether the caller of that function runs while the block does."""
+    """Whether the caller of that function runs while the block is open."""
 
 
 def callers(frame: FrameType | None, skipped: Collection[str]) -> Iterator[FrameType]:
-    """The frame and those that called it, without those of this library and of the ``skipped`` packages."""
+    """The frame and its callers, without those of this library and of the ``skipped`` packages."""
     while frame is not None:
         if package_of(frame) != _OURS and package_of(frame) not in skipped:
             yield frame
@@ -30,7 +30,7 @@ def callers(frame: FrameType | None, skipped: Collection[str]) -> Iterator[Frame
 
 
 def package_of(frame: FrameType) -> str:
-    """The top package of the code that runs there."""
+    """The top-level package of the code running there."""
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 

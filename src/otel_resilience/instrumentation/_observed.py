@@ -1,4 +1,4 @@
-"""One call that another library protects, as it is reported: the same spans, events and metrics as a call of ours."""
+"""Reports one call that another library protects, with the same spans, events and metrics as our own calls."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from otel_resilience.instrumentation._base import Plan
 
 ABANDONED = asyncio.CancelledError()
-"""Ends a call that the application left before it had a result."""
+"""Ends a call that the application abandoned before it had a result."""
 
 
 def failed_result(result: object) -> FailedResultError:
-    """What an attempt failed with that returned a result which the library was asked to repeat."""
+    """The failure of an attempt whose result the library was asked to retry."""
     return FailedResultError(result, verdict_on(result, 1))
 
 
 class ObservedCall(CallTelemetry):
-    """Reports one call, step by step. No step raises; after the end of the call none has an effect.
+    """Reports one call, step by step. No step raises; steps after the end of the call have no effect.
 
-    With ``current=False`` the spans of the attempts are made but never current: between the steps of a generator its
-    caller runs.
+    With ``current=False`` the spans of the attempts are created but never made current: between the steps of a
+    generator its caller runs.
     """
 
     policy: Plan
@@ -65,18 +65,18 @@ class ObservedCall(CallTelemetry):
             self.observe(telemetry.active())
 
     def report(self, failure: Failure) -> None:
-        """What an enclosed call of ours reports goes to the nearest one that acts on it."""
+        """Passes what an enclosed call of ours reports to the nearest scope that acts on it."""
         if self.outer is not None:
             self.outer.report(failure)
 
     def note_sent(self, *, unsafe: bool) -> None:
-        """As :meth:`report`."""
+        """Like :meth:`report`."""
         if self.outer is not None:
             self.outer.note_sent(unsafe=unsafe)
 
     @never_raise
     def begin_attempt(self) -> None:
-        """An attempt begins in the current context."""
+        """An attempt starts in the current context."""
         if self.ended:
             return
         self.attempts += 1
@@ -92,7 +92,7 @@ class ObservedCall(CallTelemetry):
 
     @never_raise
     def leave_attempt(self) -> None:
-        """The attempt is no longer current; what became of it is not known yet."""
+        """The attempt is no longer current; its outcome is not known yet."""
         self._detach()
         if self.token is not None:
             leave(self.token)
@@ -144,7 +144,7 @@ class ObservedCall(CallTelemetry):
     @never_raise
     def failed(self, error: BaseException, *, exhausted: bool = False, outcome: str = "failed") -> None:
         """The call ends with ``error``. With ``exhausted`` the attempts are used up, and the last one's error counts,
-        whatever the library made of it."""
+        whatever the library replaced it with."""
         self.attempt_failed(error)
         if self.ended:
             return

@@ -1,7 +1,7 @@
-"""How tenacity retries, observed: its own users and those of stamina, which is built on it, by the same patches.
+"""Observes tenacity's retries, for its own users and those of stamina, which is built on it, with the same patches.
 
-``iter()`` of a controller is asked before each attempt and after it, and says what happens next; the state of the call
-is told how an attempt ended. Everything else (decorators, ``retry_with``, blocks) is made of these.
+``iter()`` of a controller is called before and after each attempt, and says what happens next; the call's state is
+given each outcome. Everything else (decorators, ``retry_with``, blocks) is built on these.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from otel_resilience.instrumentation._observed import ABANDONED, ObservedCall, f
 from otel_resilience.telemetry import never_raise
 
 _CALL = "_otel_resilience_call"
-"""The attribute of a ``RetryCallState`` that holds the observed call; both last as long as the call."""
+"""The attribute of a ``RetryCallState`` that holds the observed call; both live as long as the call."""
 _JUDGE_RESULTS = frozenset(
     {"retry_if_result", "retry_if_not_result", "retry_always", "retry_unless_exception_type",
      "retry_if_not_exception_message"}
 )  # fmt: skip
-"""Predicates of tenacity that may repeat an attempt which raised nothing."""
+"""Predicates of tenacity that may retry an attempt which raised nothing."""
 
 _settings: dict[str, Settings] = {}
 _patches = Patches()
@@ -41,10 +41,10 @@ _entered: ContextVar[tuple[object, ObservedCall] | None] = ContextVar("otel_resi
 
 
 class RetryingInstrumentor(LibraryInstrumentor):
-    """Base of the instrumentors of those who retry by tenacity."""
+    """Base of the instrumentors of libraries that retry through tenacity."""
 
     _library: ClassVar[str]
-    """Whose users' calls are reported."""
+    """The library whose users' calls are reported."""
 
     def _enable(self, settings: Settings) -> None:
         import tenacity
@@ -62,7 +62,7 @@ class RetryingInstrumentor(LibraryInstrumentor):
             _patches.restore()
 
 
-# What takes the place of tenacity's methods.
+# Replacements for tenacity's methods.
 
 
 def _call(wrapped: Callable[..., Any]) -> Callable[..., Any]:
@@ -174,7 +174,7 @@ def _open_call(retrying: Any, fn: Any) -> ObservedCall | None:
 
 @never_raise
 def _call_of(retrying: Any, retry_state: Any) -> ObservedCall | None:
-    """The call that this state belongs to; made here at the first step of a block."""
+    """The call that this state belongs to; created here at the first step of a block."""
     known = _known(retry_state)
     if known is not None or retry_state.outcome is not None or retry_state.attempt_number != 1:
         return known
@@ -226,7 +226,7 @@ def _raised(retry_state: Any, error: BaseException) -> None:
 def _returned(retry_state: Any) -> None:
     call = _known(retry_state)
     if call is None or retry_state.fn is not None:
-        return  # the controller decides at once
+        return  # the controller decides without waiting
     call.leave_attempt()
     if not _judges_results(retry_state.retry_object.retry):
         call.succeeded()
@@ -278,7 +278,7 @@ def _interrupted(call: ObservedCall | None, error: BaseException) -> None:
 
 
 def _asked_again(error: BaseException) -> BaseException:
-    """What an attempt failed with that raised ``TryAgain``, by which a function asks for a repetition."""
+    """The failure of an attempt that raised ``TryAgain``, with which a function asks to be retried."""
     from tenacity import TryAgain
 
     if not isinstance(error, TryAgain):
@@ -287,6 +287,6 @@ def _asked_again(error: BaseException) -> BaseException:
 
 
 def _judges_results(predicate: Any) -> bool:
-    """Whether tenacity's predicate may repeat an attempt that raised nothing; one of the user's own is taken not to."""
+    """Whether tenacity's predicate may retry an attempt that raised nothing; a user's own is assumed not to."""
     inner = getattr(predicate, "retries", ())
     return type(predicate).__name__ in _JUDGE_RESULTS or any(_judges_results(each) for each in inner)

@@ -1,8 +1,8 @@
 """OpenTelemetry instrumentation of backoff: :class:`BackoffInstrumentor`.
 
-The decorators of backoff make closures, of which nothing can be replaced by name but what they call from their module.
-The function that they retry stands in a cell of the closure, though, and a cell can be filled anew: there each attempt
-is observed. What happens between attempts is seen in the helpers ``_call_handlers`` and ``sleep``.
+backoff's decorators return closures, which cannot be patched by name; only what they call from their module can. The
+retried function is in a cell of the closure, though, and a cell can be reassigned: that is where each attempt is
+observed. What happens between attempts is seen in the helpers ``_call_handlers`` and ``sleep``.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = ["BackoffInstrumentor"]
 
 
 class BackoffInstrumentor(LibraryInstrumentor):
-    """Reports what backoff retries, in code that stays as it is: each call with its attempts, waits and errors.
+    """Reports what backoff retries, without changes to the code: each call with its attempts, waits and errors.
 
-    Functions and methods, ``def`` and ``async def``, with ``on_exception`` and ``on_predicate``. Functions that were
-    decorated before are found among the living objects.
+    Covers functions and methods, ``def`` and ``async def``, with ``on_exception`` and ``on_predicate``. Functions that
+    were decorated before are found through the garbage collector.
 
     Examples:
         >>> from otel_resilience.instrumentation.backoff import BackoffInstrumentor
@@ -42,7 +42,7 @@ class BackoffInstrumentor(LibraryInstrumentor):
     _supported = "backoff >= 2.0, < 3"
 
     def _enable(self, settings: Settings) -> None:
-        from backoff import _async, _sync  # the only place of what its decorators make
+        from backoff import _async, _sync  # the modules that define what its decorators return
 
         global _settings  # one set of options per process
         _settings = settings
@@ -69,15 +69,15 @@ _MAKERS = ("retry_exception", "retry_predicate")
 _patches = Patches()
 _settings: Settings | None = None
 _observed: weakref.WeakSet[Any] = weakref.WeakSet()
-"""The closures whose cell was filled anew."""
+"""The closures whose cell was reassigned."""
 _targets: weakref.WeakSet[Any] = weakref.WeakSet()
-"""What it was filled with."""
+"""The functions assigned to the cells."""
 _calls: weakref.WeakKeyDictionary[Any, ObservedCall] = weakref.WeakKeyDictionary()
-"""The calls by their generator of waits, a variable of the closure that each call has of its own."""
+"""The calls by their generator of waits, a variable of the closure that is different for each call."""
 
 
 class _Module:
-    """A module of the standard library, as backoff sees it: with another ``sleep``."""
+    """A module of the standard library, as backoff sees it: with a replaced ``sleep``."""
 
     def __init__(self, module: types.ModuleType, sleep: Callable[[float], object]) -> None:
         self._module = module
@@ -96,7 +96,7 @@ def _cell(closure: FunctionType, name: str) -> CellType:
 
 
 def _observe(closure: FunctionType) -> None:
-    """Puts an observed function into the place of the one that the closure retries."""
+    """Replaces the function that the closure retries by an observed one."""
     cell = _cell(closure, "target")
     expected = _cell(closure, "exception") if "exception" in closure.__code__.co_freevars else None
     make = _target_async if is_coroutine_function(closure) else _target
@@ -171,7 +171,7 @@ async def _sleep_async(seconds: float) -> None:
 
 
 def _original(target: Any) -> Any:
-    """What handlers are shown as the function that is retried."""
+    """The function that handlers are shown as the retried one."""
     return vars(target)["__wrapped__"] if isinstance(target, FunctionType) and target in _targets else target
 
 
@@ -203,7 +203,7 @@ def _raised(call: ObservedCall | None, expected: Any, error: BaseException) -> N
 
 @never_raise
 def _handled(closure: FrameType, handlers: object, details: dict[str, Any]) -> ObservedCall | None:
-    """The closure calls its handlers: of a success, before a wait, or because it gives up."""
+    """The closure calls its handlers: on success, before a wait, or when it gives up."""
     call = _call_in(closure)
     if call is None:
         return None
@@ -221,7 +221,7 @@ def _handled(closure: FrameType, handlers: object, details: dict[str, Any]) -> O
 
 
 def _exhausted(variables: dict[str, Any]) -> bool:
-    """Whether it gives up since its tries or its time are used up, not by its predicate ``giveup``."""
+    """Whether it gives up because its attempts or its time are used up, not because of ``giveup``."""
     return bool(variables.get("max_tries_exceeded") or variables.get("max_time_exceeded"))
 
 

@@ -24,10 +24,10 @@ _circuits = Watch(lambda breaker: BreakerState(breaker.state), "circuitbreaker")
 
 
 class CircuitbreakerInstrumentor(BreakerInstrumentor):
-    """Reports the circuits of circuitbreaker and the calls that they let pass or reject, in code that stays as it is.
+    """Reports the circuits of circuitbreaker and the calls that they let pass or reject, without changes to the code.
 
     The dependency is the ``name`` of the breaker: by default the qualified name of the function that it decorates;
-    ``circuitbreaker`` for a block without a name. That an open time has ended is reported with the next call. Calls of
+    ``circuitbreaker`` for a block without a name. The end of an open time is reported with the next call. Calls of
     generator functions have no spans; their rejections are counted.
 
     Examples:
@@ -49,7 +49,7 @@ class CircuitbreakerInstrumentor(BreakerInstrumentor):
 
 
 class _Call(ObservedCall):
-    """A call of a breaker: everything between its ``__enter__`` and its ``__exit__``."""
+    """A call through a breaker: everything between its ``__enter__`` and its ``__exit__``."""
 
     breaker: Any
     frame: int
@@ -124,7 +124,7 @@ def _left(breaker: Any, frame: FrameType, error: BaseException | None) -> None:
 
 @never_raise
 def _asked(breaker: Any, frame: FrameType) -> None:
-    """The circuit is open; a decorated function that asks will not be called."""
+    """The circuit is open: the decorated function that checked it will not be called."""
     watched = _circuits.add(breaker)
     decorated = package_of(frame) == "circuitbreaker" and "function" in frame.f_code.co_freevars
     if watched is None or _circuits.settings is None or not decorated:

@@ -33,15 +33,15 @@ def _shown(state: Any) -> BreakerState:
     return BreakerState(state.name.replace("-", "_"))
 
 
-_circuits = Watch(lambda breaker: _shown(breaker._state), "pybreaker")  # noqa: SLF001  # `state` may ask Redis
+_circuits = Watch(lambda breaker: _shown(breaker._state), "pybreaker")  # noqa: SLF001  # `state` may query Redis
 
 
 class PybreakerInstrumentor(BreakerInstrumentor):
-    """Reports pybreaker's circuits and the calls that they let pass or reject, in code that stays as it is.
+    """Reports pybreaker's circuits and the calls that they let pass or reject, without changes to the code.
 
-    The dependency is the ``name`` of the breaker, ``pybreaker`` where it has none. The state is the one that this
-    process knows: a storage in Redis is not asked for it. Calls of generator functions, of ``async def`` functions
-    (whose errors pybreaker does not see) and of Tornado's coroutines have no spans; their rejections are counted.
+    The dependency is the ``name`` of the breaker, ``pybreaker`` if it has none. The state is the one that this process
+    knows: a storage in Redis is not queried. Calls of generator functions, of ``async def`` functions (whose errors
+    pybreaker does not see) and of Tornado's coroutines have no spans; their rejections are counted.
 
     Examples:
         >>> from otel_resilience.instrumentation.pybreaker import PybreakerInstrumentor
@@ -63,14 +63,14 @@ class PybreakerInstrumentor(BreakerInstrumentor):
 
 
 class _Call(ObservedCall):
-    """A call of a breaker."""
+    """A call through a breaker."""
 
     breaker: Any
     block: bool
 
 
 _current: ContextVar[_Call | None] = ContextVar("otel_resilience_pybreaker", default=None)
-"""The innermost call, by which a change of state is told from one by hand."""
+"""The innermost call, which distinguishes its change of state from a manual one."""
 
 
 def _create_new_state(wrapped: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,7 +126,7 @@ def _block(observed: _Call, inner: Generator[Any, Any, Any]) -> Generator[Any, A
     try:
         try:
             yield next(inner)
-        except BaseException as error:  # noqa: BLE001  # raised again by what it is handed to
+        except BaseException as error:  # noqa: BLE001  # raised again by the function that it is passed to
             _step(observed, partial(inner.throw, error))
         else:
             _step(observed, partial(next, inner, None))

@@ -8,11 +8,11 @@ __all__ = ["StaminaInstrumentor"]
 
 
 class StaminaInstrumentor(RetryingInstrumentor):
-    """Reports what stamina retries, in code that stays as it is: each call with its attempts, waits and errors.
+    """Reports what stamina retries, without changes to the code: each call with its attempts, waits and errors.
 
-    Functions with ``@stamina.retry``, the callers, and blocks with ``stamina.retry_context``. Stamina's own hooks stay
-    as they are. It is built on tenacity; each call is reported once, whichever instrumentors are in use. The attempts
-    of a generator function have spans too, which are not current while it runs.
+    Covers functions with ``@stamina.retry``, the callers, and blocks with ``stamina.retry_context``. Stamina's own
+    hooks are left alone. It is built on tenacity; each call is reported once, whichever instrumentors are in use. The
+    attempts of a generator function have spans too, which are not current while it runs.
 
     Examples:
         >>> from otel_resilience.instrumentation.stamina import StaminaInstrumentor

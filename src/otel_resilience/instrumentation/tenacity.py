@@ -8,11 +8,11 @@ __all__ = ["TenacityInstrumentor"]
 
 
 class TenacityInstrumentor(RetryingInstrumentor):
-    """Reports what tenacity retries, in code that stays as it is: each call with its attempts, waits and errors.
+    """Reports what tenacity retries, without changes to the code: each call with its attempts, waits and errors.
 
-    Functions with ``@retry``, methods, ``retry_with``, ``Retrying()(function)``, and blocks (``for attempt in
-    Retrying(): with attempt: …``, ``async for`` alike). Tornado's controller is left alone, and so is what stamina
-    makes of tenacity, which has an instrumentor of its own.
+    Covers functions with ``@retry``, methods, ``retry_with``, ``Retrying()(function)``, and blocks (``for attempt in
+    Retrying(): with attempt: …``, and ``async for``). Tornado's controller is not covered, nor are stamina's uses of
+    tenacity, which have their own instrumentor.
 
     Examples:
         >>> from otel_resilience.instrumentation.tenacity import TenacityInstrumentor

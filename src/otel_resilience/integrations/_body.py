@@ -1,4 +1,4 @@
-"""Bodies that are read within the attempt: bounded in bytes, decoded piece by piece, cut off in time."""
+"""Bodies that are read within the attempt: bounded in bytes, decoded piece by piece, with a time limit."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from otel_resilience.errors import AttemptTimeoutError, DeadlineExceededError
 from otel_resilience.policy.policy import Policy
 
 CHUNK: Final = 65_536
-"""Bytes that are asked for at once."""
+"""Bytes that are read in one step."""
 _INFLATED: Final = frozenset({"gzip", "x-gzip", "deflate"})
-"""The content encodings of which no more is decoded than asked for: a small piece may become a very large one."""
+"""The content encodings that are decoded in bounded steps: a small piece may expand to a very large one."""
 
 
 class BodyError(Exception):
     """The body of a successful response cannot be used. Base of the two errors of ``max_body_bytes``, which count for
-    the breaker. They are raised to the caller of the client if no attempt brings a better response.
+    the breaker. The client's caller gets them if no attempt brings a better response.
 
     Examples:
         >>> from otel_resilience.integrations import BodyError, BodyTooLargeError
@@ -35,14 +35,14 @@ class BodyError(Exception):
     def __init__(self, message: str, response: Any) -> None:
         super().__init__(message)
         self.response = response
-        """The client's own, without its body."""
+        """The client's own response, without its body."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reduced(self)
 
 
 class BodyTooLargeError(BodyError):
-    """It is larger than ``max_body_bytes``, perhaps only when decoded. Never repeated.
+    """The body is larger than ``max_body_bytes``, perhaps only when decoded. Never retried.
 
     Examples:
         >>> from otel_resilience.integrations import BodyTooLargeError
@@ -61,8 +61,8 @@ class BodyTooLargeError(BodyError):
 
 
 class BodyEncodingError(BodyError):
-    """It is not in the ``Content-Encoding`` that the answer names, ends too early, or its encoding was not asked for.
-    Repeated once, since gateways do that in passing.
+    """The body is not in the ``Content-Encoding`` that the response names, ends too early, or has an encoding that was
+    not requested. Retried once, since gateways do that occasionally.
 
     Examples:
         >>> from otel_resilience.integrations import BodyEncodingError
@@ -76,19 +76,19 @@ class BodyEncodingError(BodyError):
 
 
 class Body:
-    """Takes the body of one answer in pieces. That of an error is cut, so that its status stays what counts."""
+    """Collects the body of one response. The body of an error is truncated, so that its status stays what counts."""
 
     def __init__(self, response: Any, headers: Any, limit: int, *, empty: bool, cut: bool, decoded: bool) -> None:
         self.data = bytearray()
-        """What has come so far, decoded."""
+        """What has arrived so far, decoded."""
         self._response = response
         self._limit = limit
         self._cut = cut
         encoding = "" if empty or decoded else (header_of(headers, "content-encoding") or "").strip().lower()
         self._encoding = "" if encoding == "identity" else encoding
         self.changed = self._encoding != ""
-        """Whether it is no longer of the encoding and length that the headers name."""
-        # The header of the data tells gzip from zlib.
+        """Whether the encoding and length in the headers no longer apply."""
+        # The first bytes of the data distinguish gzip from zlib.
         self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32) if self._encoding in _INFLATED else None
         self._received = 0
         announced = header_of(headers, "content-length") or ""
@@ -98,7 +98,7 @@ class Body:
             raise BodyEncodingError("the answer has a content encoding that was not asked for", response)
 
     def add(self, piece: bytes) -> bool:
-        """Takes the next piece. Whether more of them is wanted. Raises :class:`BodyError`."""
+        """Adds the next piece. Returns whether more is wanted. Raises :class:`BodyError`."""
         try:
             self.data += piece if self._inflate is None else self._decoded(self._inflate, piece)
         except zlib.error as error:
@@ -115,7 +115,7 @@ class Body:
         return False
 
     def end(self) -> bytes:
-        """All of it, after the last piece. Raises :class:`BodyError`."""
+        """The whole body, after the last piece. Raises :class:`BodyError`."""
         if self._inflate is not None and self._received and not self._inflate.eof and not self._cut:
             raise BodyEncodingError("the compressed answer ends too early", self._response)
         return bytes(self.data)
@@ -129,12 +129,12 @@ class Body:
         except zlib.error:
             if self._received or self._encoding != "deflate":
                 raise
-            self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)  # some servers leave out the header of zlib
+            self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)  # some servers omit the zlib header
             return self._inflate.decompress(piece, room)
 
 
 def bounded_encodings(accepted: str | None) -> str | None:
-    """The ``Accept-Encoding`` of a request, without what cannot be decoded in bounded pieces."""
+    """The ``Accept-Encoding`` of a request, without encodings that cannot be decoded in bounded pieces."""
     if accepted is None:
         return None
     names = (each.strip() for each in accepted.split(","))
@@ -143,7 +143,7 @@ def bounded_encodings(accepted: str | None) -> str | None:
 
 
 def time_check(policy: Policy) -> Callable[[], None]:
-    """For a ``def`` attempt that begins now: raises where its time is up, while its body comes in pieces."""
+    """For a ``def`` attempt that starts now: to be called between pieces of its body; raises once its time is up."""
     started = policy.clock()
 
     def check() -> None:

@@ -1,10 +1,11 @@
-"""Protection for a client of httpx or httpx2: a transport round its own.
+"""Protection for an httpx or httpx2 client: a transport around its own.
 
     client = httpx.AsyncClient(transport=AsyncResilientTransport(policy))
 
-An attempt ends with the headers of the answer: the body is read by the client, after it. With ``max_body_bytes`` the
-body is a part of the attempt. Like any transport that is given to a client it takes the place of the settings
-``verify``, ``http2``, ``limits``, ``proxy`` and so on; give it a transport that has them.
+An attempt ends with the headers of the response; the client reads the body after it. With ``max_body_bytes`` the body
+is part of the attempt. Like any transport passed to a client, it replaces the settings ``verify``, ``http2``,
+``limits`` and so on of the client, and the proxies of the environment; give it a transport that has them. Requests that
+the client sends through its own ``proxy`` or ``mounts`` do not pass through it.
 """
 
 from __future__ import annotations
@@ -51,14 +52,17 @@ else:
         from httpx import AsyncBaseTransport as _AsyncBaseTransport
         from httpx import BaseTransport as _BaseTransport
     except ImportError:
-        from httpx2 import AsyncBaseTransport as _AsyncBaseTransport
-        from httpx2 import BaseTransport as _BaseTransport
+        try:
+            from httpx2 import AsyncBaseTransport as _AsyncBaseTransport
+            from httpx2 import BaseTransport as _BaseTransport
+        except ImportError as error:
+            raise ImportError(f"{__name__} needs httpx or httpx2: pip install 'otel-resilience[httpx]'") from error
 
 __all__ = ["AsyncResilientTransport", "ResilientTransport"]
 
 _OURS: Final = "otel_resilience.transport"
 _STEPS: Final = ("connect", "read", "write", "pool")
-"""What a client limits the time of."""
+"""The timeouts of a client."""
 _NONE: Final[Mapping[str, float | None]] = {}
 _libraries: Final[dict[type, ModuleType]] = {}
 """By the class of a request."""
@@ -66,13 +70,13 @@ _making: Final = ProcessLock()
 
 
 class _Transport:
-    """What both kinds do alike."""
+    """What both transports have in common."""
 
     _entry: str
     """The method that a client calls."""
     _asynchronous: bool
     _default: str
-    """The transport used where none is given, of the library that the request comes from."""
+    """The transport used if none is given, from the library that the request comes from."""
 
     def __init__(
         self,
@@ -97,8 +101,8 @@ class _Transport:
         self._instrumented: Callable[[Any], Any] | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """What an instrumentation of the client sets in place of its entry is called in each attempt instead, so that
-        its spans are those of attempts. In the entry's place stands what the instrumentation finds to remove."""
+        """An instrumentation of the client replaces the entry method. Each attempt calls its wrapper instead, so that
+        its spans are those of attempts; the attribute holds what the instrumentation expects to find on removal."""
         if name == self._entry:
             self._instrumented = None
             if type(value) is MethodType and value == MethodType(getattr(type(self), name), self):  # removed
@@ -122,7 +126,7 @@ class _Transport:
         }
 
     def _attempt(self, request: Any, number: int, policy: Policy) -> Any:
-        """The request as it is sent by this attempt, with its time limits. One of its own: attempts may overlap."""
+        """The request as this attempt sends it, with its time limits. A copy, since attempts may overlap."""
         sent = object.__new__(type(request))
         vars(sent).update(vars(request))
         sent.headers = type(request.headers)(request.headers)
@@ -144,6 +148,11 @@ class _Transport:
     def _sender(self, request: Any) -> Callable[[Any], Any]:
         return self._instrumented or getattr(self._inner(request), self._entry)
 
+    def _passes(self, request: Any) -> bool:
+        """Whether a request is not protected here: it is already, or no policy can be found for it, since its address
+        names no host. What the transport inside says to that is clearer than what a dictionary or a registry does."""
+        return self._inside(request) or (self._protection.by_host and not request.url.host)
+
     def _inside(self, request: Any) -> bool:
         """Whether an instrumentation, in an attempt of this transport, passes the request on."""
         transport, number = request.extensions.get(_OURS, (None, 0))
@@ -153,7 +162,7 @@ class _Transport:
 
     def _traced(self, given: Any, resent: int) -> Any:
         """A trace function for httpcore, which calls it within the span of the client, if there is one. Only until the
-        request is sent: the body of the answer is read outside the attempt."""
+        request is sent: the body of the response is read outside the attempt."""
         attempt, call = get_current_span(), enclosing.get()
 
         def note(event: str) -> None:
@@ -178,23 +187,23 @@ class ResilientTransport(_Transport, _BaseTransport):
     """Sends the requests of a ``Client`` through ``transport`` (a new ``HTTPTransport`` by default) under a policy.
 
     ``policy`` is one for all requests, or policies by host: a dictionary, or a
-    :class:`~otel_resilience.PolicyRegistry`; a host that a dictionary lacks is a ``KeyError``. ``name`` makes the
-    operation's name on telemetry of a request, from a small set; by default it is the method, with the extension
-    ``url_template`` where the request has one. ``attempt_timeout`` and what is left of the deadline bound each of the
-    client's timeouts; no thread is needed. ``permits`` says how many permits of the rate limit each attempt of a
-    request takes, by default 1. The extension ``deadline`` of a request, in seconds, replaces the policy's where it is
+    :class:`~otel_resilience.PolicyRegistry`; a host missing from a dictionary is a ``KeyError``. ``name`` returns the
+    operation's name on telemetry for a request, from a small set; by default it is the method, followed by the
+    extension ``url_template`` if the request has one. ``attempt_timeout`` and the remaining deadline cap each of the
+    client's timeouts; no thread is needed. ``permits`` returns how many permits of the rate limit each attempt of a
+    request takes, by default 1. The extension ``deadline`` of a request, in seconds, replaces the policy's if it is
     shorter.
 
-    With ``max_body_bytes`` an attempt includes the body: it is read at once, at most so many bytes of it when decoded,
-    and handed to the client from memory. ``attempt_timeout`` and the deadline then end also a body that comes too
-    slowly (:class:`~otel_resilience.AttemptTimeoutError`); one that breaks off, is too large
+    With ``max_body_bytes`` an attempt includes the body: at most so many decoded bytes of it are read immediately, and
+    served to the client from memory. ``attempt_timeout`` and the deadline then also end a body that arrives too slowly
+    (:class:`~otel_resilience.AttemptTimeoutError`); one that breaks off, is too large
     (:class:`~otel_resilience.integrations.BodyTooLargeError`) or wrongly encoded
-    (:class:`~otel_resilience.integrations.BodyEncodingError`) is a failure of the attempt. That of a status from 400
-    is cut instead. Only gzip and deflate are asked for; the answer has no ``Content-Encoding`` any more.
+    (:class:`~otel_resilience.integrations.BodyEncodingError`) is a failure of the attempt. With a status of 400 or
+    above it is truncated instead. Only gzip and deflate are requested; the response has no ``Content-Encoding``.
 
-    ``judge`` is given the answer of each attempt with its body, whatever its status. What it raises is the error of the
-    attempt, and the last one the caller's. Where it returns ``True`` the answer is a good one, such as a 404 that means
-    "gone"; else the status decides.
+    ``judge`` is given the response of each attempt with its body, whatever its status. An exception that it raises is
+    the error of the attempt, and the last one reaches the caller. If it returns ``True`` the response is good, such as
+    a 404 that means "gone"; otherwise the status decides.
 
     Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
@@ -215,7 +224,7 @@ class ResilientTransport(_Transport, _BaseTransport):
 
     def handle_request(self, request: Any) -> Any:
         """The last response. Raises what the transport raised last, or an error of the policy."""
-        if self._inside(request):
+        if self._passes(request):
             return self._inner(request).handle_request(request)
         policy = self._protection.policy(request.url.host)
         exchange: SyncExchange[Any] = SyncExchange(request.headers, _library_of(request).Response.close)
@@ -252,7 +261,7 @@ class ResilientTransport(_Transport, _BaseTransport):
             return _keep(request, response, body)
 
     def __enter__(self) -> Self:
-        """Opens the transport inside."""
+        """Opens the inner transport."""
         if self._transport is not None:
             self._transport.__enter__()
         return self
@@ -262,7 +271,7 @@ class ResilientTransport(_Transport, _BaseTransport):
             self._transport.__exit__(*error)
 
     def close(self) -> None:
-        """Closes the transport inside."""
+        """Closes the inner transport."""
         if self._transport is not None:
             self._transport.close()
 
@@ -276,10 +285,10 @@ class ResilientTransport(_Transport, _BaseTransport):
 
 
 class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
-    """As :class:`ResilientTransport`, for an ``AsyncClient``.
+    """Like :class:`ResilientTransport`, for an ``AsyncClient``.
 
-    The deadline also cuts an attempt that no timeout of the client does, and with ``max_body_bytes`` so does
-    ``attempt_timeout``: before the headers by the client's ``ReadTimeout``, in the body by
+    The deadline also cuts off an attempt that no timeout of the client does, and with ``max_body_bytes`` so does
+    ``attempt_timeout``: before the headers with the client's ``ReadTimeout``, in the body with
     :class:`~otel_resilience.AttemptTimeoutError`. ``judge`` may be an ``async def``.
 
     Examples:
@@ -302,7 +311,7 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """The last response. Raises what the transport raised last, or an error of the policy."""
-        if self._inside(request):
+        if self._passes(request):
             return await self._inner(request).handle_async_request(request)
         policy = self._protection.policy(request.url.host)
         exchange: AsyncExchange[Any] = AsyncExchange(request.headers, _library_of(request).Response.aclose)
@@ -354,7 +363,7 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
             return _keep(request, response, body)
 
     async def __aenter__(self) -> Self:
-        """Opens the transport inside."""
+        """Opens the inner transport."""
         if self._transport is not None:
             await self._transport.__aenter__()
         return self
@@ -364,7 +373,7 @@ class AsyncResilientTransport(_Transport, _AsyncBaseTransport):
             await self._transport.__aexit__(*error)
 
     async def aclose(self) -> None:
-        """Closes the transport inside."""
+        """Closes the inner transport."""
         if self._transport is not None:
             await self._transport.aclose()
 
@@ -382,7 +391,7 @@ def _pass_on(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs:
 
 
 def _cut(attempt_timeout: float | None, too_late: TimeLimitError) -> AbstractContextManager[object]:
-    """Cuts the block when the attempt has taken so many seconds."""
+    """Cuts off the block once the attempt has taken so many seconds."""
     call = enclosing.get()
     if attempt_timeout is None or call is None:
         return contextlib.nullcontext()
@@ -390,7 +399,7 @@ def _cut(attempt_timeout: float | None, too_late: TimeLimitError) -> AbstractCon
 
 
 def _keep(request: Any, response: Any, body: Body) -> bytes:
-    """Puts the body that was read in the place of the one on the wire."""
+    """Replaces the body on the wire by the one that was read."""
     content = body.end()
     response.stream = _library_of(request).ByteStream(content)
     if body.changed:
@@ -400,7 +409,7 @@ def _keep(request: Any, response: Any, body: Body) -> bytes:
 
 
 def _complete(request: Any, response: Any, content: bytes) -> Any:
-    """The answer with its body, to be looked at; the client reads its own."""
+    """A copy of the response with its body, for inspection; the client reads its own."""
     return _library_of(request).Response(
         response.status_code,
         headers=response.headers,
@@ -411,7 +420,7 @@ def _complete(request: Any, response: Any, content: bytes) -> Any:
 
 
 def _library_of(request: Any) -> ModuleType:
-    """httpx or httpx2: both name their public classes as their own."""
+    """httpx or httpx2: both list their public classes under their own name."""
     kind = type(request)
     library = _libraries.get(kind)
     if library is None:

@@ -1,4 +1,4 @@
-"""Protection for requests: an adapter of a session, or a session.
+"""Protection for requests: an adapter for a session, or a session.
 
 session.mount("https://", ResilientAdapter(policy))
 session = ResilientSession(policy)
@@ -36,17 +36,17 @@ class ResilientAdapter(HTTPAdapter):
     """Sends the requests of a session under a policy.
 
     ``policy`` is one for all requests, or policies by host: a dictionary, or a
-    :class:`~otel_resilience.PolicyRegistry`; a host that a dictionary lacks is a ``KeyError``. ``name`` makes the
-    operation's name on telemetry of a ``PreparedRequest``, from a small set; by default it is the method. The other
-    parameters are those of ``HTTPAdapter``; leave ``max_retries`` at 0, else each attempt is several.
+    :class:`~otel_resilience.PolicyRegistry`; a host missing from a dictionary is a ``KeyError``. ``name`` returns the
+    operation's name on telemetry for a ``PreparedRequest``, from a small set; by default it is the method. The other
+    parameters are those of ``HTTPAdapter``; leave ``max_retries`` at 0, otherwise each attempt sends several requests.
 
     The body of a response is read within the attempt, unless the request says ``stream=True``. ``attempt_timeout`` and
-    what is left of the deadline bound the timeouts of the request; no thread is needed.
+    the remaining deadline cap the timeouts of the request; no thread is needed.
 
-    With ``max_body_bytes`` it is always read, at most so many bytes of it when decoded; ``attempt_timeout`` and the
-    deadline then end also a body that comes too slowly. ``judge`` is given the answer of each attempt with its body.
-    Both are as those of :class:`~otel_resilience.integrations.httpx.ResilientTransport`. Raises ``TypeError`` or
-    ``ValueError`` naming the parameter.
+    With ``max_body_bytes`` it is always read, at most so many decoded bytes; ``attempt_timeout`` and the deadline then
+    also end a body that arrives too slowly. ``judge`` is given the response of each attempt with its body. Both work as
+    in :class:`~otel_resilience.integrations.httpx.ResilientTransport`. Raises ``TypeError`` or ``ValueError`` naming
+    the parameter.
 
     Examples:
         >>> import requests
@@ -91,10 +91,10 @@ class ResilientAdapter(HTTPAdapter):
 class ResilientSession(Session):
     """A session that sends each of its requests under a policy, whatever adapters it has.
 
-    As one with :class:`ResilientAdapter`, whose parameters it has, except that an attempt is more than what an adapter
-    sees: the CLIENT spans of ``opentelemetry-instrumentation-requests``, which stand for a call of ``Session.send``,
-    lie in the attempts, and from the second one on have ``http.request.resend_count``. Hooks of a request run in each
-    attempt.
+    Like a session with :class:`ResilientAdapter`, with the same parameters, except that an attempt covers more than an
+    adapter sees: the CLIENT spans of ``opentelemetry-instrumentation-requests``, which represent a call of
+    ``Session.send``, are inside the attempts, and from the second one on have ``http.request.resend_count``. Hooks of a
+    request run in each attempt.
 
     Examples:
         >>> from otel_resilience.integrations.requests import ResilientSession
@@ -102,7 +102,7 @@ class ResilientSession(Session):
         >>> session.close()
     """
 
-    __attrs__ = [*Session.__attrs__, "_protection"]  # noqa: RUF012  # as above
+    __attrs__ = [*Session.__attrs__, "_protection"]  # noqa: RUF012  # as in the base class
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class ResilientSession(Session):
         return last
 
     def get_adapter(self, url: str) -> BaseAdapter:
-        """Is asked within the span of the client, if there is one, for each attempt."""
+        """Called within the span of the client, if there is one, for each attempt."""
         span = get_current_span()
         if current_attempt() > 1 and span is not _attempt_span.get():
             span.set_attribute(RESEND_COUNT, current_attempt() - 1)
@@ -155,7 +155,7 @@ def _protected(
     *,
     stream: bool,
 ) -> Response:
-    """The answer that ``send`` brings of a request, with a timeout and whether to leave its body unread."""
+    """The response that ``send`` returns for a request, given a timeout and whether to leave the body unread."""
     method = (request.method or "").upper()
     policy = protection.policy(parse_url(request.url or "").host)
     exchange = SyncExchange(request.headers, Response.close)
@@ -172,7 +172,7 @@ def _protected(
             if protection.judge is not None and exchange.accepts(protection.judge, response):
                 error = None
         elif not stream or exchange.worth_reading(error, response.headers):
-            response.content  # noqa: B018  # read, and kept
+            response.content  # noqa: B018  # reads the body and keeps it
         if error is not None:
             raise exchange.refuse(error)
         return response
@@ -187,14 +187,14 @@ def _read(protection: Protection[PreparedRequest], response: Response, method: s
     try:
         body = protection.body(response, method, response.status_code, response.headers)
         response.raw = _BoundedBody(response.raw, body, check)
-        response.content  # noqa: B018  # read, and kept
+        response.content  # noqa: B018  # reads the body and keeps it
     except BaseException:
         response.close()
         raise
 
 
 class _BoundedBody:
-    """Stands in the place of an answer of urllib3, and gives its body as far as that is to be read."""
+    """Replaces urllib3's response, and yields its body only as far as it should be read."""
 
     def __init__(self, raw: Any, body: Body, check_time: Callable[[], None]) -> None:
         self._raw = raw
@@ -205,7 +205,7 @@ class _BoundedBody:
         return getattr(self._raw, name)
 
     def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
-        """All of it, decoded."""
+        """The whole body, decoded."""
         for piece in self._pieces():
             self._check_time()
             if not self._body.add(piece):
@@ -214,14 +214,14 @@ class _BoundedBody:
         yield self._body.end()
 
     def _pieces(self) -> Iterator[bytes]:
-        """As they come: what drips must not be waited for until there is enough of it."""
+        """In pieces of any size: waiting for full pieces would hide a slowly dripping body."""
         if hasattr(self._raw, "read1"):
             return iter(lambda: self._raw.read1(CHUNK, decode_content=False), b"")
         return self._raw.stream(1024, decode_content=False)  # type: ignore[no-any-return]  # urllib3 1
 
 
 def _bounded(request: PreparedRequest) -> PreparedRequest:
-    """The request, for an answer that can be decoded in bounded pieces."""
+    """The request, changed so that its response can be decoded in bounded pieces."""
     accepted = request.headers.get("Accept-Encoding")
     encodings = bounded_encodings(accepted.decode("latin-1") if isinstance(accepted, bytes) else accepted)
     if encodings is None or encodings == accepted:
@@ -232,7 +232,7 @@ def _bounded(request: PreparedRequest) -> PreparedRequest:
 
 
 def _limited(timeout: Any, limit: float | None) -> Any:
-    """``timeout`` of a request, cut to ``limit`` seconds for connecting and the wait for an answer together."""
+    """The ``timeout`` of a request, capped to ``limit`` seconds for connecting and waiting together."""
     if limit is None:
         return timeout
     if not isinstance(timeout, Timeout):

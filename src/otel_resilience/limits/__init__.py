@@ -5,4 +5,4 @@ from __future__ import annotations
 from typing import Final
 
 DEFAULT_MAX_THREADS: Final = 40
-"""Threads of one policy for ``def`` attempts with a time limit, as many as anyio uses for synchronous code."""
+"""Maximum threads of one policy for ``def`` attempts with a time limit, as many as anyio uses for synchronous code."""

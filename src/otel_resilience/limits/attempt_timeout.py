@@ -1,4 +1,4 @@
-"""Cutting an attempt when its time limit passes."""
+"""Cuts off an attempt when its time limit passes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from otel_resilience._internal.nesting import Enclosing, enclosing, leave
+from otel_resilience._internal.operations import running_loop
 from otel_resilience.classification.requests_seen import seen_in_task, seen_in_thread
 from otel_resilience.correlation import correlation_id
 
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 
 class Timer(Protocol):
-    """What :data:`start_timer` starts."""
+    """What :data:`start_timer` returns."""
 
     def cancel(self) -> object:
         """The callback is not called any more."""
@@ -32,20 +33,20 @@ Callback = Callable[[asyncio.AbstractEventLoop], object]
 
 
 def _call_later(loop: asyncio.AbstractEventLoop, seconds: float, callback: Callback) -> Timer:
-    # In a context of its own: a loop keeps cancelled timers for a while, and with them all that the caller's refers to,
+    # In a new context: a loop keeps cancelled timers for a while, and with them everything that the context refers to,
     # such as the time limit itself, which refers to its timer.
     return loop.call_at(loop.time() + seconds, callback, loop, context=Context())
 
 
 start_timer: Callable[[asyncio.AbstractEventLoop, float, Callback], Timer] = _call_later
-"""Calls back in a loop after so many seconds; a clock of the tests puts its own here."""
+"""Calls back in a loop after so many seconds; a test clock replaces it."""
 
 TimeLimitError = Callable[[float, bool | None], Exception]
-"""The error for an attempt that was cut after so many seconds, and what its request showed."""
+"""Makes the error for an attempt that was cut off: from its limit in seconds, and whether it may be repeated."""
 
 
 class CutAttempt(Enclosing):
-    """One attempt that may be cut. Once it is, no call that runs inside it begins another attempt."""
+    """One attempt that may be cut off. Once it is, no call that runs inside it starts another attempt."""
 
     def __init__(self, call: Enclosing, seconds: float) -> None:
         self.outer = self._call = call
@@ -55,34 +56,39 @@ class CutAttempt(Enclosing):
 
     @property
     def over(self) -> bool:  # type: ignore[override]  # read alone
-        """As the call, unless it is given up: what it left running begins nothing."""
+        """That of the call, unless the attempt is given up: code that it left running starts nothing."""
         return self._call.over and not self.given_up
 
     def left(self) -> float | None:
-        """None, until it is given up."""
+        """``None``, until it is given up."""
         return 0.0 if self.given_up else None
 
     def report(self, failure: Any) -> None:
-        """To the call, while it waits for this attempt."""
+        """Passed to the call, while it waits for this attempt."""
         if not self.given_up:
             self._call.report(failure)
 
     def note_sent(self, *, unsafe: bool) -> None:
-        """As :meth:`report`."""
+        """Like :meth:`report`."""
         if not self.given_up:
             self._call.note_sent(unsafe=unsafe)
 
     def note_on_wire(self) -> None:
-        """As :meth:`report`."""
+        """Like :meth:`report`."""
         if not self.given_up:
             self._call.note_on_wire()
+
+    def time_is_up(self) -> None:
+        """As :meth:`report`."""
+        if not self.given_up:
+            self._call.time_is_up()
 
 
 def run_limited(
     operation: Callable[[], T], limit: float, call: Enclosing, error_of: TimeLimitError, worker: Worker
 ) -> T:
-    """Runs a ``def`` operation for at most ``limit`` seconds, in a thread that is left behind when they pass."""
-    correlation_id()  # made here where there is none, so that all attempts and their error share it
+    """Runs a ``def`` operation for at most ``limit`` seconds, in a thread that is abandoned when they pass."""
+    correlation_id()  # created here if there is none, so that all attempts and their error share it
     attempt = CutAttempt(call, limit)
 
     def on_timeout(thread: int | None) -> BaseException:
@@ -101,9 +107,9 @@ def run_limited(
 
 
 class SharedTimer:
-    """One timer of a loop for all time limits of one length, which pass in the order in which they began.
+    """One timer of a loop for all time limits of one length, which pass in the order in which they started.
 
-    A timer of its own for each takes asyncio longer than all else that a limit costs, and hardly any ever passes.
+    A separate timer for each would cost asyncio more than everything else about a limit, and hardly any ever fires.
     """
 
     __slots__ = ("_handle", "_limits", "_seconds", "loop")
@@ -112,7 +118,7 @@ class SharedTimer:
         self.loop = weakref.ref(loop)
         self._seconds = seconds
         self._limits: dict[TimeLimit, float] = {}
-        """Those that run, and when they pass on the clock of the loop, the next one first."""
+        """The running limits and when they pass on the clock of the loop, the next one first."""
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop, limit: TimeLimit) -> None:
@@ -122,11 +128,11 @@ class SharedTimer:
             self._set(loop, until)
 
     def stop(self, limit: TimeLimit) -> None:
-        """Does not call back any more."""
+        """Cancels the callback."""
         self._limits.pop(limit, None)
 
     def _set(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
-        # In a context of its own: that of the attempt which happens to be the first would be kept as long.
+        # In a new context: that of the attempt which happens to be the first would be kept alive as long.
         self._handle = loop.call_at(until, self._on_time, loop, context=contextvars.Context())
 
     def _on_time(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -145,7 +151,7 @@ class SharedTimer:
 
 
 class TimeLimit(CutAttempt):
-    """Cuts the block of the current task after ``limit`` seconds; a context manager, entered once."""
+    """Cuts off the block of the current task after ``limit`` seconds; a context manager, entered once."""
 
     def __init__(
         self,
@@ -155,8 +161,8 @@ class TimeLimit(CutAttempt):
         loop: asyncio.AbstractEventLoop | None = None,
         timer: SharedTimer | None = None,
     ) -> None:
-        """``loop``: the running one, where that is known already; to find it out takes a system call. ``timer``: of
-        that loop, for limits of this length."""
+        """``loop``: the running one, if already known; finding it takes a system call. ``timer``: of that loop, for
+        limits of this length."""
         self.outer = self._call = call
         self.attempts = call.attempts
         self.seconds = limit
@@ -168,9 +174,9 @@ class TimeLimit(CutAttempt):
         self._seen: bool | None = None
 
     def __enter__(self) -> CutAttempt:
-        loop = self._loop or asyncio.get_running_loop()
-        task = asyncio.current_task(loop)
-        if task is None:
+        loop = self._loop or running_loop()
+        task = None if loop is None else asyncio.current_task(loop)
+        if loop is None or task is None:
             raise RuntimeError("a time limit can cut only what runs in a task of asyncio")
         self._task = task
         self._cancelling = task.cancelling()
@@ -182,7 +188,7 @@ class TimeLimit(CutAttempt):
         return self
 
     def on_time(self, _: asyncio.AbstractEventLoop) -> None:
-        """The time has passed."""
+        """The limit has passed."""
         self.given_up = True
         self._seen = seen_in_task(self._task, self)
         self._task.cancel()
@@ -197,7 +203,7 @@ class TimeLimit(CutAttempt):
         leave(self._token)
         if not self.given_up:
             return
-        # As asyncio.timeout does it: our cancellation is taken back, and one of somebody else's stands.
+        # Like asyncio.timeout: our own cancellation is undone, one by somebody else stays.
         if self._task.uncancel() <= self._cancelling and kind is not None and issubclass(kind, asyncio.CancelledError):
             cut = TimeoutError()
             cut.__cause__ = error

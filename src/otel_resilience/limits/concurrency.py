@@ -1,4 +1,4 @@
-"""The limit on calls at a time: the places with a clock, waiting and telemetry around them."""
+"""The limit on concurrent calls: slots with a clock, waiting and telemetry around them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from otel_resilience.limits.semaphore import FairSemaphore
 
 CONCURRENCY: Final = "concurrency"
 FIRST_ESTIMATE: Final = 1.0
-"""Seconds until a slot becomes free, before any did."""
+"""Seconds until a slot becomes free, assumed before any did."""
 WEIGHT: Final = 0.2
-"""Of the last interval in the mean of the intervals in which slots become free."""
+"""Weight of the latest interval in the moving average of the intervals in which slots become free."""
 
 
 class ConcurrencyLimiter(ProcessBound):
-    """Lets no more calls run at a time than a :class:`ConcurrencyLimit`, first come, first served.
+    """Lets no more calls run concurrently than a :class:`ConcurrencyLimit` allows, first come, first served.
 
-    Safe for threads and for several event loops. Also a block, which raises
-    :class:`~otel_resilience.ConcurrencyLimitError` where no slot becomes free in time. ``clock`` gives monotonic
-    seconds. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+    Safe for threads and for several event loops. Also a context manager, which raises
+    :class:`~otel_resilience.ConcurrencyLimitError` if no slot becomes free in time. ``clock`` gives monotonic seconds.
+    Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
     Examples:
         >>> import asyncio
@@ -53,7 +53,7 @@ class ConcurrencyLimiter(ProcessBound):
         self._slots = FairSemaphore(sys.maxsize if config.shadow else config.limit)
         self._interval = FIRST_ESTIMATE
         self._full_since = 0.0
-        """Since then no slot has become free."""
+        """Since when no slot has become free."""
         telemetry.watch_concurrency(self)
 
     def __repr__(self) -> str:
@@ -62,13 +62,13 @@ class ConcurrencyLimiter(ProcessBound):
 
     @property
     def in_flight(self) -> int:
-        """Calls under way; in shadow mode more than the limit, perhaps."""
+        """Running calls; in shadow mode there may be more than the limit."""
         return self._slots.in_use
 
     def take(self) -> bool:
-        """Takes a slot where one is free and nobody waits for it.
+        """Takes a slot if one is free and nobody is waiting for it.
 
-        In shadow mode always ``True``; what an enforcing limit would not have let pass is counted.
+        In shadow mode always ``True``; calls that an enforcing limit would not have let pass are counted.
         """
         if not self._slots.take():
             return False
@@ -77,7 +77,7 @@ class ConcurrencyLimiter(ProcessBound):
         return True
 
     def release(self) -> None:
-        """Gives a slot back, to the one who has waited for it the longest."""
+        """Returns a slot, which goes to the caller that has waited the longest."""
         if self._slots.in_use == self.config.limit:
             now = self._clock()
             self._interval += WEIGHT * (now - self._full_since - self._interval)
@@ -87,11 +87,11 @@ class ConcurrencyLimiter(ProcessBound):
     def acquire(self, *, within: float | None = None) -> None:
         """Waits for a slot.
 
-        ``within``: seconds that it may take besides ``max_wait``; by default what :func:`~otel_resilience.remaining`
-        says. Raises :class:`~otel_resilience.ConcurrencyLimitError` where none becomes free in time.
+        ``within``: maximum seconds to wait, besides ``max_wait``; by default the seconds of
+        :func:`~otel_resilience.remaining`. Raises :class:`~otel_resilience.ConcurrencyLimitError` if no slot becomes
+        free in time.
 
-        Within a running event loop it blocks the loop, also where that is what keeps a slot from becoming free: such a
-        wait needs a limit.
+        Within a running event loop it blocks the loop, also tasks that would free a slot: limit such a wait.
         """
         if self.take():
             return
@@ -99,7 +99,7 @@ class ConcurrencyLimiter(ProcessBound):
         self._waited(started, in_time=self._slots.wait(self._patience(within)))
 
     async def acquire_async(self, *, within: float | None = None) -> None:
-        """As :meth:`acquire`, for an ``async def``. A task that is cancelled takes nothing."""
+        """Like :meth:`acquire`, for an ``async def``. A cancelled task takes no slot."""
         if self.take():
             return
         started = self._clock()
@@ -112,17 +112,17 @@ class ConcurrencyLimiter(ProcessBound):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Gives the slot back."""
+        """Returns the slot."""
         self.release()
 
     async def __aenter__(self) -> None:
-        """As ``with``, for an ``async def``."""
+        """Like ``with``, for an ``async def``."""
         await self.acquire_async()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Gives the slot back."""
+        """Returns the slot."""
         self.release()
 
     def _filled(self) -> None:

@@ -1,4 +1,4 @@
-"""How often, and how many at a time, a dependency is called."""
+"""Limits on how often, and how many times concurrently, a dependency is called."""
 
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ class RateLimit:
     """Seconds, greater than 0; for one attempt in ten seconds: ``RateLimit(1, per=10)``."""
     _: dataclasses.KW_ONLY
     max_wait: float | None = None
-    """Seconds that an attempt waits for its permit at most, 0: not at all. ``None``: as long as its deadline allows."""
+    """Maximum seconds that an attempt waits for its permit; 0: not at all. ``None``: as long as its deadline allows."""
     margin: float = 0.01
-    """The window is longer than ``per`` by this share, at least 0: a later request may reach the server faster than an
-    earlier one."""
+    """Share of ``per`` by which the window is extended, at least 0: a later request may overtake an earlier one."""
     shadow: bool = False
-    """Only counts (``resilience.limit.shadow_exceeded``) what is beyond the limit, and lets it pass."""
+    """Only count (``resilience.limit.shadow_exceeded``) attempts beyond the limit, and let them pass."""
 
     def __post_init__(self) -> None:
         check.count("limit", self.limit)
@@ -43,13 +42,13 @@ class RateLimit:
 
     @property
     def window(self) -> float:
-        """Seconds, with the margin."""
+        """Length of the window in seconds, including the margin."""
         return self.per * (1 + self.margin)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ConcurrencyLimit:
-    """At most ``limit`` calls at a time. Raises ``TypeError`` or ``ValueError`` naming the parameter.
+    """At most ``limit`` concurrent calls. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
     Examples:
         >>> Policy("supplier", max_concurrency=ConcurrencyLimit(16, max_wait=0.5)).concurrency_limiter
@@ -57,12 +56,12 @@ class ConcurrencyLimit:
     """
 
     limit: int
-    """Calls, at least 1; the attempts of a call and the waits between them are one call."""
+    """Calls, at least 1; a call counts as one with all its attempts and the waits between them."""
     _: dataclasses.KW_ONLY
     max_wait: float | None = None
-    """Seconds that a call waits for its slot at most, 0: not at all. ``None``: as long as its deadline allows."""
+    """Maximum seconds that a call waits for its slot; 0: not at all. ``None``: as long as its deadline allows."""
     shadow: bool = False
-    """Only counts (``resilience.limit.shadow_exceeded``) what is beyond the limit, and lets it pass."""
+    """Only count (``resilience.limit.shadow_exceeded``) calls beyond the limit, and let them pass."""
 
     def __post_init__(self) -> None:
         check.count("limit", self.limit)
@@ -76,6 +75,6 @@ def _check_common(config: RateLimit | ConcurrencyLimit) -> None:
 
 
 def longest_wait(max_wait: float | None, within: float | None) -> float:
-    """Seconds: the shorter of both; ``within`` is by default what the deadlines round this code leave."""
+    """Seconds: the shorter of both; ``within`` defaults to what the enclosing deadlines leave."""
     limits = (max_wait, remaining() if within is None else within)
     return min((limit for limit in limits if limit is not None), default=math.inf)

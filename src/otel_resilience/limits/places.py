@@ -1,4 +1,4 @@
-"""The rule of a bounded number of places: who has one, and who is next."""
+"""The rules for a bounded number of places: who has one, and who is next."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class Places(Generic[W]):
         self.waiting: OrderedDict[W, None] = OrderedDict()
 
     def take(self) -> bool:
-        """Takes a free place that nobody waits for."""
+        """Takes a free place that nobody is waiting for."""
         if self.in_use >= self.limit or self.waiting:
             return False
         self.in_use += 1
         return True
 
     def join(self, waiter: W) -> None:
-        """Waits behind all who wait already."""
+        """Queues behind all who are waiting already."""
         self.waiting[waiter] = None
 
     def leave(self, waiter: W) -> bool:
-        """Waits no longer. ``False`` where it was given a place before."""
+        """Stops waiting. ``False`` if the waiter was given a place before."""
         try:
             del self.waiting[waiter]
         except KeyError:
@@ -38,7 +38,7 @@ class Places(Generic[W]):
         return True
 
     def give(self) -> W | None:
-        """A place is given back. The one who has it now, or ``None``: it is free."""
+        """Returns a place. The result is the waiter that has it now; ``None`` if it is free."""
         if self.waiting:
             return self.waiting.popitem(last=False)[0]
         self.in_use = max(0, self.in_use - 1)

@@ -1,4 +1,4 @@
-"""The rate limit that calls go by: the sliding log with a clock, a lock, a queue and telemetry around it."""
+"""The rate limiter: the sliding log with a clock, a lock, a queue and telemetry around it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from otel_resilience import telemetry
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.forks import renew_after_fork
 from otel_resilience._internal.in_use import InUse
+from otel_resilience._internal.operations import running_loop
 from otel_resilience._internal.process_bound import ProcessBound
+from otel_resilience._internal.waiting import wait
 from otel_resilience.errors import RateLimitedError
 from otel_resilience.limits.config import RateLimit, longest_wait
 from otel_resilience.limits.semaphore import FairSemaphore
@@ -21,16 +23,15 @@ from otel_resilience.limits.sliding_log import SlidingLog
 
 RATE: Final = "rate"
 _ROUNDING: Final = 1e-6
-"""Seconds by which a difference of two readings of a clock may miss."""
-_running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for such use, and does not raise
+"""Seconds by which the difference of two clock readings may be off."""
 
 
 class RateLimiter(ProcessBound):
-    """Gives permits no faster than a :class:`RateLimit`, first come, first served.
+    """Gives permits no faster than a :class:`RateLimit` allows, first come, first served.
 
-    Safe for threads and for several event loops. It waits at most as long as the deadline of the calls round it allows.
-    ``clock`` gives monotonic seconds; ``sleep`` and ``async_sleep`` are what waits, in seconds. Raises ``TypeError`` or
-    ``ValueError`` naming the parameter.
+    Safe for threads and for several event loops. It waits at most as long as the deadline of the enclosing calls
+    allows. ``clock`` gives monotonic seconds; ``sleep`` and ``async_sleep`` are called to wait, with seconds. Raises
+    ``TypeError`` or ``ValueError`` naming the parameter.
 
     Examples:
         >>> import asyncio
@@ -61,7 +62,7 @@ class RateLimiter(ProcessBound):
         self._clock = clock
         self._log = SlidingLog(config.limit, config.window)
         self._turn = FairSemaphore(1)
-        """Of the one who waits for the next permit; the others queue for it."""
+        """Held by whoever waits for the next permit; the others queue for it."""
         self.renew_after_fork()
         renew_after_fork(self)
         rate_limiters_in_use.add(self)
@@ -70,7 +71,7 @@ class RateLimiter(ProcessBound):
         """The threads that may hold the lock, or wait, are not in the child."""
         self._lock = threading.Lock()
         self._queued = 0
-        """Permits that are waited for."""
+        """Permits that callers are waiting for."""
 
     def __repr__(self) -> str:
         config = self.config
@@ -79,9 +80,9 @@ class RateLimiter(ProcessBound):
         )
 
     def take(self, cost: int = 1) -> bool:
-        """Takes ``cost`` permits where they can be given at once and nobody waits for them.
+        """Takes ``cost`` permits if they are available now and nobody is waiting for them.
 
-        In shadow mode always ``True``; what an enforcing limit would not have given is counted.
+        In shadow mode always ``True``; permits that an enforcing limit would not have given are counted.
         """
         now = self._clock()
         if not self._turn.in_use and self._take(now, cost) <= now:
@@ -91,7 +92,7 @@ class RateLimiter(ProcessBound):
         return self.config.shadow
 
     def give_back(self, cost: int = 1, *, age: float = 0.0) -> None:
-        """Permits that were taken ``age`` seconds ago were not used; without effect once they have expired."""
+        """Permits that were taken ``age`` seconds ago were not used; has no effect once they have expired."""
         if self.config.shadow:
             return
         now = self._clock()
@@ -101,9 +102,9 @@ class RateLimiter(ProcessBound):
     def used(self, cost: int = 1, *, age: float = 0.0) -> None:
         """Permits that were taken ``age`` seconds ago are used only now: they count from now.
 
-        For what takes its time between its permit and the wire, such as a connection that is opened first: a request
-        that goes out late, and the next ones in time, would meet in one window of the server. The transports of
-        :mod:`otel_resilience.integrations.httpx` say so of each request.
+        For callers that take time between their permit and the wire, for example to open a connection: a late request,
+        together with the next ones on time, could fall into one window of the server. The transports of
+        :mod:`otel_resilience.integrations.httpx` call it for each request.
         """
         if self.config.shadow:
             return
@@ -112,7 +113,7 @@ class RateLimiter(ProcessBound):
             self._log.use(now, now - age + _ROUNDING, cost)
 
     def pause(self, seconds: float) -> None:
-        """Gives no permit for ``seconds``: the server asked one of the callers to wait. A longer pause stays."""
+        """Gives no permits for ``seconds``: the server asked a caller to wait. A longer pause stays in effect."""
         check.seconds("seconds", seconds, zero=True)
         with self._lock:
             self._log.pause(self._clock() + seconds)
@@ -127,16 +128,17 @@ class RateLimiter(ProcessBound):
     ) -> None:
         """Waits for ``cost`` permits; more than the limit count as the whole limit.
 
-        ``within``: seconds that it may take besides ``max_wait``; by default what :func:`~otel_resilience.remaining`
-        says. Raises :class:`~otel_resilience.RateLimitedError`, at once where the permits cannot be given in time.
+        ``within``: maximum seconds to wait, besides ``max_wait``; by default the seconds of
+        :func:`~otel_resilience.remaining`. Raises :class:`~otel_resilience.RateLimitedError`, immediately if the
+        permits cannot be given in time.
 
-        Within a running event loop it blocks the loop, and does not queue behind tasks which that keeps from going on.
+        Within a running event loop it blocks the loop, and overtakes waiting tasks, which cannot continue meanwhile.
         """
         if self.take(check.count("cost", cost)):
             return
         started = self._clock()
         until = started + longest_wait(self.config.max_wait, within)
-        if _running_loop() is not None:
+        if running_loop() is not None:
             self._wait_for_permits(cost, started, until, sleep or self.sleep)
             return
         with self._queue(cost, started, until):
@@ -154,7 +156,7 @@ class RateLimiter(ProcessBound):
         within: float | None = None,
         sleep: Callable[[float], Awaitable[object]] | None = None,
     ) -> None:
-        """As :meth:`acquire`, for an ``async def``. A task that is cancelled takes nothing."""
+        """Like :meth:`acquire`, for an ``async def``. A cancelled task takes no permits."""
         if self.take(check.count("cost", cost)):
             return
         started = self._clock()
@@ -176,12 +178,12 @@ class RateLimiter(ProcessBound):
         now = max(started, self._clock())
         while (ready := self._take(now, cost)) > now:
             self._check(ready, now, until)
-            sleep(ready - now)
+            wait(sleep, ready - now)
             now = max(ready, self._clock())
         telemetry.limit_waited(self.dependency, RATE, now - started)
 
     def _take(self, now: float, cost: int) -> float:
-        """Takes permits where they can be given ``now``, else says when to ask again."""
+        """Takes permits if they are available ``now``, otherwise says when to ask again."""
         with self._lock:
             ready = self._log.ready_at(now, cost)
             if ready <= now:
@@ -193,7 +195,7 @@ class RateLimiter(ProcessBound):
 
     @contextlib.contextmanager
     def _queue(self, cost: int, now: float, until: float) -> Iterator[None]:
-        """Waits from here on. Refused at once where those before it need all the time that there is."""
+        """Waits from here on. Refused immediately if those ahead need all of the available time."""
         with self._lock:
             ready = self._log.ready_at(now, cost, self._queued)
             self._queued += cost

@@ -1,4 +1,4 @@
-"""Waiting for a place, for threads and the tasks of any event loop alike."""
+"""A semaphore for threads and for the tasks of any event loop alike."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 from otel_resilience._internal.forks import renew_after_fork
+from otel_resilience._internal.operations import running_loop
 from otel_resilience.limits.places import Places
 
 
@@ -28,7 +29,7 @@ class _Task:
         self.future: asyncio.Future[None] = loop.create_future()
 
     def wake(self) -> bool:
-        """``False`` where its loop was closed, so that it never comes for its place."""
+        """``False`` if its loop was closed, so that it will never take its place."""
         try:
             self._loop.call_soon_threadsafe(self._set)
         except RuntimeError:
@@ -41,7 +42,7 @@ class _Task:
 
 
 class FairSemaphore:
-    """A bounded number of places. Who stops waiting, also by cancellation, leaves no place behind."""
+    """A bounded number of places. A waiter that gives up, also by cancellation, does not leak a place."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -49,34 +50,34 @@ class FairSemaphore:
         renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
-        """The threads and loops that had or wanted a place are not in the child."""
+        """The threads and loops that had or wanted a place do not exist in the child."""
         self._lock = threading.Lock()
         self._places: Places[_Thread | _Task] = Places(self._limit)
 
     @property
     def in_use(self) -> int:
-        """Places."""
+        """Places taken."""
         return self._places.in_use
 
     @property
     def waiting(self) -> int:
-        """Threads and tasks that wait for a place."""
+        """Threads and tasks that are waiting."""
         return len(self._places.waiting)
 
     def take(self) -> bool:
-        """Takes a place where one is free and nobody waits for it."""
+        """Takes a place if one is free and nobody is waiting for it."""
         with self._lock:
             return self._places.take()
 
     def give(self) -> None:
-        """Gives a place back."""
+        """Returns a place."""
         with self._lock:
             while (waiter := self._places.give()) is not None:
                 if waiter.wake():
                     return
 
     def wait(self, seconds: float) -> bool:
-        """Takes a place, as soon as it is this thread's turn. ``False`` where that takes longer than ``seconds``."""
+        """Takes a place as soon as it is this thread's turn. ``False`` if that takes longer than ``seconds``."""
         waiter = _Thread()
         if self._take_or_join(waiter):
             return True
@@ -88,8 +89,11 @@ class FairSemaphore:
         return not self._leave(waiter)
 
     async def wait_async(self, seconds: float) -> bool:
-        """As :meth:`wait`, for a task. Raises ``RuntimeError`` outside asyncio."""
-        waiter = _Task(asyncio.get_running_loop())
+        """Like :meth:`wait`, for a task. Raises ``RuntimeError`` outside asyncio."""
+        loop = running_loop()
+        if loop is None:
+            raise RuntimeError("no running asyncio event loop: without one, an async def cannot wait for a limit")
+        waiter = _Task(loop)
         if self._take_or_join(waiter):
             return True
         try:

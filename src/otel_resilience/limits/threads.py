@@ -1,4 +1,4 @@
-"""Threads for ``def`` attempts that a time limit is to cut: reused, bounded, and counted while they are left behind."""
+"""Threads for ``def`` attempts with a time limit: reused, bounded, and counted while they are abandoned."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from otel_resilience.telemetry import contract
 from otel_resilience.telemetry.gauges import by_dependency
 
 IDLE: Final = 10.0
-"""Seconds after which a thread without work ends."""
+"""Seconds after which an idle thread ends."""
 
 _pools: Final[InUse[AttemptThreads]] = InUse()
 
 
 class Worker:
-    """One thread, and the work that it has now."""
+    """One thread, and its current work."""
 
     __slots__ = ("_abandoned", "_done", "_error", "_finished", "_lock", "_operation", "_result", "_threads", "_wake",
                  "thread")  # fmt: skip
@@ -48,15 +48,15 @@ class Worker:
     def run(self, operation: Callable[[], Any], limit: float, on_timeout: Callable[[int | None], BaseException]) -> Any:
         """What ``operation`` returns or raises in this thread, in a copy of the current context.
 
-        After ``limit`` seconds the thread is left behind, and what ``on_timeout`` makes of its ``ident`` is raised. An
-        operation that has not begun then never does.
+        After ``limit`` seconds the thread is abandoned, and the result of ``on_timeout``, called with its ``ident``, is
+        raised. If the operation has not started by then, it never does.
         """
         self._operation = functools.partial(contextvars.copy_context().run, operation)
         self._finished = self._abandoned = False
         self._wake.release()
         try:
             in_time = self._done.acquire(timeout=min(limit, threading.TIMEOUT_MAX))
-        except BaseException:  # an interruption of the wait: the result is no longer wanted
+        except BaseException:  # the wait was interrupted: the result is no longer wanted
             self._leave_behind()
             raise
         if not in_time:
@@ -84,7 +84,7 @@ class Worker:
                 return False
             self._abandoned = True
             self._operation = None
-        self._threads.leave_behind(self)
+        self._threads.abandon(self)
         return True
 
     def _serve(self) -> None:
@@ -108,13 +108,13 @@ class Worker:
             abandoned = self._abandoned
         if abandoned:
             self._error = self._result = None
-            self._threads.come_back(self)
+            self._threads.rejoin(self)
         else:
             self._done.release()
 
 
 class AttemptThreads:
-    """The threads of one policy: at most ``limit``, those left behind included. Made when first needed."""
+    """The threads of one policy: at most ``limit``, abandoned ones included. Created when first needed."""
 
     def __init__(self, dependency: str, limit: int = DEFAULT_MAX_THREADS) -> None:
         self.dependency = dependency
@@ -124,7 +124,7 @@ class AttemptThreads:
         _pools.add(self)
 
     def renew_after_fork(self) -> None:
-        """Starts over: threads do not survive a fork, and the one that forked is none of these any more."""
+        """Starts over: threads do not survive a fork, and the thread that forked is not one of these any more."""
         self._changed = threading.Condition(threading.Lock())
         self._idle: list[Worker] = []
         self._all: set[Worker] = set()
@@ -134,8 +134,7 @@ class AttemptThreads:
     def reserve(self, wait: float) -> Worker:
         """A worker for one attempt, after at most ``wait`` seconds.
 
-        Raises :class:`AttemptThreadsExhaustedError`, at once where every thread was left behind or the system has no
-        more.
+        Raises :class:`AttemptThreadsExhaustedError`, at once if every thread is abandoned or none can start.
         """
         until: float | None = None
         with self._changed:
@@ -168,7 +167,7 @@ class AttemptThreads:
                 self._changed.notify()
 
     def retire(self, worker: Worker) -> bool:
-        """An idle worker ends. ``False`` where it was reserved meanwhile."""
+        """An idle worker ends. ``False`` if it was reserved meanwhile."""
         with self._changed:
             if worker in self._all and worker not in self._idle:
                 return False
@@ -177,15 +176,15 @@ class AttemptThreads:
                 self._all.remove(worker)
             return True
 
-    def leave_behind(self, worker: Worker) -> None:
+    def abandon(self, worker: Worker) -> None:
         """The worker runs an attempt that was given up."""
         with self._changed:
             if worker in self._all:
                 self.abandoned += 1
-                self._changed.notify_all()  # those who wait for a thread may have to be refused
+                self._changed.notify_all()  # waiters may now have to be refused
 
-    def come_back(self, worker: Worker) -> None:
-        """A worker that was left behind is free again."""
+    def rejoin(self, worker: Worker) -> None:
+        """An abandoned worker is free again."""
         with self._changed:
             if worker in self._all:
                 self.abandoned -= 1

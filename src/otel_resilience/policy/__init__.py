@@ -1,4 +1,4 @@
-"""Where the parts meet: one object that protects the calls to a dependency."""
+"""Policies, which combine all parts into one object that protects the calls to a dependency."""
 
 from otel_resilience.policy.policy import Policy
 

@@ -18,7 +18,7 @@ from otel_resilience.policy.waits import can_wait_async, check_block_can_be_cut,
 
 
 class Attempts:
-    """What :meth:`Policy.attempts` returns. Each loop over it is a call of its own."""
+    """What :meth:`Policy.attempts` returns. Each loop over it is a separate call."""
 
     def __init__(self, begin: Callable[[], Call]) -> None:
         self._begin = begin
@@ -33,7 +33,7 @@ class Attempts:
 class _Loop:
     """One loop, and with it one call, which ends at the latest when the iterator is dropped.
 
-    An attempt that outlives the loop in a variable refers to the call alone, so that it does not keep that open.
+    An attempt that outlives the loop in a variable refers only to the call, so that it does not keep the loop open.
     """
 
     def __init__(self, begin: Callable[[], Call], *, asynchronous: bool) -> None:
@@ -41,7 +41,7 @@ class _Loop:
         self._asynchronous = asynchronous
         self._call: Call | None = None
         self._given = 0
-        """Attempts that were handed out."""
+        """Attempts handed out so far."""
 
     def __iter__(self) -> Iterator[Attempt]:
         return self
@@ -104,14 +104,14 @@ class Attempt:
         self._call = call
         self._limit: TimeLimit | _ShownLimit | None = None
         self.number = call.attempts + 1
-        """Of this attempt, from 1."""
+        """The number of this attempt, from 1."""
 
     def __repr__(self) -> str:
         return f"<Attempt {self.number} of {self._call.policy.dependency} {self._call.operation}>"
 
     def __enter__(self) -> Attempt:
-        """Begins the attempt. Raises ``RuntimeError`` the second time, and what keeps an attempt from beginning, such
-        as :class:`~otel_resilience.CircuitOpenError`."""
+        """Starts the attempt. Raises ``RuntimeError`` if it was entered before, and any error that keeps an attempt
+        from starting, such as :class:`~otel_resilience.CircuitOpenError`."""
         call = self._call
         if call.over or call.attempts >= self.number:
             raise RuntimeError(f"{self!r} was entered already, or its loop has ended")
@@ -142,11 +142,15 @@ class Attempt:
                 self._limit.__exit__(kind, error, traceback)
             except BaseException as cut:  # noqa: BLE001  # judged below as if the block had raised it
                 failure = cut
-        if failure is None:
-            call.over = True
-            call.succeeded()
-            return False
-        delay = call.failed(failure)
+        try:
+            if failure is None:
+                call.succeeded()
+                call.over = True
+                return False
+            delay = call.failed(failure)
+        except BaseException as interruption:
+            _end(call, interruption)
+            raise
         if delay != GIVE_UP and (not delay or not call.cuts or can_wait_async(call)):
             return True
         _end(call, failure)
@@ -164,7 +168,7 @@ class Attempt:
 
 
 class _ShownLimit(CutAttempt):
-    """The time limit of a block that cannot be cut: calls inside see what is left, and none begins after it."""
+    """The time limit of a block that cannot be cut off: calls inside see what is left, and none starts after it."""
 
     __slots__ = ("_clock", "_token", "_until")
 

@@ -1,6 +1,6 @@
 """One protected call: what it has used up, and what to do after each failure.
 
-The same object serves ``def`` and ``async def``; the two drivers in :mod:`otel_resilience.policy.policy` only run the
+The same object serves ``def`` and ``async def``; the two loops in :mod:`otel_resilience.policy.policy` only run the
 operation and wait. While an attempt runs, calls inside it find this one by context
 (:mod:`otel_resilience._internal.nesting`).
 """
@@ -19,6 +19,7 @@ from otel_resilience._internal.foreign import cause_of, is_a
 from otel_resilience._internal.nesting import Enclosing, Failure, chain, enclosing, leave, nearest_deadline, not_over
 from otel_resilience._internal.operations import discard, is_awaitable
 from otel_resilience.circuitbreaker.states import BreakerState
+from otel_resilience.classification.control_flow import pass_interruption_on
 from otel_resilience.classification.model import CANCELLED, Classification, ErrorClass
 from otel_resilience.classification.requests_seen import left_running, shows_nothing, shows_unsafe_request
 from otel_resilience.correlation import correlation_id
@@ -54,45 +55,45 @@ _reset = enclosing.reset
 
 
 class Call(CallTelemetry):
-    """State of one protected call, made by :func:`begin_call`."""
+    """State of one protected call, created by :func:`begin_call`."""
 
     policy: CallPlan
     options: CallOptions
     deadline: float | None
-    """Seconds, of this call alone; ``None`` where it has none, and after its success."""
+    """Deadline of this call alone, in seconds; ``None`` if it has none, and after its success."""
     paid_for = 0
-    """The attempt that has its permits of the rate limit."""
+    """The number of the attempt that has its rate limit permits."""
     paid_at = 0.0
     """When it got them."""
     permit: int
     slots: ConcurrencyLimiter | None = None
-    """Of which this call has a slot."""
+    """Where this call holds a slot."""
     token: Token[Enclosing | None] | None = None
-    """While an attempt runs."""
+    """Set while an attempt runs."""
     budget_cost = 0.0
     error: BaseException | None = None
     verdict: Classification | None = None
     below: tuple[Failure, ...] = ()
     """Failures of enclosed calls that the last attempt failed with, or because of."""
     unsent = False
-    """Provably the last attempt sent nothing."""
+    """It is certain that the last attempt sent nothing."""
     sent = False
     """Any attempt may have sent something."""
     bound_by: float | None = None
-    """The whole deadline, own or of an outer call, where that and not the attempt timeout limits the attempt."""
+    """The whole deadline, own or of an outer call, if that limits the attempt rather than the attempt timeout."""
     is_limited: bool
-    """Whether an attempt waits for a limit, or time limits it: :meth:`time_limit` says by how much."""
+    """Whether an attempt has to wait for a limit, or has a time limit, which :meth:`time_limit` returns."""
     suppressed = ""
     rejected = False
     suspended = False
     used_immediate = False
     hedged = False
-    """A second attempt was made beside the first."""
+    """A second attempt was made besides the first."""
     retries_by_type: dict[str, int] | None = None
 
     @property
     def name(self) -> str | None:  # type: ignore[override]  # read alone
-        """The operation's name, where one was given."""
+        """The operation's name, if one was given."""
         return self.options.name
 
     @property
@@ -111,42 +112,46 @@ class Call(CallTelemetry):
         return None if self.deadline is None else self.started + self.deadline - self.policy.clock()
 
     def report(self, failure: Failure) -> None:
-        """An enclosed call failed; without effect once the attempt has ended."""
+        """An enclosed call failed; has no effect once the attempt has ended."""
         if self.token is not None:
             super().report(failure)
 
     def note_sent(self, *, unsafe: bool) -> None:
-        """As :meth:`report`."""
+        """Like :meth:`report`."""
         if self.token is not None:
             super().note_sent(unsafe=unsafe)
 
     def note_on_wire(self) -> None:
-        """The permits of the attempt count from now, for the server counts from when it gets the request."""
+        """The permits of the attempt count from now, since the server counts from when it gets the request."""
         if self.paid_for == self.attempts:
             self.paid_at = self.use_permits(self.paid_at)
 
+    def time_is_up(self) -> None:
+        """As if the deadline of this call had passed."""
+        self.deadline, self.is_limited = 0.0, True
+
     def use_permits(self, paid_at: float) -> float:
-        """Permits that were taken ``paid_at`` count from now, which is returned."""
+        """Permits taken at ``paid_at`` count from now, which is returned."""
         now = self.policy.clock()
         if self.policy.rate_limiter is not None:
             self.policy.rate_limiter.used(self.options.permits, age=now - paid_at)
         return now
 
     def give_permits_back(self, paid_at: float) -> None:
-        """Permits that were taken ``paid_at`` served no attempt."""
+        """Permits taken at ``paid_at`` were not used for an attempt."""
         if self.policy.rate_limiter is not None:
             self.policy.rate_limiter.give_back(self.options.permits, age=self.policy.clock() - paid_at)
 
     def time_left(self) -> float:
-        """Seconds until the nearest deadline, infinity where there is none. Raises :class:`DeadlineExceededError`."""
+        """Seconds until the nearest deadline, infinity if there is none. Raises :class:`DeadlineExceededError`."""
         self.time_limit()
         nearest = nearest_deadline(self)
         return math.inf if nearest is None else nearest[0]
 
     def time_limit(self) -> float:
-        """Seconds that the attempt about to run may take, infinity where nothing limits it.
+        """Seconds that the next attempt may take, infinity without a limit.
 
-        Raises :class:`DeadlineExceededError` where the nearest deadline has passed, or the attempt round this call was
+        Raises :class:`DeadlineExceededError` if the nearest deadline has passed, or the attempt around this call was
         given up.
         """
         policy = self.policy
@@ -176,7 +181,7 @@ class Call(CallTelemetry):
         return left
 
     def time_limit_error(self, limit: float, idempotent: bool | None) -> TimeoutError:  # internal, three-valued
-        """The error for an attempt that was cut after ``limit`` seconds, and what its request showed."""
+        """The error for an attempt cut off after ``limit`` seconds, and whether its request may be repeated."""
         if self.bound_by is not None:
             cut_by_deadline = DeadlineExceededError(self.bound_by)
             cut_by_deadline.idempotent = idempotent
@@ -187,7 +192,7 @@ class Call(CallTelemetry):
         return cut
 
     def begin_attempt(self) -> None:
-        """Asks the breaker, then opens the attempt. Raises :class:`CircuitOpenError`."""
+        """Asks the breaker, then starts the attempt. Raises :class:`CircuitOpenError`."""
         policy = self.policy
         breaker = policy.breaker
         self.permit = 0 if breaker is None else breaker.fast_permit or self._ask(breaker)
@@ -195,10 +200,10 @@ class Call(CallTelemetry):
         if attempts > 1 or policy.is_limited or self.listener is not None:
             self.started_attempt = policy.clock()
         else:
-            self.started_attempt = self.started  # nothing was waited for
+            self.started_attempt = self.started  # without a wait
+        self.token = _enter(self)
         if self.listener is not None:
             self._open_attempt_span(self.listener)
-        self.token = _enter(self)
 
     def _ask(self, breaker: CircuitBreaker) -> int:
         try:
@@ -213,7 +218,7 @@ class Call(CallTelemetry):
             breaker.release(self._ask(breaker))
 
     def is_inside(self, slots: ConcurrencyLimiter) -> bool:
-        """Whether a call round this one has a slot."""
+        """Whether a call around this one has a slot."""
         outer = self.outer
         while outer is not None:
             if isinstance(outer, Call) and outer.slots is slots:
@@ -222,7 +227,7 @@ class Call(CallTelemetry):
         return False
 
     def refuse(self, rejection: ResilienceError, suppressed: str = "") -> NoReturn:
-        """The attempt does not begin: its cost is refunded, and ``rejection``, which says what was done before, raised.
+        """The attempt does not start: its cost is refunded, and ``rejection`` is raised, with what was done before.
 
         ``suppressed``: why a retry is not made, for telemetry.
         """
@@ -237,7 +242,7 @@ class Call(CallTelemetry):
                 raise rejection
             raise rejection from self.error
         finally:
-            del rejection  # else its traceback would keep it alive
+            del rejection  # otherwise its traceback would keep it alive
 
     def succeeded(self) -> None:
         """The attempt, and with it the call, succeeded."""
@@ -268,30 +273,32 @@ class Call(CallTelemetry):
                 self.outer.note_sent(unsafe=self.idempotent is False or self.unsafe_inside)
             if self.slots is not None:
                 self._leave_limits()
-            self.deadline = None  # what the operation started and left running is on its own from here
+            self.deadline = None  # whatever the operation started and left running is on its own from here
 
     def suspend(self) -> None:
-        """The operation returned an awaitable: the attempt is withdrawn, and starts again where that is awaited."""
-        self._leave()
+        """The operation returned an awaitable: the attempt is withdrawn, and starts again when that is awaited."""
+        self.release()
         self._leave_limits()
         self.suspended = True
         self.attempts -= 1
-        if self.policy.breaker is not None:
-            self.policy.breaker.release(self.permit)
         self._forget_spans()
 
     def resume(self) -> None:
-        """Continues after :meth:`suspend`; a call that had made no attempt begins here."""
+        """Continues after :meth:`suspend`; a call that had made no attempt starts here."""
         self.suspended = False
         if not self.attempts:
             self.started = self.policy.clock()
             self.observe(self.listener)
 
     def release(self) -> None:
-        """The attempt says nothing about the dependency."""
-        self._leave()
-        if self.policy.breaker is not None:
-            self.policy.breaker.release(self.permit)
+        """The running attempt, if any, says nothing about the dependency."""
+        token = self.token
+        if token is not None:
+            self.token = None
+            if not leave(token):
+                self.attached = None  # cannot be undone from here either
+            if self.policy.breaker is not None:
+                self.policy.breaker.release(self.permit)
 
     def failed(self, error: BaseException) -> float:  # noqa: C901  # as Policy._execute
         """The attempt failed. Seconds to wait before the next one, or :data:`GIVE_UP`."""
@@ -300,7 +307,7 @@ class Call(CallTelemetry):
         try:
             _reset(token)  # type: ignore[arg-type]  # an attempt has begun
         except ValueError:
-            self.attached = None  # as above
+            self.attached = None  # in another context, from which it cannot be undone
         self.error = error
         verdict = self.verdict = policy.classify(error)
         unsent = verdict.unsent
@@ -319,7 +326,7 @@ class Call(CallTelemetry):
             self.sent = True
         if policy.breaker is not None:
             if verdict.immediate and not self.used_immediate:
-                policy.breaker.release(self.permit)  # an idle connection that was closed says nothing yet
+                policy.breaker.release(self.permit)  # closing an idle connection says nothing yet
             else:
                 policy.breaker.record_error(self.permit, verdict, self.started_attempt, error)
         if verdict.error_class is _CANCELLED:
@@ -346,23 +353,23 @@ class Call(CallTelemetry):
             if hooks.subscribed or policy.observers is not None:
                 hooks.notify_retry(policy.observers, policy.dependency, self.operation, self.attempts + 1, delay)
             return delay
-        self._refund()  # the budget is also that of policies that do retry
+        self._refund()  # the budget is shared with policies that do retry
         return self._suppress("shadow")
 
     @property
     def held(self) -> tuple[int, float, int, Span | None]:
-        """What belongs to the latest attempt alone: permit, begin, number, span."""
+        """What belongs to the latest attempt alone: permit, start time, number, span."""
         return self.permit, self.started_attempt, self.attempts, self.attempt_span
 
     def hold(self, held: tuple[int, float, int, Span | None]) -> None:
-        """The attempt that :attr:`held` gave this is the one that what follows is about."""
+        """Makes the attempt that :attr:`held` returned this for the current one."""
         self.permit, self.started_attempt, self.number, self.attempt_span = held
 
     def begin_hedge(self) -> Context | None:
-        """Begins a second attempt at once, which is then the held one. The context for it, with its span; ``None``
-        where the rate limit has no permit at once, or the budget does not pay. Raises :class:`CircuitOpenError`.
+        """Starts a second attempt immediately, which is then the held one. Returns the context for it, with its span;
+        ``None`` if no permit is available now, or the budget does not pay. Raises :class:`CircuitOpenError`.
 
-        It is not refunded when it succeeds: where a dependency is slow as a whole, hedges must stay few.
+        It is not refunded when it succeeds: if a dependency is slow as a whole, hedges must stay few.
         """
         policy, permit = self.policy, 0
         if policy.breaker is not None:
@@ -383,7 +390,7 @@ class Call(CallTelemetry):
         return self._open_hedge_span()
 
     def _hedge_refused(self) -> str:
-        """Why nothing pays for a hedge; empty where it is paid for. It is not waited for: the first attempt runs."""
+        """Why a hedge is not made; empty if it is paid for. Never waits: the first attempt is running."""
         rate, budget = self.policy.rate_limiter, self.policy.budget
         if rate is not None and not rate.take(self.options.permits):
             return "rate_limited"
@@ -395,7 +402,7 @@ class Call(CallTelemetry):
         return ""
 
     def refund_hedge(self) -> None:
-        """A hedge was cancelled before its first step: it costs nothing after all."""
+        """A hedge was cancelled before its first step: its cost is refunded."""
         budget = self.policy.budget
         if budget is not None:
             budget.refund(budget.config.transient_cost)
@@ -419,9 +426,9 @@ class Call(CallTelemetry):
             self._end_attempt_span(self.attempt_span)
 
     def to_replace(self, error: BaseException, fallback: object) -> Exception | None:
-        """What a fallback, or the last result, is to take the place of; ``None`` where ``error`` is the caller's.
+        """The error to replace by a fallback or the last result; ``None`` if the caller gets ``error``.
 
-        The call has ended, unless there is a fallback to be asked in :meth:`replacing`.
+        The call has ended, unless a fallback is still to be called in :meth:`replacing`.
         """
         last = self.error
         judged: FailedResultError | None = None
@@ -440,8 +447,8 @@ class Call(CallTelemetry):
 
     @contextlib.contextmanager
     def replacing(self, error: BaseException) -> Iterator[None]:
-        """The block makes what takes the place of ``error``; the call ends with that, or with what the block raises."""
-        self._leave()
+        """The block makes the replacement for ``error``; the call ends with that, or with the block's exception."""
+        self.release()
         self._leave_limits()
         self._close_attempt_span()
         try:
@@ -455,9 +462,9 @@ class Call(CallTelemetry):
         self.ended(error, replaced=True)
 
     def ended(self, error: BaseException, *, replaced: bool = False) -> None:
-        """The call ends with ``error``, whatever that is: the context is attached, the span closed. ``replaced``: the
-        caller gets what a fallback made."""
-        self._leave()
+        """The call ends with ``error``, of any kind: the context is attached, the span closed. ``replaced``: the caller
+        gets what a fallback returned."""
+        self.release()
         self._leave_limits()
         self._close_attempt_span()
         if self.sent and is_a(error, ResilienceError):
@@ -497,15 +504,8 @@ class Call(CallTelemetry):
         deadline = self.suppressed == "deadline" or is_a(error, DeadlineExceededError)
         return "deadline" if deadline else "failed"
 
-    def _leave(self) -> None:
-        token = self.token
-        if token is not None:
-            self.token = None
-            if not leave(token):
-                self.attached = None  # cannot be undone from here either
-
     def _leave_limits(self) -> None:
-        """Gives the slot back, and a permit with which no attempt was begun."""
+        """Returns the slot, and a permit with which no attempt was started."""
         slots, self.slots = self.slots, None
         if slots is not None:
             slots.release()
@@ -514,7 +514,7 @@ class Call(CallTelemetry):
             self.give_permits_back(self.paid_at)
 
     def _inspect_enclosed_calls(self, error: BaseException) -> None:
-        """Which enclosed calls this failure comes from."""
+        """Finds out which enclosed calls caused this failure."""
         self.below = ()
         if self.failures is not None:
             raised = {id(each) for each in chain(error)}
@@ -525,7 +525,7 @@ class Call(CallTelemetry):
         policy = self.policy
         if issubclass(type(error), CircuitOpenError):
             return self._suppress("breaker_open")
-        plain = verdict.plain and self.options.is_retryable is None  # transient, and nobody says otherwise: most are
+        plain = verdict.plain and self.options.is_retryable is None  # the most frequent case
         if not plain and not self._retry_can_help(error, verdict):
             return self._suppress("not_retryable")
         if not self.unsent:
@@ -555,7 +555,7 @@ class Call(CallTelemetry):
         return delay
 
     def _retry_can_help(self, error: BaseException, verdict: Classification) -> bool:
-        """Whether a repetition can help, by the caller's predicate or the classifier."""
+        """Whether a retry can help, by the caller's predicate or the classifier."""
         is_retryable = self.options.is_retryable
         if is_retryable is None or (issubclass(type(error), FailedResultError) and error.pending):  # type: ignore[attr-defined]  # its attribute
             return verdict.retryable and (verdict.max_retries is None or not self._used_up(verdict))
@@ -569,7 +569,8 @@ class Call(CallTelemetry):
                 return bool(answer)
             discard(answer)
             problem = "returned an awaitable"
-        except Exception as broken:  # noqa: BLE001  # a broken predicate must not take the place of the error it looks at
+        except Exception as broken:  # noqa: BLE001  # a broken predicate must not replace the error being judged
+            pass_interruption_on(broken)
             problem = f"failed with {type(broken).__name__}"
         self.policy.warn_once(
             "is_retryable", f"{self.operation}: the predicate is_retryable {problem}; the error was not retried"
@@ -577,7 +578,7 @@ class Call(CallTelemetry):
         return False
 
     def _unsafe_to_repeat(self, error: BaseException, verdict: Classification, heard: bool) -> str:  # internal
-        """Why something that may have been sent is not sent again; empty where it may be."""
+        """Why an operation that may have been sent is not sent again; empty if it may be."""
         known = self.options.idempotent
         if known is None:
             known = self.policy.idempotent
@@ -598,7 +599,7 @@ class Call(CallTelemetry):
             self.policy.warn_once(
                 "idempotent",
                 f"{self.operation}: a time limit cut the attempt, and nothing shows whether it may be repeated, so it "
-                "was not; declare it with Policy(idempotent=True) or execute(..., idempotent=True) where it may",
+                "was not; declare it with Policy(idempotent=True) or execute(..., idempotent=True) if it may",
             )
             return "idempotency_unknown"
         return ""
@@ -609,7 +610,7 @@ class Call(CallTelemetry):
         return self._seen_idempotent(errors, verdict) if declared is None else declared
 
     def _seen_idempotent(self, errors: tuple[BaseException, ...], verdict: Classification) -> bool | None:
-        """As :meth:`_known_idempotent`, where nothing is declared."""
+        """Like :meth:`_known_idempotent`, if nothing is declared."""
         if self.unsafe_inside:
             return False
         below = self.below
@@ -625,7 +626,7 @@ class Call(CallTelemetry):
         return verdict.idempotent
 
     def _was_cut(self, errors: tuple[BaseException, ...]) -> bool:
-        """Whether a time limit of ours, here or in an enclosed call, cut something of which no request is known."""
+        """Whether a time limit of ours, here or in an enclosed call, cut off something of which no request is known."""
         for each in errors:
             if (
                 issubclass(type(each), ResilienceError)
@@ -651,7 +652,7 @@ class Call(CallTelemetry):
         return verdict.max_retries is not None and used >= verdict.max_retries
 
     def _report_starvation(self, budget: RetryBudget) -> None:
-        """The budget did not pay; said once per episode."""
+        """The budget did not pay; logged once per episode."""
         if budget.enter_starvation():
             telemetry.budget_exhausted(self.policy.dependency)
 
@@ -710,10 +711,10 @@ _ATTRIBUTES: Final = (
 
 
 def _share_attribute_names() -> None:
-    """Lets CPython keep these attributes of all calls without a dictionary for each.
+    """Lets CPython store these attributes of all calls without a dictionary for each.
 
-    It learns their names from the first few instances of a class, of which none may fail. A call with another one gets
-    a dictionary, with which everything takes longer; there is room for 30.
+    It learns their names from the first few instances of a class, which must set them all. A call with another
+    attribute gets a dictionary, which makes everything slower; there is room for 30.
     """
     call = Call()
     for name in _ATTRIBUTES:
@@ -724,7 +725,7 @@ _share_attribute_names()
 
 
 def begin_call(policy: CallPlan, function: object, options: CallOptions, deadline: float | None) -> Call:
-    """A call that begins now. A function, since the interpreter takes longer to call an ``__init__``."""
+    """Creates a call that starts now. A function, since the interpreter takes longer to call an ``__init__``."""
     call = Call()
     call.policy = policy
     call.function = function

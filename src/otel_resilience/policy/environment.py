@@ -1,4 +1,4 @@
-"""The parameters of a policy from environment variables: ``RESILIENCE_SUPPLIER_MAX_ATTEMPTS`` and the like."""
+"""The parameters of a policy from environment variables such as ``RESILIENCE_SUPPLIER_MAX_ATTEMPTS``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PREFIX: Final = "RESILIENCE_"
 _log = logging.getLogger("otel_resilience")
 
 Reader = Callable[[str, str], Any]
-"""From the name and the text of a variable to its value. Raises ``TypeError`` or ``ValueError`` naming both."""
+"""Maps the name and the text of a variable to its value. Raises ``TypeError`` or ``ValueError`` naming both."""
 
 
 def _whole(name: str, text: str) -> int:
@@ -84,7 +84,7 @@ PARTS: Final[dict[str, type[Any]]] = {
     "max_concurrency": ConcurrencyLimit,
     "rate_limit": RateLimit,
 }
-"""Parameters of :class:`~otel_resilience.Policy` that are objects made of several variables."""
+"""Parameters of :class:`~otel_resilience.Policy` that are objects set by several variables."""
 _RETRY, _BREAKER, _BUDGET, _CONCURRENCY, _RATE = PARTS
 
 VARIABLES: Final[dict[str, tuple[str | None, str, Reader]]] = {
@@ -124,15 +124,15 @@ VARIABLES: Final[dict[str, tuple[str | None, str, Reader]]] = {
     "MAX_ATTEMPT_THREADS": (None, "max_attempt_threads", _whole),
     "IDEMPOTENT": (None, "idempotent", _or_none(_flag)),
 }
-"""The end of each variable: the part of the policy that it belongs to, the parameter there, what reads it."""
+"""By the suffix of each variable: the part of the policy that it belongs to, the parameter there, and its reader."""
 
 
 def policy_from(
     make: Callable[..., T], dependency: str, environ: Mapping[str, str] | None, defaults: Mapping[str, Any]
 ) -> T:
-    """What ``make`` gives for ``defaults`` as replaced by the variables of ``dependency``.
+    """What ``make`` returns for ``defaults`` updated from the variables of ``dependency``.
 
-    Raises one ``ValueError`` that names every variable that is wrong.
+    Raises one ``ValueError`` that names every invalid variable.
     """
     variables = _Variables(dependency, os.environ if environ is None else environ)
     arguments = {**defaults, **variables.arguments(defaults)}
@@ -148,7 +148,7 @@ def policy_from(
 
 
 class _Variables:
-    """What the variables of one dependency say, and what is wrong with them."""
+    """The variables of one dependency, and the problems found in them."""
 
     def __init__(self, dependency: str, environ: Mapping[str, str]) -> None:
         name = re.sub(r"[^A-Z0-9]", "_", check.label("dependency", dependency).upper())
@@ -157,7 +157,7 @@ class _Variables:
         self._problems: list[str] = []
         self._values: dict[str | None, dict[str, Any]] = {}
         self.texts: dict[str | None, list[str]] = {}
-        """The variables as they stand in the environment, by the part that they belong to."""
+        """The variables found in the environment, by the part that they belong to."""
         for variable in sorted(environ):
             text = environ[variable].strip()
             if variable.startswith(self._prefix) and text:
@@ -207,12 +207,12 @@ class _Variables:
         return None
 
     def add_problem(self, problem: str, *parts: str | None) -> None:
-        """Adds what the variables of these parts cause together."""
+        """Adds a problem that the variables of these parts cause together."""
         texts = ", ".join(text for part in parts for text in self.texts[part])
         self._problems.append(f"{texts}: {problem}")
 
     def raise_problems(self, cause: BaseException | None = None) -> None:
-        """Raises one ``ValueError`` that names everything that is wrong, if anything is."""
+        """Raises one ``ValueError`` that lists all problems, if there are any."""
         if self._problems:
             lines = "".join(f"\n- {problem}" for problem in self._problems)
             raise ValueError(

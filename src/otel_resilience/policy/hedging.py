@@ -1,4 +1,4 @@
-"""Hedging: a second attempt beside one that is slow; the first success wins, and the other one is cancelled."""
+"""Hedging: a second attempt besides a slow one; the first success wins, and the other one is cancelled."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from otel_resilience.policy.waits import check_can_cut
 
 
 class _Attempt(CutAttempt):
-    """One of two attempts at once, as the code in it sees it."""
+    """One of two concurrent attempts, as seen by the code in it."""
 
     def __init__(self, call: Call, paid_at: float) -> None:
         super().__init__(call, call.seconds)
         self._hedged = call
         self.paid_at = paid_at
-        """When it got its permits of the rate limit."""
+        """When it got its rate limit permits."""
         self.begun = False
         """Its task has run. One that is cancelled before its first step never does."""
 
     def note_on_wire(self) -> None:
-        """As :meth:`Call.note_on_wire`, of the permits of this one."""
+        """Like :meth:`Call.note_on_wire`, for this attempt's permits."""
         if not self.given_up:
             self.paid_at = self._hedged.use_permits(self.paid_at)
 
@@ -39,26 +39,26 @@ class _Attempt(CutAttempt):
 
 
 class _Runner(NamedTuple):
-    """One of two attempts at once, as the call sees it."""
+    """One of two concurrent attempts, as seen by the call."""
 
     task: asyncio.Task[Any]
     attempt: _Attempt
     held: tuple[Any, ...]
-    """What the call holds for it: permit, begin, number, span."""
+    """What the call holds for it: permit, start time, number, span."""
 
 
 async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay: HedgeDelay) -> Any:
-    """Awaits ``operation``, and a second one beside it where the first has no result after ``delay``.
+    """Awaits ``operation``, and a second attempt of it if the first has no result after ``delay``.
 
-    Only where the call is declared idempotent, once per call, and where the budget pays for it and the circuit lets it
-    pass. A failure of one leaves the decision to the other.
+    Only if the call is declared idempotent, once per call, and if the budget pays for it and the circuit lets it pass.
+    If one fails, the other decides.
     """
     check_can_cut(call)
     if call.idempotent is not True:
         call.policy.warn_once(
             "hedge_after",
-            f"{call.operation}: hedge_after has no effect where nothing declares the operation idempotent; declare it "
-            "with Policy(idempotent=True) or execute(..., idempotent=True) where it is",
+            f"{call.operation}: hedge_after has no effect on an operation that is not declared idempotent; declare it "
+            "with Policy(idempotent=True) or execute(..., idempotent=True) if it is",
         )
         return await operation()
     runners: list[_Runner] = [_start(operation, call, contextvars.copy_context(), call.paid_at)]
@@ -71,6 +71,7 @@ async def run_hedged(operation: Callable[[], Awaitable[Any]], call: Call, delay:
         result = await _first_success(runners, call)
     except BaseException as error:
         await _stop(runners, call, wait=not isinstance(error, GeneratorExit))
+        runners.clear()  # the traceback refers to this frame, and a task to its error
         raise
     delay.add(call.policy.clock() - call.started_attempt)
     return result
@@ -85,12 +86,12 @@ def _start(
 
 
 def _hedge(operation: Callable[[], Awaitable[Any]], call: Call) -> list[_Runner]:
-    """The second attempt, where one may be made."""
+    """The second attempt, if one may be made."""
     first = call.held
     try:
         shown = call.begin_hedge()
     except CircuitOpenError:
-        return []  # counted by the breaker; the first attempt goes on
+        return []  # counted by the breaker; the first attempt continues
     if shown is None:
         return []
     context = contextvars.copy_context()
@@ -104,26 +105,30 @@ async def _first_success(runners: list[_Runner], call: Call) -> Any:
     """The result of the first that succeeds, or the last error; the call then holds what belongs to that attempt."""
     while len(runners) > 1:
         await asyncio.wait([runner.task for runner in runners], return_when=asyncio.FIRST_COMPLETED)
-        done = [runner for runner in runners if runner.task.done()]
-        winner = next((each for each in done if not each.task.cancelled() and each.task.exception() is None), None)
-        if winner is None:
-            loser = done[0]
-            runners.remove(loser)
-            error = asyncio.CancelledError() if loser.task.cancelled() else loser.task.exception()
-            call.hold(loser.held)
-            call.lost(error)
-        else:
-            (loser,) = (runner for runner in runners if runner is not winner)
-            runners.remove(loser)
-            call.hold(loser.held)
-            call.lost(None)
-            _cancel(loser)
-        call.hold(runners[0].held)
+        _drop_loser(runners, call)
     return await runners[0].task
 
 
+def _drop_loser(runners: list[_Runner], call: Call) -> None:
+    """Drops one of two attempts, of which at least one is done: it no longer decides the call."""
+    done = [runner for runner in runners if runner.task.done()]
+    winner = next((each for each in done if not each.task.cancelled() and each.task.exception() is None), None)
+    if winner is None:
+        loser = done[0]
+        error = asyncio.CancelledError() if loser.task.cancelled() else loser.task.exception()
+    else:
+        (loser,) = (runner for runner in runners if runner is not winner)
+        error = None
+    runners.remove(loser)
+    call.hold(loser.held)
+    call.lost(error)
+    if winner is not None:
+        _cancel(loser)
+    call.hold(runners[0].held)
+
+
 _ending: set[asyncio.Task[Any]] = set()
-"""Cancelled attempts that have not ended yet: nobody waits for them."""
+"""Cancelled attempts that have not ended yet, and that nothing waits for."""
 
 
 def _cancel(runner: _Runner) -> None:
@@ -137,13 +142,12 @@ def _cancel(runner: _Runner) -> None:
 def _forget(task: asyncio.Task[Any]) -> None:
     _ending.discard(task)
     if not task.cancelled():
-        task.exception()  # seen; another attempt decided the call
+        task.exception()  # marks it as retrieved; another attempt decided the call
 
 
 async def _stop(runners: list[_Runner], call: Call, *, wait: bool) -> None:
-    """The call ends by an error or by cancellation: what still runs is cancelled, and has ended then, unless the
-    coroutine is closed and cannot ``wait``. The call holds what belongs to the first attempt; a hedge beside it decides
-    nothing."""
+    """The call ends by an error or by cancellation: running attempts are cancelled, and have ended when this returns,
+    unless the coroutine is being closed and cannot ``wait``. The call then holds what belongs to the first attempt."""
     for runner in runners:
         _cancel(runner)
         if not runner.attempt.begun:

@@ -1,4 +1,4 @@
-"""The keywords of a call, as type checkers see them; each stands once for all overloads."""
+"""The keywords of a call for type checkers; defined once for all overloads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class CallKeywords(TypedDict, total=False):
-    """What may be said for one call, as type checkers see it: of every way to make one."""
+    """The keywords for one call, of every way to make one."""
 
     name: str | None
     idempotent: bool | None
@@ -19,7 +19,7 @@ class CallKeywords(TypedDict, total=False):
 
 
 class ExecuteKeywords(CallKeywords, total=False):
-    """Likewise of :meth:`Policy.execute`."""
+    """The keywords of :meth:`Policy.execute`."""
 
     is_retryable: Retryable | None
     permits: int

@@ -1,4 +1,4 @@
-"""When a call is slow enough to be hedged: after fixed seconds, or later than most recent ones. Pure."""
+"""When a call is slow enough to be hedged: after fixed seconds, or above a percentile of recent latencies. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from otel_resilience._internal import validation as check
 
 WINDOW: Final = 100
-"""Latencies that are remembered, the most recent ones."""
+"""How many of the most recent latencies are remembered."""
 MINIMUM: Final = 20
 """Latencies that must be known before a percentile means anything."""
 
@@ -18,7 +18,7 @@ _PERCENTILE: Final = re.compile(r"p([1-9]\d?)", re.ASCII)
 
 
 class HedgeDelay:
-    """The wait before a second attempt, as ``hedge_after`` says. Safe for threads.
+    """The wait before a second attempt, from ``hedge_after``. Thread-safe.
 
     Raises ``TypeError`` or ``ValueError`` naming the parameter.
     """
@@ -36,7 +36,7 @@ class HedgeDelay:
         self._latencies: deque[float] = deque(maxlen=WINDOW)
 
     def add(self, seconds: float) -> None:
-        """An attempt took so long."""
+        """Records the duration of an attempt."""
         if self._percentile:
             self._latencies.append(seconds)
 

@@ -1,4 +1,4 @@
-"""The off switch: calls are made once and unprotected. And how calls are changed from outside at all."""
+"""The off switch: calls are made once and unprotected. Also how any intervention changes a call."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _announced = False
 def disabled() -> Iterator[None]:
     """Within the block every protected call of the process is made once, unprotected: for tests and emergencies.
 
-    No retry, no circuit breaker, no limit, no deadline and no fallback; what the operation returns or raises is the
-    caller's. It holds for the calls of all threads that begin within the block, not for those under way; blocks may be
-    nested and overlap. ``OTEL_RESILIENCE_DISABLED=true`` in the environment, read when the library is imported, does
-    the same for the whole process. A circuit counts nothing meanwhile and is afterwards as it was.
+    No retry, no circuit breaker, no limit, no deadline and no fallback; the caller gets whatever the operation returns
+    or raises. It applies to all calls that start within the block, in any thread, but not to running ones; blocks may
+    be nested and overlap. ``OTEL_RESILIENCE_DISABLED=true`` in the environment, read when the library is imported, does
+    the same for the whole process. A circuit counts nothing meanwhile, and keeps its state.
 
     The spans of such calls have ``resilience.disabled``, and the event ``resilience.disabled`` is emitted when the
-    switch is used; by the variable, with the first call.
+    switch is used; if set by the variable, with the first call.
 
     Examples:
         >>> policy = Policy("supplier", retry=RetryConfig(), fallback="none")
@@ -52,7 +52,7 @@ def disabled() -> Iterator[None]:
 
 
 def _announce() -> None:
-    global _announced  # by the variable it is said once per process
+    global _announced  # the variable is announced once per process
     _announced = True
     message = "protected calls are made once and unprotected: the protection of otel_resilience is switched off"
     telemetry.emit(contract.EVENT_DISABLED, WARN, message, {})
@@ -67,7 +67,7 @@ def changed_call(
     *,
     asynchronous: bool,
 ) -> tuple[P, Callable[[], Any], CallOptions, float | None]:
-    """What a call is made of where it is changed from outside: its policy, operation, options and deadline."""
+    """The inputs of a call after interventions: its policy, operation, options and deadline."""
     name = options.name or function_name(operation)
     options = options.named(name)
     for wrap in interventions.wrappers:

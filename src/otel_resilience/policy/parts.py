@@ -1,4 +1,4 @@
-"""Makes the parts of a policy, and checks that they fit each other."""
+"""Creates the parts of a policy, and checks that they fit together."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROBE_LEASE_MARGIN = 1.0
 
 @runtime_checkable
 class SharedParts(Protocol):
-    """Makes shared breakers, budgets and rate limits, such as :class:`~otel_resilience.storage.SharedState`."""
+    """Creates shared breakers, budgets and rate limits, such as :class:`~otel_resilience.storage.SharedState`."""
 
     def circuit_breaker(
         self,
@@ -59,7 +59,7 @@ class SharedParts(Protocol):
 
 
 def check_shared(shared: object) -> None:
-    """Raises ``TypeError`` unless it is ``None`` or makes shared parts."""
+    """Raises ``TypeError`` unless it is ``None`` or can create shared parts."""
     if shared is not None and (isinstance(shared, type) or not isinstance(shared, SharedParts)):
         raise TypeError(f"shared must be a SharedState or None, not {check.shown(shared)}")
 
@@ -67,7 +67,7 @@ def check_shared(shared: object) -> None:
 def make_breaker(
     policy: CallPlan, breaker: CircuitBreaker | CircuitBreakerConfig | None, shared: SharedParts | None
 ) -> CircuitBreaker | None:
-    """The policy's breaker. Raises ``ValueError`` where it does not fit the attempt timeout."""
+    """The policy's breaker. Raises ``ValueError`` if it does not fit the attempt timeout."""
     if breaker is None:
         return None
     config = breaker.config if isinstance(breaker, CircuitBreaker) else breaker
@@ -94,7 +94,7 @@ def make_breaker(
 def make_concurrency_limiter(
     policy: CallPlan, limit: int | ConcurrencyLimit | ConcurrencyLimiter | None
 ) -> ConcurrencyLimiter | None:
-    """The policy's limit on calls at a time. Raises ``TypeError`` or ``ValueError`` naming the parameter."""
+    """The policy's limit on concurrent calls. Raises ``TypeError`` or ``ValueError`` naming the parameter."""
     if limit is None:
         return None
     from otel_resilience.limits.concurrency import ConcurrencyLimiter  # here and below: few policies have one
@@ -126,9 +126,9 @@ def make_rate_limiter(
 def make_budget(
     policy: CallPlan, budget: RetryBudget | RetryBudgetConfig | bool | None, shared: SharedParts | None
 ) -> RetryBudget | None:
-    """The policy's budget: the given one or the bucket of its dependency; none where nothing is ever retried.
+    """The policy's budget: the given one or the bucket of its dependency; none if nothing is ever retried.
 
-    Raises ``ValueError`` where it could never pay for all retries of one call; one made by default is large enough.
+    Raises ``ValueError`` if it could never pay for all retries of one call; one created by default is large enough.
     """
     if isinstance(budget, (RetryBudget, RetryBudgetConfig)):
         _check_pays(policy, budget.config if isinstance(budget, RetryBudget) else budget)

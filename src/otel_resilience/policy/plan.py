@@ -1,4 +1,4 @@
-"""What a policy lays down for each of its calls."""
+"""What a policy specifies for each of its calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class CallOptions:
-    """What is said for one call, or for one function, beyond its policy. Not changed once it is made."""
+    """The options of one call, or of one function, on top of its policy. Immutable."""
 
     __slots__ = ("idempotent", "is_retryable", "name", "permits")
 
@@ -30,14 +30,14 @@ class CallOptions:
         is_retryable: IsRetryable | None = None,
         permits: int = 1,
     ) -> None:
-        """``permits``: of the rate limit, that each attempt takes."""
+        """``permits``: how many permits of the rate limit each attempt takes."""
         self.name = name
         self.idempotent = idempotent
         self.is_retryable = is_retryable
         self.permits = permits
 
     def named(self, name: str) -> CallOptions:
-        """The same with this name."""
+        """A copy with this name."""
         return CallOptions(name, self.idempotent, self.is_retryable, self.permits)
 
 
@@ -45,7 +45,7 @@ NO_OPTIONS: Final = CallOptions()
 
 
 class CallPlan(Protocol):
-    """The part of :class:`~otel_resilience.Policy` that one call goes by."""
+    """The part of :class:`~otel_resilience.Policy` that a call uses."""
 
     dependency: str
     retry: RetryConfig
@@ -56,7 +56,7 @@ class CallPlan(Protocol):
     rate_limiter: RateLimiter | None
     attempt_timeout: float | None
     is_limited: bool
-    """Whether there is any of the last three."""
+    """Whether any of the last three is set."""
     hedge_delay: HedgeDelay | None
     idempotent: bool | None
     classifier: Classifier
@@ -72,5 +72,5 @@ class CallPlan(Protocol):
         ...
 
     def warn_once(self, key: str, message: str) -> None:
-        """Logs a warning the first time that it is given with this ``key``."""
+        """Logs a warning the first time that it is called with this ``key``."""
         ...

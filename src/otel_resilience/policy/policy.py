@@ -1,7 +1,7 @@
 """One object for everything that protects the calls to one dependency.
 
-Outside in: fallback, total deadline, slot for the call, retry with its budget, and for each attempt: permit of the rate
-limit, circuit breaker, attempt timeout.
+From the outside in: fallback, total deadline, slot for the call, retry with its budget, and for each attempt: permit of
+the rate limit, circuit breaker, attempt timeout.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from otel_resilience._internal.operations import (
     may_pass_on_an_awaitable,
     plain_types,
     protectable,
+    running_loop,
     takes_place_of,
 )
 from otel_resilience._internal.predicates import Retryable, predicate, takes_one
@@ -61,7 +62,6 @@ from otel_resilience.policy.plan import NO_OPTIONS, CallOptions
 from otel_resilience.policy.waits import (
     can_wait_async,
     check_can_cut,
-    running_loop,
     wait_for_turn,
     wait_for_turn_async,
     warn_of_loop,
@@ -97,53 +97,54 @@ _log = logging.getLogger("otel_resilience")
 class Policy(ProcessBound):
     """Protects the calls to one dependency. Safe for threads and for several event loops.
 
-    ``retry``, ``breaker``, ``budget``, ``deadline`` and ``attempt_timeout`` (both in seconds, greater than 0) may each
-    be left out; with ``retry`` comes a budget unless ``budget=False``. With ``shared`` the breaker and the budget
-    outlive the process and are those of all who share that state.
+    ``retry``, ``breaker``, ``budget``, ``deadline`` and ``attempt_timeout`` (both in seconds, greater than 0) are all
+    optional; ``retry`` comes with a budget unless ``budget=False``. With ``shared`` the breaker and the budget outlive
+    the process and are shared with all users of that state.
 
-    ``deadline`` bounds the waits and the beginning of attempts, and cuts an ``async def``; a ``def`` runs in the thread
-    of its caller, and sees in :func:`~otel_resilience.remaining` what is left. ``attempt_timeout`` cuts an
-    ``async def`` too; a ``def`` runs for it in one of at most ``max_attempt_threads`` threads (at least 1; 40 by
-    default, as many as anyio uses for synchronous code), which are reused, with a copy of the caller's context but not
-    with its thread-local state, and is left behind there when the time is up. A thread cannot be stopped, so it is
-    counted (``resilience.timeout.abandoned``) until the operation returns; where all are left behind,
-    :class:`~otel_resilience.AttemptThreadsExhaustedError` is raised. Within a running event loop a ``def`` is called as
-    it is and not cut, which is logged once.
+    ``deadline`` limits the waits and the start of attempts, and cuts off an ``async def``; a ``def`` runs in the thread
+    of its caller, and can read the remaining time with :func:`~otel_resilience.remaining`. ``attempt_timeout`` cuts off
+    an ``async def`` too. A ``def`` with an ``attempt_timeout`` runs in one of at most ``max_attempt_threads`` reused
+    threads (at least 1; 40 by default, as many as anyio uses for synchronous code), with a copy of the caller's context
+    but without its thread-local state, and is abandoned there when the time is up. A thread cannot be stopped, so it is
+    counted (``resilience.timeout.abandoned``) until the operation returns; if all are abandoned,
+    :class:`~otel_resilience.AttemptThreadsExhaustedError` is raised. Within a running event loop a ``def`` is called
+    directly and not cut off, which is logged once.
 
-    ``max_concurrency``: calls under way at a time. ``rate_limit``: attempts in a time. A call waits for its slot and an
-    attempt for its permit, first come, first served, as long as the deadline allows; this is charged to no attempt
-    timeout. What cannot be given in time is rejected (:class:`~otel_resilience.ConcurrencyLimitError`,
-    :class:`~otel_resilience.RateLimitedError`) and never sent. An open circuit spends no permit. With ``shared`` the
-    rate limit is that of all who share that state. Several policies have a limit in common where they are given one
-    :class:`~otel_resilience.ConcurrencyLimiter` or :class:`~otel_resilience.RateLimiter`.
+    ``max_concurrency``: maximum concurrent calls. ``rate_limit``: maximum attempts per time. A call waits for its slot
+    and an attempt for its permit, first come, first served, as long as the deadline allows; this wait does not count
+    towards the attempt timeout. What cannot be given in time is rejected
+    (:class:`~otel_resilience.ConcurrencyLimitError`, :class:`~otel_resilience.RateLimitedError`) and never sent. An
+    open circuit uses no permit. With ``shared`` the rate limit is shared with all users of that state. Several policies
+    share a limit if they are given the same :class:`~otel_resilience.ConcurrencyLimiter` or
+    :class:`~otel_resilience.RateLimiter`.
 
-    ``idempotent``: ``True`` where every operation may safely be repeated, ``False`` where none may that was perhaps
-    sent, ``None`` to go by what the failed request shows (HTTP method, idempotency key). What was cut by a time limit
-    and shows no request is repeated only with ``True``.
+    ``idempotent``: ``True`` if every operation may safely be repeated, ``False`` if none may be that was perhaps sent,
+    ``None`` to decide by what the failed request shows (HTTP method, idempotency key). An attempt that was cut off by a
+    time limit and shows no request is repeated only with ``True``.
 
-    ``retry_result``, a function of the result, takes a result for a failure of its attempt: where it says ``True`` the
-    attempt is repeated, and an HTTP status with its ``Retry-After``, where the result has them, says what that means
-    for the breaker and how long to wait; a :class:`~otel_resilience.Classification` is the verdict itself. Where the
-    attempts end, the last result is returned as it is.
+    ``retry_result``, a function of the result, may judge a result a failure of its attempt. If it returns ``True`` the
+    attempt is retried, and the result's HTTP status and ``Retry-After``, if it has them, determine the effect on the
+    breaker and the wait; a :class:`~otel_resilience.Classification` is used as the verdict. If no attempt succeeds, the
+    last result is returned unchanged.
 
-    ``hedge_after`` is for an ``async def`` whose slowest calls count, and that is declared idempotent: where an attempt
-    has no result after so many seconds (at least 0), or later than that share of the last 100 (``"p95"``; from ``p1``
-    to ``p99``), a second one runs beside it, at most one per call, paid from the budget and not refunded. The first
-    success wins, and the other one is cancelled. Each attempt runs in a task.
+    ``hedge_after`` is for an ``async def`` with a latency tail, declared idempotent: if an attempt has no result after
+    so many seconds (at least 0), or takes longer than that percentile of the last 100 (``"p95"``; from ``p1`` to
+    ``p99``), a second one is started concurrently, at most one per call, paid from the budget and not refunded. The
+    first success wins, and the other one is cancelled. Each attempt runs in a task.
 
-    ``fallback`` is a value, or a function of the error, that takes the place of what finally failed or was rejected: an
-    error, or a result that was judged a failure (then the error is a :class:`~otel_resilience.FailedResultError`). An
-    ``async def`` may have one that is ``async def`` too. Cancellation is never replaced; an error of the fallback is
-    raised with the original one as its cause. A ``def`` whose fallback is ``async def`` raises its own error, which is
-    logged once. ``None`` is no fallback; ``lambda error: None`` is one.
+    ``fallback`` is a value, or a function of the error, that replaces the final failure or rejection: an error, or a
+    result that was judged a failure (then the error is a :class:`~otel_resilience.FailedResultError`). For an ``async
+    def`` it may be ``async def`` too. Cancellation is never replaced; an error of the fallback is raised with the
+    original one as its cause. A ``def`` whose fallback is ``async def`` raises its own error, which is logged once.
+    ``None`` means no fallback; use ``lambda error: None`` to return ``None``.
 
     ``hooks`` are notified of the calls of this policy (:class:`~otel_resilience.Hooks`).
 
-    A copy of a policy is the policy itself, and it cannot be pickled: its parts are of one process.
+    A copy of a policy is the policy itself, and it cannot be pickled: its parts belong to one process.
 
-    Raises ``TypeError`` or ``ValueError`` naming the parameter, also where the parts do not fit each other: the attempt
+    Raises ``TypeError`` or ``ValueError`` naming the parameter, also if the parts do not fit together: the attempt
     timeout must not be longer than the deadline, the breaker's ``monitoring_period`` must be at least twice the attempt
-    timeout, its ``probe_lease`` longer than it, and the budget must pay for all retries of one call.
+    timeout, its ``probe_lease`` longer than it, and the budget must be able to pay for all retries of one call.
 
     ``clock`` gives monotonic seconds, ``sleep`` and ``async_sleep`` wait, ``rng`` gives random numbers in ``[0, 1)``.
 
@@ -220,7 +221,7 @@ class Policy(ProcessBound):
         self.async_sleep = async_sleep
         self.rng = rng
         self.shared = shared
-        """Where the breaker, the budget and the rate limit made here keep their state; ``None``: in themselves."""
+        """Where the breaker, the budget and the rate limit created here keep their state; ``None``: in themselves."""
         self.classify: Callable[[BaseException], Classification] = self.classifier.classify
         self.max_attempts = self.retry.max_attempts
         self.breaker = make_breaker(self, breaker, shared)
@@ -229,7 +230,7 @@ class Policy(ProcessBound):
         self.rate_limiter = make_rate_limiter(self, rate_limit, shared)
         self._waits_for_limits = self.concurrency_limiter is not None or self.rate_limiter is not None
         self.is_limited = self._waits_for_limits or self.attempt_timeout is not None
-        """Whether an attempt waits for a limit, or has a time limit."""
+        """Whether an attempt has to wait for a limit, or has a time limit."""
         if self.budget is not None:
             telemetry.watch_budgets()
         self._operation_name = cardinality.BoundedNames(cardinality.MAX_OPERATIONS)
@@ -241,23 +242,23 @@ class Policy(ProcessBound):
 
     @classmethod
     def from_env(cls, dependency: str, *, environ: Mapping[str, str] | None = None, **defaults: Any) -> Self:
-        """The policy of ``dependency`` as environment variables set it, and below them ``defaults``.
+        """The policy of ``dependency`` from environment variables, with ``defaults`` for parameters not set by them.
 
-        The variables begin with ``RESILIENCE_`` and the name of the dependency in capitals, with ``_`` for everything
-        that is no letter or digit, and end with the parameter and its unit: ``RESILIENCE_SUPPLIER_MAX_ATTEMPTS``,
+        The variables start with ``RESILIENCE_`` and the name of the dependency in capitals, with ``_`` for everything
+        that is not a letter or digit, and end with the parameter and its unit: ``RESILIENCE_SUPPLIER_MAX_ATTEMPTS``,
         ``RESILIENCE_SUPPLIER_DEADLINE_S`` (docs/registry.md lists all). Any variable of the retries, of the circuit
         breaker or of the budget switches that part on. An empty variable counts as unset; ``none`` switches off what
-        may be ``None``. ``environ`` takes the place of ``os.environ``.
+        may be ``None``. ``environ`` replaces ``os.environ``.
 
-        Raises one ``ValueError`` that lists everything that is wrong: each variable with its value and what is allowed,
-        and each one with this prefix that is not known with the nearest that is.
+        Raises one ``ValueError`` that lists all problems: each invalid variable with its value and what is allowed, and
+        each unknown one with this prefix together with the nearest known name.
 
         Examples:
             >>> policy = Policy.from_env("supplier", environ={"RESILIENCE_SUPPLIER_MAX_ATTEMPTS": "5"}, deadline=30)
             >>> policy.retry.max_attempts, policy.deadline
             (5, 30.0)
         """
-        from otel_resilience.policy.environment import policy_from  # many set nothing by the environment
+        from otel_resilience.policy.environment import policy_from  # many do not use it
 
         return policy_from(cls, dependency, environ, defaults)
 
@@ -273,7 +274,7 @@ class Policy(ProcessBound):
         shown = (f"{name}={part!r}" for name, part in parts.items() if part is not None)
         return f"{type(self).__name__}({', '.join((repr(self.dependency), *shown))})"
 
-    # Without arguments first: a protocol of a user's own, such as one for tests, can match that.
+    # Without arguments first: so that a user's own protocol, such as one for tests, can match that overload.
     @overload
     def execute(
         self,
@@ -307,21 +308,21 @@ class Policy(ProcessBound):
     ) -> Any:
         """Runs ``operation(*args)`` under this policy: a value, or a coroutine for an async operation.
 
-        An operation is async where that is known without calling it: an ``async def``, also as a method, a callable
-        object or in a ``functools.partial``, or within an event loop a lambda that only calls one. Then nothing is
-        asked or begun before the first step of the coroutine. Any other operation that returns an awaitable is called
-        once before that, if the circuit lets it pass.
+        An operation is async if that is known without calling it: an ``async def``, also as a method, a callable object
+        or in a ``functools.partial``, or within an event loop a lambda that only calls one. Then nothing is checked or
+        started before the first step of the coroutine. Any other operation that returns an awaitable is called once
+        before that, if the circuit lets it pass.
 
-        ``name`` is the operation's name on spans and metrics, from a small set. ``idempotent`` is the policy's
-        parameter, for this call. ``deadline`` in seconds replaces the policy's where it is shorter. ``is_retryable`` (a
-        predicate, an exception type, or several of them) replaces the classifier's decision what is worth a repetition;
-        one that fails is logged once and counts as ``False``. ``retry_result`` replaces the policy's, for this call.
-        ``permits``: of the rate limit, that each attempt takes; at least 1, for what costs the dependency more.
+        ``name`` is the operation's name on spans and metrics, from a small set. ``idempotent`` overrides the policy's
+        parameter for this call. ``deadline`` in seconds replaces the policy's if it is shorter. ``is_retryable`` (a
+        predicate, an exception type, or several of them) replaces the classifier's decision about what to retry; a
+        predicate that fails is logged once and counts as ``False``. ``retry_result`` replaces the policy's for this
+        call. ``permits``: how many permits of the rate limit each attempt takes, 1 or more.
 
         Raises :class:`~otel_resilience.CircuitOpenError`, :class:`~otel_resilience.RateLimitedError`,
         :class:`~otel_resilience.ConcurrencyLimitError`, :class:`~otel_resilience.AttemptTimeoutError`,
         :class:`~otel_resilience.DeadlineExceededError`, :class:`~otel_resilience.AttemptThreadsExhaustedError`, or the
-        operation's own last error with a note; ``TypeError`` for what cannot be protected, such as a generator.
+        operation's own last error with a note; ``TypeError`` if it cannot be protected, such as a generator.
 
         Examples:
             >>> policy = Policy("supplier", retry=RetryConfig())
@@ -354,20 +355,20 @@ class Policy(ProcessBound):
     def _judged(
         self, operation: Callable[[], Any], retry_result: RetryResult | None, name: str, *, asynchronous: bool
     ) -> Callable[[], Any]:
-        """The operation, judged by ``retry_result`` or the policy's; as it is where there is neither."""
+        """The operation, with its result judged by ``retry_result`` or the policy's; unchanged if there is neither."""
         wanted = retry_result or self.retry_result
         if wanted is None:
             return operation
-        from otel_resilience.policy.results import judged  # as above
+        from otel_resilience.policy.results import judged  # imported late: few policies judge results
 
         return judged(operation, wanted, self, name, asynchronous=asynchronous)
 
-    def _execute(  # noqa: C901  # in one function: each further one takes 3 % of a call that succeeds
+    def _execute(  # noqa: C901  # one function, since each call of another costs 3 % of a successful call
         self, operation: Callable[[], Any], options: CallOptions, deadline: float | None
     ) -> Any:
-        """The one loop for ``def``."""
+        """The only loop for ``def``."""
         if interventions.active:
-            from otel_resilience.policy.off_switch import changed_call  # here and below: hardly ever
+            from otel_resilience.policy.off_switch import changed_call  # here and below: rarely used
 
             self, operation, options, deadline = changed_call(
                 self, self._unprotected, operation, options, deadline, asynchronous=False
@@ -383,7 +384,7 @@ class Policy(ProcessBound):
         delay, worker = 0.0, None
         limited = call.is_limited
         if limited and not self.is_limited and call.outer is None:
-            limited = deadline is not None and deadline <= 0  # one that has just begun leaves time for a first attempt
+            limited = deadline is not None and deadline <= 0  # one that just began leaves time for an attempt
         try:
             while True:
                 if limited:
@@ -418,10 +419,13 @@ class Policy(ProcessBound):
             failure = call.to_replace(error, self.fallback)
             if failure is None:
                 raise
-            return self._replacement(failure, call)
+            try:
+                return self._replacement(failure, call)
+            finally:
+                del failure  # its traceback refers to this frame
 
     def _replacement(self, failure: Exception, call: Call) -> Any:
-        """What the caller gets in place of ``failure``: what the fallback makes, else the last result."""
+        """What the caller gets instead of ``failure``: what the fallback returns, else the last result."""
         if is_a(failure, FailedResultError) and self.fallback is None:
             return failure.result
         with call.replacing(failure):
@@ -442,7 +446,7 @@ class Policy(ProcessBound):
         return value
 
     def _begin_in_thread(self, operation: Callable[[], Any], call: Call, worker: Worker) -> Callable[[], Any]:
-        """Begins an attempt in that thread. What runs it, for as long as is left after the wait for the thread."""
+        """Starts an attempt in that thread. Returns what runs it, for the time left after waiting for the thread."""
         try:
             limit = call.time_limit()
             call.begin_attempt()
@@ -452,12 +456,12 @@ class Policy(ProcessBound):
         return functools.partial(run_limited, operation, limit, call, call.time_limit_error, worker)
 
     def _reserve(self, limit: float, call: Call) -> Worker | None:
-        """The thread in which the attempt can be cut; ``None`` within an event loop, to which the operation belongs."""
+        """The thread in which the attempt can be cut off; ``None`` within an event loop."""
         if running_loop() is not None:
             return None
         threads = self._threads
         if threads is None:
-            from otel_resilience.limits.threads import AttemptThreads  # few policies cut a def
+            from otel_resilience.limits.threads import AttemptThreads  # few policies cut off a def
 
             with _making:
                 threads = self._threads = self._threads or AttemptThreads(self.dependency, self.max_attempt_threads)
@@ -467,7 +471,7 @@ class Policy(ProcessBound):
             call.refuse(refusal)
 
     def _later(self, operation: Callable[[], Awaitable[T]], call: Call, begun: Awaitable[T]) -> Coroutine[Any, Any, T]:
-        """Continues where the result is awaited. Where it never is, nothing stays taken or open."""
+        """Continues when the result is awaited. If it never is, nothing stays reserved or open."""
 
         def never_awaited() -> None:
             discard(begun)
@@ -485,7 +489,7 @@ class Policy(ProcessBound):
             call.release()
             raise
 
-    async def _execute_async(  # noqa: C901  # as above
+    async def _execute_async(  # noqa: C901  # as in _execute
         self,
         operation: Callable[[], Awaitable[T]],
         options: CallOptions,
@@ -493,7 +497,7 @@ class Policy(ProcessBound):
         call: Call | None = None,
         begun: Awaitable[T] | None = None,
     ) -> T:
-        """The one loop for ``async def``; with ``begun``, what a first call of the operation returned already, it
+        """The only loop for ``async def``; with ``begun``, what a first call of the operation already returned, it
         continues ``call``."""
         if call is None:
             if interventions.active:
@@ -530,7 +534,7 @@ class Policy(ProcessBound):
                         result = await (operation() if awaitable is None else awaitable)
                     else:
                         timer = self._shared_timer(loop) if limit == self.attempt_timeout else None
-                        attempt = TimeLimit(limit, call, call.time_limit_error, loop, timer)  # looked for in frames
+                        attempt = TimeLimit(limit, call, call.time_limit_error, loop, timer)  # found in frames
                         with attempt:
                             result = await (operation() if awaitable is None else awaitable)
                 except BaseException as error:
@@ -547,17 +551,20 @@ class Policy(ProcessBound):
             failure = call.to_replace(error, self.fallback)
             if failure is None:
                 raise
-            return await self._replacement_async(failure, call)  # type: ignore[no-any-return]  # as its author says
+            try:
+                return await self._replacement_async(failure, call)  # type: ignore[no-any-return]  # as its author says
+            finally:
+                del failure  # as above
 
     def _shared_timer(self, loop: asyncio.AbstractEventLoop) -> SharedTimer:
-        """That of all attempts in this loop; one is kept, that of the loop which the policy was used in last."""
+        """The timer of all attempts in this loop; only the one of the most recently used loop is kept."""
         timer = self._timer
         if timer is None or timer.loop() is not loop:
             timer = self._timer = SharedTimer(loop, self.attempt_timeout or 0.0)
         return timer
 
     def warn_once(self, key: str, message: str) -> None:
-        """Logs ``message`` as a warning, the first time that it is given with this ``key``."""
+        """Logs ``message`` as a warning the first time that it is called with this ``key``."""
         if key not in self._warned:
             self._warned.add(key)
             _log.warning("%s %s", self.dependency, message)
@@ -571,22 +578,22 @@ class Policy(ProcessBound):
         is_retryable: Retryable | None = None,
         permits: int = 1,
     ) -> Attempts:
-        """The attempts of one protected call as blocks, for code that is no function: within a generator, or where the
-        variables around are needed. The parameters are those of :meth:`execute`.
+        """The attempts of one protected call as blocks, for code that is not a function of its own: within a generator,
+        or if it needs the local variables around it. The parameters are those of :meth:`execute`.
 
             for attempt in policy.attempts(name="list bundles"):  # `async for` in async code
                 with attempt:  # or `async with`
                     rows = client.get(url).json()
 
         The loop waits between attempts and ends after the first block that succeeds. The last error is raised from its
-        block, and so is :class:`~otel_resilience.CircuitOpenError` where the circuit is open. A loop that is left early
-        leaves nothing open. ``attempt.number`` counts from 1. Limits are waited for, and reject, as the loop goes on.
+        block, and so is :class:`~otel_resilience.CircuitOpenError` if the circuit is open. Leaving the loop early
+        leaves nothing open. ``attempt.number`` counts from 1. The loop also waits for limits, which may reject it.
 
-        With ``async for``, deadline and ``attempt_timeout`` cut the block; otherwise they cannot, and code inside sees
-        in :func:`~otel_resilience.remaining` what is left of both. A result is not seen, so ``retry_result``,
-        ``fallback`` and ``hedge_after`` do nothing here: raise within the block, and catch around the loop.
+        With ``async for``, deadline and ``attempt_timeout`` cut off the block; otherwise they cannot, and code inside
+        can read the remaining time with :func:`~otel_resilience.remaining`. The result is not visible here, so
+        ``retry_result``, ``fallback`` and ``hedge_after`` have no effect: raise in the block, catch around the loop.
         """
-        from otel_resilience.policy.attempts import Attempts  # many use functions alone
+        from otel_resilience.policy.attempts import Attempts  # imported late: many use functions alone
 
         options = _checked_options("call" if name is None else name, idempotent, is_retryable, permits)
         deadline = self.deadline if deadline is None else self._shorter(deadline)
@@ -596,7 +603,9 @@ class Policy(ProcessBound):
             if interventions.active:
                 from otel_resilience.policy.off_switch import changed_call
 
-                policy, _, _, limit = changed_call(self, self._unprotected, begin, options, limit, asynchronous=False)
+                policy, _, _, limit = changed_call(
+                    self, self._unprotected, self.attempts, options, limit, asynchronous=False
+                )
             return begin_call(policy, None, options, limit)
 
         return Attempts(begin)
@@ -667,7 +676,7 @@ class Policy(ProcessBound):
         return Observers.of(*given)
 
     def _rejects_at_once(self) -> bool:
-        """Whether no fallback and no hook has to see a rejection."""
+        """Whether no fallback and no hook needs to see a rejection."""
         return self.fallback is None and self.observers is None and not observed.everywhere.failures
 
     def _shorter(self, deadline: float) -> float:
@@ -675,7 +684,7 @@ class Policy(ProcessBound):
         return deadline if self.deadline is None else min(deadline, self.deadline)
 
     def _unprotected(self) -> Policy:
-        """A policy that only reports the calls to this dependency: what stands in for this one while it is off."""
+        """A policy that only reports the calls to this dependency: it replaces this one while the off switch is on."""
         if self._bare is None:
             bare = Policy(self.dependency, idempotent=self.idempotent, classifier=self.classifier, clock=self.clock)
             bare.observers = self.observers

@@ -17,19 +17,16 @@ from otel_resilience.policy.policy import Policy
 
 
 class PolicyRegistry(ProcessBound):
-    """Policies by key: each is made when it is first asked for, and kept while it is among the last ``max_size`` used
-    (at least 1).
+    """Policies by key: each is created on first use, and kept while among the last ``max_size`` used (at least 1).
 
-    ``make`` is called once per key, however many threads ask, and without a lock: it may take its time, and may use
-    this registry for other keys. Where it raises, that is raised, nothing is kept, and the next to ask calls it again.
+    ``make`` is called once per key, however many threads ask, and without a lock: it may take time, and may use this
+    registry for other keys. If it raises, the error is raised here, nothing is kept, and it is called again next time.
 
-    What goes is the policy that was not asked for the longest, with its breaker and its series in
-    ``resilience.circuit_breaker.status``. Calls that still run under it end as they would have; the next call for its
-    key gets a new policy, with a closed circuit. Retry budgets belong to the policy's ``dependency``, and outlive it
-    where another policy shares that name.
+    The least recently used policy is evicted, with its breaker and its series in ``resilience.circuit_breaker.status``.
+    Calls still running under it end normally; the next call for its key gets a new policy, with a closed circuit. Retry
+    budgets belong to the policy's ``dependency``, and outlive it if another policy shares that name.
 
-    Safe for threads. Raises ``TypeError`` or ``ValueError`` naming the parameter; ``RuntimeError`` where making one
-    policy waits for itself.
+    Thread-safe. Raises ``TypeError`` or ``ValueError`` naming the parameter; ``RuntimeError`` if ``make`` recurses.
 
     Examples:
         >>> policies = PolicyRegistry(lambda host: Policy(host, retry=RetryConfig(), breaker=CircuitBreakerConfig()))
@@ -45,7 +42,7 @@ class PolicyRegistry(ProcessBound):
         takes_one("make", make, "key")
         self._make = make
         self.max_size = check.count("max_size", max_size)
-        """Policies that are kept at most."""
+        """Maximum number of policies kept."""
         self._policies: OrderedDict[str, Policy] = OrderedDict()
         """The least recently used one first."""
         self.renew_after_fork()
@@ -53,16 +50,16 @@ class PolicyRegistry(ProcessBound):
         registries_in_use.add(self)
 
     def renew_after_fork(self) -> None:
-        """What other threads were making is not made in the child."""
+        """Policies that other threads were creating are not created in the child."""
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._makers: dict[str, int] = {}
-        """The keys whose policies are being made, and the threads that do it."""
+        """The keys whose policies are being created, and the threads that do it."""
         self._waiting: dict[int, str] = {}
-        """Threads that wait for another one to make the policy of a key."""
+        """Threads that wait for another one to create the policy of a key."""
 
     def __getitem__(self, key: str) -> Policy:
-        """The policy of ``key``, made where there is none; it counts as used."""
+        """The policy of ``key``, created if there is none; it counts as used."""
         with self._lock:
             policy = self._policies.get(key)
             if policy is not None:
@@ -79,7 +76,7 @@ class PolicyRegistry(ProcessBound):
         """Evicts all policies."""
         with self._lock:
             gone, self._policies = self._policies, OrderedDict()
-        gone.clear()  # outside the lock, since what belongs to a policy may run code of its own when it goes
+        gone.clear()  # outside the lock, since a policy's objects may run code of their own when they are freed
 
     def __repr__(self) -> str:
         return f"<PolicyRegistry with {len(self)} of {self.max_size} policies>"
@@ -91,12 +88,12 @@ class PolicyRegistry(ProcessBound):
         return len(self._policies)
 
     def __iter__(self) -> Iterator[str]:
-        """The keys at this moment, the least recently used first."""
+        """The current keys, the least recently used first."""
         with self._lock:
             return iter(tuple(self._policies))
 
     def _made_elsewhere(self, key: str) -> Policy | None:
-        """The policy that another thread made meanwhile; ``None`` where this thread is the one to make it."""
+        """The policy that another thread has created meanwhile; ``None`` if this thread has to create it."""
         me = threading.get_ident()
         with self._changed:
             while key not in self._policies:

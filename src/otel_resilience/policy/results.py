@@ -1,4 +1,4 @@
-"""Results that count as failures: what ``retry_result`` says of them, and what that means."""
+"""Results that count as failures, as judged by ``retry_result``, and their verdicts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from otel_resilience._internal.foreign import attribute, header_of, is_a, name_o
 from otel_resilience._internal.operations import discard, is_awaitable
 from otel_resilience._internal.predicates import judges_errors
 from otel_resilience.classification import error_types
+from otel_resilience.classification.control_flow import pass_interruption_on
 from otel_resilience.classification.model import BreakerEffect, Classification, ErrorClass, Severity
 from otel_resilience.classification.rules.carried_status import http_status
 from otel_resilience.classification.rules.http_status import judge_response
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
     from otel_resilience.policy.plan import CallPlan
 
 RetryResult = Callable[[Any], "bool | Classification | None"]
-"""Whether a result is a failure that is worth a repetition. A :class:`Classification` is the verdict itself, which says
-whether it is repeated; ``False`` or ``None``: the result is good."""
+"""Whether a result is a failure that should be retried. A :class:`Classification` is used as the verdict, which also
+decides whether to retry; ``False`` or ``None``: the result is good."""
 
 _FAILED: Final = Classification(ErrorClass.TRANSIENT, Severity.MEDIUM, error_types.FAILED_RESULT, BreakerEffect.FAILURE)
 
 
 def retry_result_predicate(name: str, value: Any) -> RetryResult | None:
-    """``value`` as a predicate of results. Raises ``TypeError`` naming the parameter for what is none."""
+    """``value`` as a predicate of results. Raises ``TypeError`` naming the parameter if it cannot be one."""
     if value is None:
         return None
     if not callable(value) or isinstance(value, type):
@@ -36,9 +37,9 @@ def retry_result_predicate(name: str, value: Any) -> RetryResult | None:
 
 
 def verdict_on(result: object, max_retries: int) -> Classification:
-    """The verdict on a result that is to be repeated: by its HTTP status, else transient.
+    """The verdict on a result that should be retried: by its HTTP status, else transient.
 
-    Whoever asked for the repetition decides on that: a status that is not worth one is granted ``max_retries``.
+    The predicate asked for the retry: a status that normally is not retried is granted ``max_retries``.
     """
     status = http_status(attribute(result, "status_code")) or http_status(attribute(result, "status"))
     headers = attribute(result, "headers")
@@ -51,7 +52,7 @@ def verdict_on(result: object, max_retries: int) -> Classification:
 def judged(
     operation: Callable[[], Any], retry_result: RetryResult, policy: CallPlan, name: str, *, asynchronous: bool
 ) -> Callable[[], Any]:
-    """``operation``, which raises :class:`FailedResultError` where ``retry_result`` takes its result for a failure."""
+    """``operation``, which raises :class:`FailedResultError` if ``retry_result`` judges its result a failure."""
 
     def check(result: Any) -> Any:
         verdict = _verdict(result, retry_result, policy, name)
@@ -82,14 +83,15 @@ def _verdict(result: Any, retry_result: RetryResult, policy: CallPlan, name: str
             return verdict_on(result, policy.max_attempts) if answer else None
         discard(answer)
         problem = "returned an awaitable"
-    except Exception as broken:  # noqa: BLE001  # a broken predicate must not take the result away
+    except Exception as broken:  # noqa: BLE001  # a broken predicate must not lose the result
+        pass_interruption_on(broken)
         problem = f"failed with {name_of(type(broken))}"
     policy.warn_once("retry_result", f"{name}: the predicate retry_result {problem}; the result counts as a success")
     return None
 
 
 class _Judged:
-    """An awaitable that a ``def`` returned; its result is judged. A coroutine that is never awaited ends with it."""
+    """An awaitable from a ``def``, whose result is judged. A coroutine that is never awaited is closed with it."""
 
     __slots__ = ("_awaitable", "_check")
 

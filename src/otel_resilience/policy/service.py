@@ -29,11 +29,11 @@ P = ParamSpec("P")
 
 
 class RetryService:
-    """Retries operations. Without ``is_retryable`` the classifier decides what is worth a repetition.
+    """Retries operations. Without ``is_retryable`` the classifier decides what to retry.
 
-    All calls to one ``dependency`` share one retry budget, whichever service makes them. A service that names none is
-    ``default`` on telemetry and has a budget of its own. A budget that is given must pay for all retries of one call,
-    else that call raises ``ValueError``; the one made by default is large enough.
+    All calls to one ``dependency`` share one retry budget, whichever service makes them. A service without a dependency
+    is ``default`` on telemetry and has its own budget. A given budget must be able to pay for all retries of one call,
+    otherwise that call raises ``ValueError``; one created by default is large enough.
 
     ``clock`` gives monotonic seconds, ``sleep`` and ``async_sleep`` wait, ``rng`` gives random numbers in
     ``[0, 1)``. Raises ``TypeError`` or ``ValueError`` naming the parameter.
@@ -87,7 +87,7 @@ class RetryService:
         default = RetryConfig()
         self._default = default, self._policy_of(default)
         self._latest = self._default
-        """The configuration used last and its policy: to hash a configuration takes as long as a call."""
+        """The configuration used last and its policy: hashing a configuration takes as long as a call."""
 
     @overload
     def execute_with_retry(
@@ -116,12 +116,12 @@ class RetryService:
         deadline: float | None = None,
         retry_result: RetryResult | None = None,
     ) -> Any:
-        """Runs ``operation`` until it succeeds, its error is not worth a repetition, or the attempts end; then the
-        original exception is raised with a note. A value, or an awaitable for an async operation.
+        """Runs ``operation`` until it succeeds, its error should not be retried, or the attempts are used up; then the
+        original exception is raised with a note. Returns a value, or an awaitable for an async operation.
 
-        ``idempotent=False`` repeats it only where it was provably not sent. ``deadline`` is in seconds.
-        ``retry_result`` is that of :class:`~otel_resilience.Policy`: the last result is returned. Raises
-        ``ValueError`` where ``config`` allows more attempts than the budget that was given could ever pay for.
+        ``idempotent=False`` retries only if the operation was provably not sent. ``deadline`` is in seconds.
+        ``retry_result`` works as in :class:`~otel_resilience.Policy`: the last result is returned. Raises
+        ``ValueError`` if ``config`` allows more attempts than the given budget could ever pay for.
         """
         if config is not None and not isinstance(config, RetryConfig):
             raise TypeError(f"config must be a RetryConfig, not {config!r}")
@@ -160,11 +160,10 @@ def retry(
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Decorator that retries a function, ``def`` or ``async def``.
 
-    ``on`` says what is retryable and has no default: a predicate, an exception type, several of them (a tuple, list,
-    set, frozenset, or a union ``A | B``), or ``None`` for the classifier's verdict. Functions of one ``dependency``
-    share its retry budget; without one each function is a dependency of its own, named by its module and its qualified
-    name. The other parameters are those of :class:`~otel_resilience.Policy`. Raises ``TypeError`` or ``ValueError``
-    naming the parameter.
+    ``on`` says what to retry and has no default: a predicate, an exception type, several of them (a tuple, list, set,
+    frozenset, or a union ``A | B``), or ``None`` for the classifier's verdict. Functions of one ``dependency`` share
+    its retry budget; without one each function is its own dependency, named by module and qualified name. Other
+    parameters as for :class:`~otel_resilience.Policy`. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
     Examples:
         >>> @retry(RetryConfig(max_attempts=5), on=ConnectionError | TimeoutError, dependency="supplier")
@@ -175,7 +174,7 @@ def retry(
         >>> fetch(1)
         'page 1'
     """
-    from otel_resilience.policy.policy import Policy as PolicyClass  # policy builds on this module
+    from otel_resilience.policy.policy import Policy as PolicyClass  # imported late: policy.py builds on this module
 
     check.instance("config", config, RetryConfig, types.NoneType)
     wanted = predicate("on", on)
@@ -186,7 +185,7 @@ def retry(
 
     if dependency is not None:
         return decorate_for(dependency)
-    decorate_for("default")  # refuses here what does not fit together
+    decorate_for("default")  # rejects an invalid combination here already
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         protectable("a protected function", function)

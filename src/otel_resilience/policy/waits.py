@@ -1,4 +1,4 @@
-"""Waits before retries and for limits, and what an event loop means for them."""
+"""Waits before retries and for limits, and their consequences on an event loop."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ import functools
 import math
 from typing import TYPE_CHECKING
 
+from otel_resilience._internal.operations import running_loop
+from otel_resilience._internal.waiting import wait
 from otel_resilience.errors import LimitError
 
 if TYPE_CHECKING:
     from otel_resilience.limits.concurrency import ConcurrencyLimiter
     from otel_resilience.policy.call import Call
 
-running_loop = asyncio._get_running_loop  # noqa: SLF001  # documented for such use, and does not raise
-
 
 def _wait(delay: float, call: Call, what: str) -> None:
     if running_loop() is not None:
         warn_of_loop(call, f"the waits {what} block the loop for")
-    call.policy.sleep(delay)
+    wait(call.policy.sleep, delay)
 
 
 def wait_for_turn(delay: float, call: Call) -> None:
-    """Waits in the thread of the caller for ``delay`` seconds, then for the slot of the call, once, and for the permit
-    of the attempt.
+    """Waits in the caller's thread for ``delay`` seconds, then for the call's slot, once, and for the attempt's permit.
 
-    Raises :class:`~otel_resilience.LimitError` where they cannot be had in time. Nothing is waited for while the
-    circuit is open, and the attempt asks it again after the waits.
+    Raises :class:`~otel_resilience.LimitError` if they are not available in time. It does not wait while the circuit is
+    open; the attempt checks the circuit again after the waits.
     """
     if delay > 0:
         _wait(delay, call, "before retries")
@@ -53,7 +52,7 @@ def wait_for_turn(delay: float, call: Call) -> None:
 
 
 async def wait_for_turn_async(delay: float, call: Call) -> None:
-    """As :func:`wait_for_turn`, for an ``async def``."""
+    """Like :func:`wait_for_turn`, for an ``async def``."""
     if delay > 0:
         await call.policy.async_sleep(delay)
     slots, rate = call.policy.concurrency_limiter, call.policy.rate_limiter
@@ -74,7 +73,7 @@ async def wait_for_turn_async(delay: float, call: Call) -> None:
 
 
 def _slot_within(call: Call, slots: ConcurrencyLimiter, *, in_loop: bool) -> float:
-    """Seconds to wait for a slot. Not at all without a limit where it may be the wait that keeps all slots taken."""
+    """Seconds to wait for a slot: 0 without any limit, if the wait itself may be what keeps all slots taken."""
     left = call.time_left()
     if left == math.inf and slots.config.max_wait is None and (in_loop or call.is_inside(slots)):
         return 0.0
@@ -82,7 +81,7 @@ def _slot_within(call: Call, slots: ConcurrencyLimiter, *, in_loop: bool) -> flo
 
 
 def can_wait_async(call: Call) -> bool:
-    """Whether ``async_sleep`` works here; says once where it does not."""
+    """Whether ``async_sleep`` works here; logs once if it does not."""
     policy = call.policy
     if policy.async_sleep is not asyncio.sleep or running_loop() is not None:
         return True
@@ -95,21 +94,21 @@ def can_wait_async(call: Call) -> bool:
 
 
 def check_can_cut(call: Call) -> asyncio.AbstractEventLoop:
-    """The loop that can cut an ``async def``. Raises ``RuntimeError`` where there is none."""
+    """The loop that can cut off an ``async def``. Raises ``RuntimeError`` if there is none."""
     loop = running_loop()
     if loop is None:
-        raise RuntimeError(f"no running event loop of asyncio, which alone can cut {call.operation}")
+        raise RuntimeError(f"no running asyncio event loop: without one, {call.operation} cannot be cut")
     return loop
 
 
 def check_block_can_be_cut(call: Call) -> None:
-    """Raises ``RuntimeError`` outside a task, as in a callback of the loop: before anything is taken for the block."""
+    """Raises ``RuntimeError`` outside a task, as in a callback of the loop, before anything is reserved."""
     if asyncio.current_task(check_can_cut(call)) is None:
         raise RuntimeError(f"a time limit can cut {call.operation} only in a task of asyncio")
 
 
 def warn_of_loop(call: Call, what: str) -> None:
-    """Says once what a ``def`` does, or does not get, within an event loop."""
+    """Logs once what a ``def`` does, or does not get, within an event loop."""
     call.policy.warn_once(
         what,
         f"{call.operation}: within a running event loop {what} a def operation; "

@@ -1,1 +1,1 @@
-"""Retries: configuration, the formula of the wait, and the budget that bounds them."""
+"""Retries: configuration, the formula for the wait, and the budget that limits them."""

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Jitter(StrEnum):
-    """How the wait is spread below its ceiling.
+    """How the wait is distributed below its ceiling.
 
     Examples:
         >>> Jitter.of(True) is Jitter.FULL and Jitter.of("none") is Jitter.NONE
@@ -24,7 +24,7 @@ class Jitter(StrEnum):
     EQUAL = "equal"
     """Uniform in ``[ceiling / 2, ceiling]``."""
     DECORRELATED = "decorrelated"
-    """Uniform in ``[base, 3 × previous wait]``, cut at ``max_delay``; starts from the base."""
+    """Uniform in ``[base, 3 × previous wait]``, capped at ``max_delay``; starts from the base."""
     NONE = "none"
     """The ceiling itself."""
 
@@ -40,7 +40,7 @@ class Jitter(StrEnum):
 
 
 def ceiling(base: float, exponent_base: float, retry: int, max_delay: float) -> float:
-    """The longest wait before retry ``retry`` (0 for the first), in seconds."""
+    """The maximum wait before retry ``retry`` (0 for the first), in seconds."""
     if base <= 0:
         return 0.0
     if exponent_base > 1.0 and retry * math.log(exponent_base) > math.log(max(max_delay / base, 1.0)):
@@ -54,8 +54,8 @@ def ceiling(base: float, exponent_base: float, retry: int, max_delay: float) -> 
 def spread(jitter: Jitter, longest: float, base: float, previous: float, max_delay: float, fraction: float) -> float:
     """The wait in seconds for a random ``fraction`` in ``[0, 1)``.
 
-    ``longest`` is the ceiling, ``previous`` the wait before the last retry (0 before the first); only decorrelated
-    jitter looks at it.
+    ``longest`` is the ceiling, ``previous`` the wait before the last retry (0 before the first), used only by
+    decorrelated jitter.
     """
     if jitter is Jitter.FULL:
         return longest * fraction

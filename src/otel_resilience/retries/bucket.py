@@ -1,4 +1,4 @@
-"""The token bucket of a retry budget: its sizes and its pure rules."""
+"""The token bucket of a retry budget: its configuration and its pure rules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from otel_resilience.classification.model import ErrorClass
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RetryBudgetConfig:
-    """Sizes of the bucket, in tokens: capacity and costs greater than 0, nothing more than the capacity. Raises
+    """Sizes of the bucket, in tokens: capacity and costs greater than 0, none larger than the capacity. Raises
     ``TypeError`` or ``ValueError`` naming the parameter.
 
     Examples:
@@ -31,7 +31,7 @@ class RetryBudgetConfig:
     throttle_cost: float = 4.0
     """Price of one retry after the dependency asked us to wait."""
     success_credit: float = 1.0
-    """Paid in by a call that succeeds at its first attempt."""
+    """Tokens added by a call that succeeds on its first attempt."""
     refill_rate: float = 0.2
     """Tokens per second that accrue while the process runs."""
 
@@ -72,7 +72,7 @@ class TokenBucket:
         return bucket
 
     def refill(self, now: float) -> None:
-        """Adds what accrued since the last look. A clock that steps back adds nothing."""
+        """Adds the tokens accrued since the last access. A clock that steps back adds nothing."""
         elapsed = now - self._refilled_at
         if elapsed > 0:
             self._refilled_at = now
@@ -80,7 +80,7 @@ class TokenBucket:
             self.tokens = held if held < self._capacity else self._capacity
 
     def take(self, cost: float, now: float) -> bool:
-        """Takes ``cost`` tokens, or nothing where they do not suffice."""
+        """Takes ``cost`` tokens, or nothing if there are not enough."""
         elapsed = now - self._refilled_at
         held = self.tokens
         if elapsed > 0:
@@ -92,18 +92,18 @@ class TokenBucket:
         return paid
 
     def set(self, tokens: float, now: float) -> bool:
-        """Takes over a balance that was found elsewhere. ``True`` where the bucket is full."""
+        """Takes over a balance from elsewhere. ``True`` if the bucket is full."""
         self._refilled_at = now
         self.tokens = min(max(tokens, 0.0), self._capacity)
         return self.tokens >= self._capacity
 
     def enlarge(self, capacity: float) -> None:
-        """Raises the capacity; what is added is full."""
+        """Raises the capacity; the added part is full."""
         self.tokens += capacity - self._capacity
         self._capacity = capacity
 
     def give(self, tokens: float) -> bool:
-        """Puts tokens back, up to the capacity. ``True`` where the bucket is full."""
+        """Returns tokens, up to the capacity. ``True`` if the bucket is full."""
         held = self.tokens + tokens
         full = held >= self._capacity
         self.tokens = self._capacity if full else held

@@ -1,7 +1,7 @@
-"""Retry budget: a token bucket that lets retries be a small share of the traffic, and never blocks a first attempt.
+"""Retry budget: a token bucket that keeps retries to a small share of the traffic, and never blocks a first attempt.
 
-Its shape is that of the AWS SDK retries of 2026, resized for one process: rare blips are retried freely, since a retry
-that succeeds returns what it cost; in an outage the bucket runs dry after a few retries and amplification ends.
+It follows the AWS SDK retries of 2026, resized for one process: rare failures are retried freely, since a successful
+retry returns its cost; in an outage the bucket runs dry after a few retries and amplification ends.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _INFINITY: Final = math.inf
 _log = logging.getLogger("otel_resilience")
 _making: Final = ProcessLock()
 _by_sizes: Final[weakref.WeakValueDictionary[tuple[Hashable, ...], RetryBudget]] = weakref.WeakValueDictionary()
-"""The buckets of :meth:`RetryBudget.for_dependency` that are in use, by dependency, clock and sizes."""
+"""The buckets of :meth:`RetryBudget.for_dependency` in use, by dependency, clock and sizes."""
 _first: Final[weakref.WeakValueDictionary[tuple[Hashable, ...], RetryBudget]] = weakref.WeakValueDictionary()
-"""Of several for one dependency that differ in their sizes the one that was made first."""
+"""Of several buckets for one dependency with different sizes, the one that was created first."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RetryBudgetMetrics:
-    """A budget at one moment: what :meth:`RetryBudget.metrics` returns.
+    """A snapshot of a budget, as returned by :meth:`RetryBudget.metrics`.
 
     Examples:
         >>> metrics = RetryBudget("supplier").metrics()
@@ -57,8 +57,8 @@ class RetryBudgetMetrics:
 class RetryBudget(ProcessBound):
     """A token bucket shared by all calls to one dependency; safe for threads and event loops.
 
-    Policies that are given no budget, or the same sizes of one, share the bucket of their dependency's name:
-    :meth:`for_dependency`. A budget made with the constructor is a separate bucket, for those that are given it.
+    Policies without a budget of their own, or with the same sizes, share the bucket of their dependency's name:
+    :meth:`for_dependency`. The constructor creates a separate bucket, for the policies that it is passed to.
 
     ``clock`` gives monotonic seconds. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
@@ -90,12 +90,12 @@ class RetryBudget(ProcessBound):
         self._bucket = TokenBucket(self.config, clock())
         self._lock = threading.Lock()
         self._refunds: deque[float] = deque()
-        """Paid back without the lock, and put into the bucket with the next look at it."""
+        """Refunds added without the lock, which the next access moves into the bucket."""
         self._granted = 0
         self._denied = 0
         self._starved = False
         self.full = True
-        """Whether nothing can be paid in; read without the lock, as a hint that saves work."""
+        """Whether the bucket is full; read without the lock, as a hint that saves work."""
         renew_lock_after_fork(self)
         budgets_in_use.add(self)
 
@@ -111,11 +111,11 @@ class RetryBudget(ProcessBound):
         at_least: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> RetryBudget:
-        """The bucket of ``dependency`` in this process, made by the first caller and shared while it is in use.
+        """The bucket of ``dependency`` in this process, created by the first caller and shared while it is in use.
 
-        ``at_least`` (at least 0) raises its capacity to that many tokens. A bucket of another ``config`` is another
-        one, and so is one on another ``clock``. Different sizes for one dependency are logged as a warning when the
-        second bucket is made: the dependency then gets the retries of both.
+        ``at_least`` (at least 0) raises its capacity to that many tokens. Each ``config`` and each clock has its own
+        bucket. Different sizes for one dependency are logged as a warning when the second bucket is created: the
+        dependency then gets the retries of both.
         """
         check.def_function("clock", clock)
         check.number("at_least", at_least, minimum=0)
@@ -139,7 +139,7 @@ class RetryBudget(ProcessBound):
         return budget
 
     def enlarge(self, capacity: float) -> None:
-        """Raises the capacity to at least ``capacity`` tokens; what is added is full."""
+        """Raises the capacity to at least ``capacity`` tokens; the added part is full."""
         check.number("capacity", capacity, minimum=0)
         with self._lock:
             self._settle()
@@ -148,10 +148,8 @@ class RetryBudget(ProcessBound):
                 self._bucket.enlarge(capacity)
 
     def take(self, cost: float) -> bool:
-        """Pays for one retry. ``cost`` is at least 0, else ``ValueError``. ``False`` where the bucket does not hold
-        ``cost`` tokens.
-        """
-        if type(cost) is not float or not 0.0 <= cost < _INFINITY:  # what configurations have is floats
+        """Pays for one retry. ``cost`` is at least 0, else ``ValueError``. ``False`` if the bucket holds less."""
+        if type(cost) is not float or not 0.0 <= cost < _INFINITY:  # configurations have floats
             check.number("cost", cost, minimum=0)
         clock = self._clock
         now = clock()
@@ -166,7 +164,7 @@ class RetryBudget(ProcessBound):
         return False
 
     def give(self, tokens: float) -> None:
-        """Pays in ``tokens``, at least 0, up to the capacity: a refund, or the credit of a first-try success."""
+        """Adds ``tokens``, at least 0, up to the capacity: a refund, or the credit of a first-attempt success."""
         if type(tokens) is not float or not 0.0 <= tokens < _INFINITY:
             check.number("tokens", tokens, minimum=0)
         with self._lock:
@@ -174,9 +172,9 @@ class RetryBudget(ProcessBound):
             self.full = self._bucket.give(tokens)
 
     def refund(self, tokens: float) -> None:
-        """Pays back the ``tokens`` that :meth:`take` took, at least 0; a retry that succeeded costs nothing.
+        """Refunds the ``tokens`` that :meth:`take` took, at least 0; a retry that succeeded costs nothing.
 
-        Without the lock: what is paid back is in the bucket from the next look at it, whatever that is.
+        Takes no lock: the refund is in the bucket from the next access on.
         """
         self._refunds.append(tokens)
 
@@ -185,7 +183,7 @@ class RetryBudget(ProcessBound):
             self.full = self._bucket.give(self._refunds.popleft())
 
     def reset(self) -> None:
-        """Resets everything: full, counts at zero."""
+        """Resets everything: full bucket, counters at zero."""
         with self._lock:
             self._refunds.clear()
             self._bucket = TokenBucket(self.config, self._clock())
@@ -194,7 +192,7 @@ class RetryBudget(ProcessBound):
 
     @property
     def tokens(self) -> float:
-        """Tokens at the last access, without what has accrued since."""
+        """Tokens at the last access, without those accrued since."""
         with self._lock:
             self._settle()
             return self._bucket.tokens
@@ -206,7 +204,7 @@ class RetryBudget(ProcessBound):
             return first
 
     def metrics(self) -> RetryBudgetMetrics:
-        """The bucket as it is now."""
+        """A snapshot of the bucket."""
         with self._lock:
             self._settle()
             self._bucket.refill(self._clock())
@@ -225,7 +223,7 @@ def _identity(clock: Callable[[], float]) -> Hashable:
     try:
         hash(clock)
     except TypeError:
-        return id(clock)  # the budget keeps the clock, so the number is not used again meanwhile
+        return id(clock)  # the budget keeps the clock alive, so its id is not reused
     return clock
 
 
@@ -233,7 +231,7 @@ budgets_in_use: Final[InUse[RetryBudget]] = InUse()
 
 
 def forget_budgets() -> None:
-    """For tests: the next caller that asks for a dependency's bucket gets a new one. Those in use stay as they are.
+    """For tests: the next request for a dependency's bucket creates a new one. Those in use are not changed.
 
     Examples:
         >>> from otel_resilience.testing import forget_budgets

@@ -10,11 +10,11 @@ from otel_resilience._internal import validation as check
 from otel_resilience.classification.model import Classification, ErrorClass
 from otel_resilience.retries.backoff import Jitter, ceiling, spread
 
-_TRANSIENT: Final = ErrorClass.TRANSIENT  # to read a member from its enumeration takes ten times as long
+_TRANSIENT: Final = ErrorClass.TRANSIENT  # reading a member from its enumeration takes ten times as long
 _THROTTLED: Final = ErrorClass.THROTTLED
 _SLOW: Final = ErrorClass.TRANSIENT_SLOW
 LONGEST_DELAY: Final = float(2**31)
-"""Seconds. Longer waits are cut to this; ``time.sleep`` refuses what is longer than some 292 years."""
+"""Seconds. Longer waits are capped to this; ``time.sleep`` rejects more than some 292 years."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,23 +37,23 @@ class RetryConfig:
     """
 
     max_attempts: int = 3
-    """Attempts in all, the first included; at least 1."""
+    """Total attempts, including the first; at least 1."""
     base_delay: float = 0.05
     """Ceiling in seconds of the wait before the first retry of a transient error."""
     max_delay: float = 20.0
-    """Ceiling in seconds of every wait that we choose ourselves. A server's hint may be longer."""
+    """Ceiling in seconds of every wait that we choose. A server's hint may be longer."""
     exponential_base: float = 2.0
     """The ceiling grows by this factor from retry to retry; at least 1."""
     jitter: Jitter | str | bool = Jitter.FULL
     """``full`` (or ``True``), ``equal``, ``decorrelated``, ``none`` (or ``False``)."""
     throttle_base_delay: float = 1.0
-    """The ceiling in seconds before the first retry where the dependency asked to slow down and named no time."""
+    """Ceiling in seconds before the first retry if the dependency asked to slow down without naming a time."""
     slow_base_delay: float = 5.0
-    """The least wait in seconds after an error that heals slowly."""
+    """Minimum wait in seconds after an error that heals slowly."""
     max_retry_after: float = 300.0
-    """A server's hint of more seconds than this ends the call at once, also where there is no deadline."""
+    """A server's hint of more seconds than this ends the call immediately, even without a deadline."""
     shadow: bool = False
-    """Reports the first retry of a call that would be made (``resilience.retry.shadowed``) and makes none."""
+    """Report the first retry that a call would have made (``resilience.retry.shadowed``), but make none."""
 
     def __post_init__(self) -> None:
         check.count("max_attempts", self.max_attempts)

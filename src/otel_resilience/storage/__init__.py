@@ -1,6 +1,6 @@
-"""Shared protection: breaker state, retry budget and rate limit that many processes have in common, also over time.
+"""Shared protection: breaker state, retry budget and rate limit that processes share, concurrently and over time.
 
-Three storages speak one protocol: in process, on disk, in Redis.
+Three storages implement one protocol: in process, on disk, in Redis.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A circuit breaker that shares its state.
 
-In the closed state only a failure (or a slow call) calls the storage. While the latest known call failed, each call
-checks the storage before it starts, so that none starts after another process opened the circuit. An open circuit
-rejects without a look at the storage; each probe is requested there, and its verdict reported. Without an answer the
-breaker uses local state.
+In the closed state only a failure (or a slow call) calls the storage. While the latest known call is a failure, each
+call checks the storage before it starts, so that none starts after another process opened the circuit. An open circuit
+rejects without asking the storage; each probe is requested there, and its verdict reported. If the storage does not
+answer, the breaker uses local state.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.H
 class _Stored(NamedTuple):
     view: BreakerView
     reported: tuple[int, int]
-    """In which generation of the machine how many successes have been reported with it."""
+    """The machine's generation, and how many of its successes have been reported with the step."""
     local_steps: int
-    """How often the breaker had used local state when the step was made."""
+    """How many local steps the breaker had made by then."""
     sent: float
-    """When it was made, on the clock of the breaker."""
+    """When it was sent, on the clock of the breaker."""
 
 
 class SharedCircuitBreaker(CircuitBreaker):
-    """As :class:`~otel_resilience.CircuitBreaker`; all with the same dependency and the same storage act as one.
+    """Like :class:`~otel_resilience.CircuitBreaker`; all with the same dependency and the same storage act as one.
 
-    A policy with ``shared`` makes its own.
+    A policy with ``shared`` creates its own.
 
     Examples:
         >>> from otel_resilience.storage import MemoryStorage, SharedCircuitBreaker, SharedState
@@ -70,15 +70,15 @@ class SharedCircuitBreaker(CircuitBreaker):
         self._busy_until = NEVER
         """When the probe of another process ends at the latest."""
         self._generation = 0
-        """Of the shared state; never goes back."""
+        """Generation of the shared state; never decreases."""
         self._joined = False
         self._answered_by: Link | None = None
-        """The storage that this breaker is in step with; ``None`` after a local step."""
+        """The storage that this breaker is in sync with; ``None`` after a local step."""
         self._local_steps = 0
         """How often it used local state."""
         self._reported_successes = (0, 0)
         self._last_success = 0.0
-        """When the latest of the calls that succeeded was started."""
+        """When the latest successful call was started."""
         self._leases: dict[int, tuple[Link, str]] = {}
         self._view: BreakerView | None = None
         check.instance("shared", shared, Sharing)
@@ -89,7 +89,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         shared.join(self)
 
     def metrics(self) -> CircuitBreakerMetrics:
-        """As of :class:`~otel_resilience.CircuitBreaker`; the window is that of all processes, as last seen."""
+        """Like :meth:`CircuitBreaker.metrics`; the window covers all processes, as last seen."""
         own = super().metrics()
         view = self._view
         if view is None or self._answered_by is None:
@@ -116,12 +116,12 @@ class SharedCircuitBreaker(CircuitBreaker):
             super().close()
 
     def reset(self) -> None:
-        """Makes it as new for all processes; the counts of calls rejected and results dropped are those of this one."""
+        """Resets it for all processes; the counters of rejected calls and dropped results are local."""
         self._request(Action.RESET)
         super().reset()
 
     def admit(self) -> int:
-        """As of :class:`~otel_resilience.CircuitBreaker`."""
+        """Like :meth:`CircuitBreaker.admit`."""
         if interventions.off:
             return UNRECORDED
         machine = self._machine
@@ -152,7 +152,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         return self._refused(self._retry_after(now))
 
     def record_success(self, permit: int, started: float) -> None:
-        """As of :class:`~otel_resilience.CircuitBreaker`."""
+        """Like :meth:`CircuitBreaker.record_success`."""
         self._last_success = started
         if permit in (self.fast_permit, UNRECORDED):
             super().record_success(permit, started)
@@ -169,7 +169,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         self._publish()
 
     def record_error(self, permit: int, verdict: Classification, started: float, error: BaseException) -> None:
-        """As of :class:`~otel_resilience.CircuitBreaker`."""
+        """Like :meth:`CircuitBreaker.record_error`."""
         if (
             permit == UNRECORDED
             or verdict.breaker is not BreakerEffect.FAILURE
@@ -191,7 +191,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         self._publish()
 
     def release(self, permit: int) -> None:
-        """As of :class:`~otel_resilience.CircuitBreaker`."""
+        """Like :meth:`CircuitBreaker.release`."""
         link, lease = self._leases.pop(permit, (None, ""))
         if link is not None and self._machine.holds(permit):
             with self._lock:
@@ -201,7 +201,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         super().release(permit)
 
     def refresh(self, link: Link) -> None:
-        """Looks at the shared state. Raises :class:`~otel_resilience.storage.StorageError`."""
+        """Reads the shared state. Raises :class:`~otel_resilience.storage.StorageError`."""
         self._adopt(link, link.run(lambda: self._send(link)))
 
     def flush(self) -> None:
@@ -211,7 +211,7 @@ class SharedCircuitBreaker(CircuitBreaker):
             copy_behind(answer[0], self._shared.links, self._send)
 
     def _must_check_storage(self) -> bool:
-        """Whether the latest known call failed, as far as a reachable storage knows."""
+        """Whether the latest known call was a failure, as far as a reachable storage knows."""
         view = self._view
         return self._answered_by is not None and view is not None and view.run > 0
 
@@ -229,7 +229,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         return machine.state is CLOSED and permit == machine.generation
 
     def _settled(self, action: Action, permit: int, **details: Any) -> bool:
-        """Reports the verdict of a probe to the storage that granted it. ``False`` where this breaker has to decide."""
+        """Reports the verdict of a probe to the storage that granted it. ``False`` if this breaker has to decide."""
         link, lease = self._leases.pop(permit, (None, ""))
         if link is None or not self._machine.holds(permit):
             return False
@@ -244,7 +244,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         return True
 
     def _publish(self) -> None:
-        """After a local step that a reachable storage does not know."""
+        """Called after a local step that a reachable storage does not know of."""
         if self._answered_by is None:
             self._request(Action.LOOK)
 
@@ -257,7 +257,7 @@ class SharedCircuitBreaker(CircuitBreaker):
             if answer.view.granted:
                 self._return_lease(link, details["lease"])
 
-        # Once more where the storage has lost its state, and gets this breaker's.
+        # A second time if the storage has lost its state, and now gets this breaker's.
         answered = ask(
             links or self._shared.links, lambda link: self._send(link, action, **details), self._adopt, late, tries=2
         )
@@ -297,7 +297,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         return _Stored(link.storage.breaker(self.key, step), reported, local_steps, now)
 
     def _claim(self, now: float, *, newest: bool) -> Claim | None:
-        """What is known here; ``None`` where that is nothing. A probe of our own reads as the rest of an open time."""
+        """The local state; ``None`` if there is none. A probe of our own counts as the rest of an open time."""
         machine = self._machine
         if self._generation == 0:
             return None
@@ -310,7 +310,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         return Claim(self._generation, state, age, left, machine.openings, now - machine.first_opened_at)
 
     def _adopt(self, link: Link, answer: _Stored) -> bool:
-        """Takes over a view, unless it was overtaken by a local step, or the storage has lost its state."""
+        """Takes over a view, unless a local step overtook it, or the storage has lost its state."""
         view = answer.view
         with self._lock:
             if answer.local_steps != self._local_steps:
@@ -364,7 +364,7 @@ class SharedCircuitBreaker(CircuitBreaker):
         return min(view.busy_for, self._shared.staleness)
 
     def _report_changes(self, transition: Transition | None, stale: int = 0) -> None:
-        if transition is not None:  # a local one: what is adopted is reported past this method
+        if transition is not None:  # a local one: adopted ones are reported without this method
             with self._lock:
                 self._generation += 1
         super()._report_changes(transition, stale)

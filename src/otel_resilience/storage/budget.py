@@ -1,6 +1,6 @@
 """A retry budget that shares its bucket.
 
-A retry calls the storage; what successes pay in is collected and reported with the next step.
+A retry calls the storage; the credit from successes is collected and reported with the next step.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class _Stored:
 
 
 class SharedRetryBudget(RetryBudget):
-    """As :class:`~otel_resilience.RetryBudget`; all with the same dependency and the same storage draw on one bucket.
+    """Like :class:`~otel_resilience.RetryBudget`; all with the same dependency and the same storage draw on one bucket.
 
-    Tokens accrue only while a process runs: not in the gaps between the runs of a job.
+    Tokens accrue only while a process runs, not in the gaps between the runs of a job.
 
-    A policy with ``shared`` makes its own.
+    A policy with ``shared`` creates its own.
 
     Examples:
         >>> from otel_resilience.storage import MemoryStorage, SharedRetryBudget, SharedState
@@ -55,9 +55,9 @@ class SharedRetryBudget(RetryBudget):
         super().__init__(dependency, config, clock=clock)
         self.key = shared.key(dependency)
         self._given = 0.0
-        """Paid in and not reported yet."""
+        """Tokens added and not reported yet."""
         self._ran_until = clock()
-        """Until then the running time of this process has been reported."""
+        """Up to when the running time of this process has been reported."""
         self._answered_by: Link | None = None
         self._seen: set[Link] = set()
         """Storages that have answered."""
@@ -65,7 +65,7 @@ class SharedRetryBudget(RetryBudget):
         shared.join(self)
 
     def take(self, cost: float) -> bool:
-        """As of :class:`~otel_resilience.RetryBudget`."""
+        """Like :meth:`RetryBudget.take`."""
         check.number("cost", cost, minimum=0)
         answered = ask(self._shared.links, lambda link: self._send(link, cost), self._adopt)
         with self._lock:
@@ -81,18 +81,18 @@ class SharedRetryBudget(RetryBudget):
         return super().take(cost)
 
     def give(self, tokens: float) -> None:
-        """As of :class:`~otel_resilience.RetryBudget`."""
+        """Like :meth:`RetryBudget.give`."""
         check.number("tokens", tokens, minimum=0)
         with self._lock:
             self.full = self._bucket.give(tokens)
             self._given = min(self._given + tokens, self.config.capacity)
 
     def refund(self, tokens: float) -> None:
-        """As of :class:`~otel_resilience.RetryBudget`."""
+        """Like :meth:`RetryBudget.refund`."""
         self.give(tokens)
 
     def refresh(self, link: Link) -> None:
-        """Looks at the shared bucket. Raises :class:`~otel_resilience.storage.StorageError`."""
+        """Reads the shared bucket. Raises :class:`~otel_resilience.storage.StorageError`."""
         self._adopt(link, link.run(lambda: self._send(link)))
 
     def flush(self) -> None:
@@ -108,7 +108,7 @@ class SharedRetryBudget(RetryBudget):
             claim = None
             if self._answered_by is not link and (self._seen or self._local_steps):
                 self._bucket.refill(now)
-                claim = self._bucket.tokens  # what was given is in it
+                claim = self._bucket.tokens  # which includes the tokens added since
             step = BudgetStep(
                 config=self.config,
                 cost=cost,

@@ -1,7 +1,7 @@
 """Shared state as plain documents, and the steps on them: pure, the time is passed in.
 
-The rules are those of the machine, the bucket and the window that also work alone; a step loads one, applies what was
-asked, and writes it back. Every storage uses these functions.
+The rules are those of the local machine, bucket and window; a step loads one, applies the action, and writes it back.
+Every storage uses these functions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from otel_resilience.storage.protocol import (
 )
 
 Document = dict[str, Any]
-"""A JSON object; empty for what was never used. Its times are seconds on the clock of its storage."""
+"""A JSON object; empty if it was never used. Its times are seconds on the storage's clock."""
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 STALE: Permit = -1
@@ -68,8 +68,8 @@ def breaker(document: Document, step: BreakerStep, now: float) -> BreakerView:
 def budget(document: Document, step: BudgetStep, now: float) -> BudgetView:
     """One step of a retry budget. Changes the document.
 
-    What accrues is bounded by the time since the last step of anybody and by the time that the sender has run: the
-    first keeps many senders from paying in many times, the second keeps an idle gap from filling the bucket.
+    Accrual is limited by the time since anyone's last step and by the running time of the sender: the first keeps many
+    senders from adding several times, the second keeps an idle gap from filling the bucket.
     """
     claim, known = step.claim, "tokens" in document
     if known and (claim is None or step.merge is not Merge.REPLACE):
@@ -99,7 +99,7 @@ def rate(document: Document, step: RateStep, now: float) -> RateView:
 
 
 def pause(document: Document, seconds: float, now: float) -> float:
-    """Seconds left of the longest pause that was asked for. Changes the document."""
+    """Seconds left of the longest requested pause. Changes the document."""
     left: float = max(0.0, min(document.get("until", now) - now, document.get("seconds", 0.0)))
     if seconds > left:
         document.update(until=now + seconds, seconds=seconds)
@@ -108,7 +108,7 @@ def pause(document: Document, seconds: float, now: float) -> float:
 
 
 def _merge(machine: BreakerMachine, claim: Claim, now: float) -> None:
-    """The newer state wins, and no number of a state is ever used again."""
+    """The newer state wins, and no generation number is ever reused."""
     if claim.state is machine.state:
         if claim.state is OPEN and claim.open_left > (machine.retry_after(now) or 0.0):
             machine.extend_open_time(now, claim.open_left)
@@ -164,5 +164,5 @@ def _permit(machine: BreakerMachine, step: BreakerStep) -> Permit:
     if not step.lease:
         return machine.generation if _is_current(machine, step) else STALE
     if machine.state is HALF_OPEN and step.generation == machine.generation and not machine.holds(step.lease):
-        return machine.generation + 1  # a probe of this state whose lease expired: its verdict counts all the same
+        return machine.generation + 1  # a probe of this state whose lease expired: its verdict still counts
     return step.lease

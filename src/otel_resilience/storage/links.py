@@ -1,7 +1,7 @@
-"""From a breaker or a budget to a storage: bounded waits, an outage logged once, and reconnection.
+"""Connects breakers and budgets to a storage: bounded waits, one log message per outage, and reconnection.
 
-A storage in this process or on this disk is called directly. A remote one is called by a background thread, so that a
-caller, and with it an event loop, waits for a limited time whatever the network does.
+A storage in this process or on a local disk is called directly. A remote one is called by a background thread, so that
+a caller, and with it an event loop, waits for a limited time whatever the network does.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from otel_resilience import telemetry
 from otel_resilience._internal.foreign import repr_of
 from otel_resilience._internal.forks import renew_after_fork, renew_lock_after_fork
 from otel_resilience.classification import error_types
+from otel_resilience.classification.control_flow import pass_interruption_on
 from otel_resilience.classification.defaults import classify
 from otel_resilience.redaction import redact
 from otel_resilience.storage.protocol import Storage, StorageError
@@ -38,7 +39,7 @@ RETRY_EVERY = 1.0
 
 
 class Member(Protocol):
-    """A breaker, a budget or a rate limit that shares its state."""
+    """A breaker, a budget or a rate limit with shared state."""
 
     def refresh(self, link: Link) -> None:
         """Reports to the storage of ``link`` what it does not know yet, and adopts what other processes reported.
@@ -48,7 +49,7 @@ class Member(Protocol):
 
 
 class Link(abc.ABC):
-    """One storage as the members of this process see it."""
+    """One storage as seen by the members in this process."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
@@ -56,8 +57,8 @@ class Link(abc.ABC):
         self._lock = threading.Lock()
         self._down_since: float | None = None
         self._cut_off = False
-        """The storage was closed while a step was running, whose failure says nothing about it: redis-py raises what it
-        meets on a connection that is closed under it, as ``ValueError('I/O operation on closed file.')``."""
+        """The storage was closed while a step was running, whose failure then means nothing: redis-py raises errors
+        such as ``ValueError('I/O operation on closed file.')`` if its connection is closed in the middle."""
         renew_lock_after_fork(self)
         telemetry.watch_storage(self)
 
@@ -68,30 +69,30 @@ class Link(abc.ABC):
 
     @abc.abstractmethod
     def call(self, step: Step[T], handler: Handler[T], late: Handler[T] | None = None) -> bool:
-        """Runs a step and passes its answer to ``handler``. ``False`` where there was none in time.
+        """Runs a step and passes its answer to ``handler``. ``False`` if it did not come in time.
 
         A later answer is passed to ``late``.
         """
 
     async def call_async(self, step: Step[T], handler: Handler[T]) -> bool:
-        """As :meth:`call`, without holding up the event loop where the storage is remote."""
+        """Like :meth:`call`, without blocking the event loop if the storage is remote."""
         return self.call(step, handler)
 
     @abc.abstractmethod
     def submit(self, step: Step[T], handler: Handler[T]) -> None:
-        """As :meth:`call`, without waiting and without reporting a failure to the caller."""
+        """Like :meth:`call`, without waiting and without reporting a failure to the caller."""
 
     @abc.abstractmethod
     def join(self, member: Member) -> None:
-        """Refreshes ``member`` soon, and regularly where the storage is remote."""
+        """Refreshes ``member`` soon, and regularly if the storage is remote."""
 
     @abc.abstractmethod
     def refresh_every(self, seconds: float) -> None:
-        """From now on members of a remote storage are refreshed so often; at once where that is more often."""
+        """Refreshes members of a remote storage at this interval; immediately if it is shorter than before."""
 
     @abc.abstractmethod
     def ready(self, seconds: float) -> bool:
-        """Waits until the storage has been reached and every member refreshed. ``False`` where that takes longer."""
+        """Waits until the storage was reached and every member refreshed. ``False`` if that takes longer."""
 
     def close(self) -> None:
         """Stops the thread, if any, and closes the storage. Members use local state from then on."""
@@ -104,6 +105,7 @@ class Link(abc.ABC):
         try:
             answer = step()
         except Exception as failure:
+            pass_interruption_on(failure)
             error = StorageError("closed before it answered") if self._cut_off else failure
             telemetry.storage_step(self.name, time.monotonic() - started, _error_type(error))
             if error is not failure:
@@ -141,7 +143,7 @@ class DirectLink(Link):
     """Calls the storage in the caller's thread."""
 
     def call(self, step: Step[T], handler: Handler[T], late: Handler[T] | None = None) -> bool:
-        """Runs the step at once."""
+        """Runs the step immediately."""
         try:
             answer = self.run(step)
         except StorageError as error:
@@ -152,18 +154,18 @@ class DirectLink(Link):
         return True
 
     def submit(self, step: Step[T], handler: Handler[T]) -> None:
-        """As :meth:`call`."""
+        """Like :meth:`call`."""
         self.call(step, handler)
 
     def join(self, member: Member) -> None:
-        """Refreshes it at once."""
+        """Refreshes it immediately."""
         self.refresh(member)
 
     def refresh_every(self, seconds: float) -> None:
-        """Nothing: members ask it themselves."""
+        """Does nothing: the members query the storage themselves."""
 
     def ready(self, seconds: float) -> bool:
-        """Always, unless the storage cannot be used."""
+        """Always true, unless the storage cannot be used."""
         return not self.degraded
 
 
@@ -173,9 +175,9 @@ class _Job:
     handler: Handler[Any]
     late: Handler[Any] | None
     handled: Future[bool] = dataclasses.field(default_factory=Future)
-    """Whether the handler got an answer. A caller that waits no longer cancels it."""
+    """Whether the handler got an answer. A caller that stops waiting cancels it."""
     context: contextvars.Context = dataclasses.field(default_factory=contextvars.copy_context)
-    """Of the caller: a change of state that the answer brings belongs to that call's trace."""
+    """The caller's: a change of state in the answer belongs to that call's trace."""
 
 
 class BackgroundLink(Link):
@@ -194,7 +196,7 @@ class BackgroundLink(Link):
         renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
-        """In the child: another thread and another connection, made when first needed."""
+        """In the child: a new thread and a new connection, created when first needed."""
         self.storage.close()
         self._initialize()
 
@@ -220,7 +222,7 @@ class BackgroundLink(Link):
             return not self._abandon(job) and job.handled.result()
 
     async def call_async(self, step: Step[T], handler: Handler[T]) -> bool:
-        """As :meth:`call`."""
+        """Like :meth:`call`."""
         job = self._put(step, handler)
         if job is None:
             return False
@@ -235,7 +237,7 @@ class BackgroundLink(Link):
         return await handled
 
     def _abandon(self, job: _Job) -> bool:
-        """Waits no longer. ``False`` where the answer is there, and is perhaps being handled at this moment."""
+        """Stops waiting. ``False`` if the answer has arrived, and may be in the middle of being handled."""
         abandoned = job.handled.cancel()
         if abandoned:
             self.failed(StorageError(f"no answer within {self._limit:g} s"))
@@ -246,14 +248,14 @@ class BackgroundLink(Link):
         self._put(step, handler)
 
     def join(self, member: Member) -> None:
-        """From now on."""
+        """Adds the member to those that are refreshed."""
         with self._wake:
             self._members.add(member)
             self._fresh = False
         self._start()
 
     def refresh_every(self, seconds: float) -> None:
-        """As of :class:`Link`."""
+        """Like :meth:`Link.refresh_every`."""
         with self._wake:
             if seconds < self._every:
                 self._due = 0.0
@@ -279,7 +281,7 @@ class BackgroundLink(Link):
         super().close()
 
     def failed(self, error: StorageError) -> None:
-        """As of :class:`Link`; not what becomes of a step that was cut off."""
+        """Like :meth:`Link.failed`, unless the step was interrupted by :meth:`close`."""
         if not self._cut_off:
             super().failed(error)
 
@@ -297,7 +299,7 @@ class BackgroundLink(Link):
             self._wake.notify_all()
 
     def _put(self, step: Step[T], handler: Handler[T], late: Handler[T] | None = None) -> _Job | None:
-        """The step as a job of the thread; ``None`` while the storage cannot be used."""
+        """The step as a job for the thread; ``None`` while the storage cannot be used."""
         if not self._usable():
             return None
         job = _Job(step, handler, late)
@@ -341,13 +343,13 @@ class BackgroundLink(Link):
     def _handle(self, handler: Handler[T], answer: T) -> bool:
         try:
             handler(answer)
-        except Exception as error:  # noqa: BLE001  # the thread serves all members: a defect in one is logged, not fatal
+        except Exception as error:  # noqa: BLE001  # one defect must not stop the thread for all
             _log.error("an answer of shared state could not be handled: %s", redact(repr_of(error)))
             return False
         return True
 
     def _refresh_all(self) -> None:
-        """Connects where the storage is not known to answer, then refreshes every member."""
+        """Connects if the storage is not known to answer, then refreshes every member."""
         with self._wake:
             members = list(self._members)
         try:
@@ -365,7 +367,7 @@ class BackgroundLink(Link):
             member.refresh(self)
         except StorageError:
             raise
-        except Exception as error:  # noqa: BLE001  # as above: one defect must not take the thread from all
+        except Exception as error:  # noqa: BLE001  # an error in one member must not stop the thread for all
             _log.error("shared state could not be refreshed: %s", redact(repr_of(error)))
 
     def _connect(self) -> bool:

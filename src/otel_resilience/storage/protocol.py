@@ -15,7 +15,7 @@ from otel_resilience.retries.bucket import RetryBudgetConfig
 
 
 class StorageError(Exception):
-    """The storage could not make a step. Its cause says why; the text holds no secret.
+    """The storage could not make a step. Its cause says why; the message contains no secret.
 
     Examples:
         >>> from otel_resilience.storage import RedisStorage, StorageError
@@ -29,7 +29,7 @@ class StorageError(Exception):
 
 
 class Action(StrEnum):
-    """What a step does besides merging what its sender knows.
+    """What a step does besides merging its sender's state.
 
     Examples:
         >>> from otel_resilience.storage import Action
@@ -38,23 +38,23 @@ class Action(StrEnum):
     """
 
     LOOK = "look"
-    """Nothing more."""
+    """Nothing else."""
     FAIL = "fail"
-    """A call failed: one of the closed state, or the probe of ``lease``."""
+    """A call failed: one of the closed state, or the probe with ``lease``."""
     SLOW = "slow"
     """A call of the closed state succeeded, but slowly."""
     PROBE = "probe"
-    """Requests ``lease``; ends an open time that is over."""
+    """Requests ``lease``; ends an open time that has passed."""
     SUCCEED = "succeed"
-    """The probe of ``lease`` succeeded."""
+    """The probe with ``lease`` succeeded."""
     RELEASE = "release"
-    """The probe of ``lease`` says nothing."""
+    """The probe with ``lease`` has no meaning for the circuit."""
     FORCE_OPEN = "force_open"
-    """As :meth:`CircuitBreaker.force_open`."""
+    """Like :meth:`CircuitBreaker.force_open`."""
     CLOSE = "close"
-    """As :meth:`CircuitBreaker.close`."""
+    """Like :meth:`CircuitBreaker.close`."""
     RESET = "reset"
-    """As :meth:`CircuitBreaker.reset`."""
+    """Like :meth:`CircuitBreaker.reset`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,11 +71,11 @@ class Claim:
     generation: int
     state: BreakerState
     age: float
-    """Since its last change of state."""
+    """Seconds since its last change of state."""
     open_left: float
     openings: int
     opened_age: float
-    """Since it left the closed state."""
+    """Seconds since it left the closed state."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,16 +97,16 @@ class BreakerStep:
     generation: int = 0
     """The generation in which the calls and probes reported here were admitted."""
     successes: int = 0
-    """Calls of the closed state that succeeded since the last step, all before what ``action`` reports."""
+    """Calls of the closed state that succeeded since the last step, all before the call that ``action`` reports."""
     success_age: float = 0.0
-    """Since the last of them was started: it says nothing about what others met after that."""
+    """Seconds since the last of them was started: it says nothing about later calls of others."""
     slow: bool = False
     lease: str = ""
-    """Names a probe; never used twice."""
+    """Identifies a probe; never reused."""
     fraction: float = 0.0
     """In ``[0, 1)``, for the jitter of an open time."""
     hint: float | None = None
-    """The server's wish in seconds."""
+    """The server's requested wait in seconds."""
     error_type: str = ""
     claim: Claim | None = None
 
@@ -124,15 +124,15 @@ class BreakerView:
     """
 
     generation: int
-    """Counts the changes of state; never goes back."""
+    """Incremented with each change of state; never decreases."""
     state: BreakerState
     age: float | None
-    """Since its last change; ``None`` where there was none."""
+    """Seconds since its last change of state; ``None`` if there was none."""
     open_left: float
     openings: int
     opened_age: float
     reason: TransitionReason
-    """Of the last change."""
+    """Reason of the last change."""
     error_type: str
     failures: int
     calls: int
@@ -144,22 +144,22 @@ class BreakerView:
     granted: bool = False
     """The requested lease was granted."""
     stale: bool = False
-    """The result that the step reported was of an earlier generation."""
+    """The reported result belonged to an earlier generation."""
     expired: int = 0
-    """Leases that this step found to have run out."""
+    """Leases that this step found to have expired."""
     busy_for: float = 0.0
-    """Until a slot for a probe becomes free at the latest; 0 where there is one."""
+    """Seconds until a slot for a probe becomes free at the latest; 0 if one is free."""
 
 
 class Merge(StrEnum):
-    """How the balance that a sender knows and the one in the storage become one."""
+    """How the sender's balance and the one in the storage are combined."""
 
     START = "start"
-    """Only where the storage knows none."""
+    """Use the sender's only if the storage has none."""
     LOWER = "lower"
-    """The lower one counts: the sender has spent tokens while it used local state."""
+    """The lower one wins: the sender has spent tokens while it used local state."""
     REPLACE = "replace"
-    """The sender's counts: the storage only keeps a copy."""
+    """The sender's wins: the storage only keeps a copy."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,15 +175,15 @@ class BudgetStep:
 
     config: RetryBudgetConfig
     cost: float = 0.0
-    """Taken where the bucket holds it; 0: only look."""
+    """Taken if the bucket has enough; 0: only read."""
     given: float = 0.0
-    """Paid in since the last step."""
+    """Added since the last step."""
     ran: float = 0.0
-    """Seconds that the sender has run since its last step: tokens accrue only while a process runs."""
+    """Seconds that the sender has been running since its last step: tokens accrue only while a process runs."""
     claim: float | None = None
     """Tokens as known to a sender that used local state, or comes from another storage."""
     merge: Merge = Merge.START
-    """What the claim is used for."""
+    """How the claim is used."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -215,18 +215,18 @@ class RateStep:
     limit: int
     """Permits within the window."""
     window: float
-    """Seconds."""
+    """Length of the window in seconds."""
     cost: int = 0
-    """Permits that are requested, at most the limit; 0: none."""
+    """Requested permits, at most the limit; 0: none."""
     pause: float = 0.0
-    """Seconds from now for which no permit is given."""
+    """Seconds from now in which no permit is given."""
     sender: str = ""
-    """Names the process that asks."""
+    """Identifies the process that asks."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RateView:
-    """What a shared rate limit answers.
+    """The answer of a shared rate limit.
 
     Examples:
         >>> from otel_resilience.storage import MemoryStorage, RateStep
@@ -236,16 +236,16 @@ class RateView:
     """
 
     wait: float
-    """Seconds until the permits may be used, or, where they were not granted, after which to ask again."""
+    """Seconds until the permits may be used, or, if they were not granted, until the next request."""
     granted: bool
     senders: int = 1
-    """Processes that have asked lately."""
+    """Processes that have asked recently."""
 
 
 class Storage(Protocol):
-    """Where all callers of one dependency keep what they know about it. Every method is one atomic step.
+    """Where all callers of one dependency keep their common state. Every method is one atomic step.
 
-    ``key`` names the dependency. Raises :class:`StorageError` where the step was not made, or may not have been.
+    ``key`` identifies the dependency. Raises :class:`StorageError` if the step was not made, or may not have been.
 
     Examples:
         >>> from otel_resilience.storage import MemoryStorage, Storage
@@ -260,22 +260,22 @@ class Storage(Protocol):
 
     @property
     def remote(self) -> bool:
-        """Whether a step may take long, so that no caller may wait for it without a limit."""
+        """Whether a step may take long, so that callers must wait for it only for a limited time."""
 
     def breaker(self, key: str, step: BreakerStep) -> BreakerView:
-        """A step of a circuit breaker."""
+        """One step of a circuit breaker."""
 
     def budget(self, key: str, step: BudgetStep) -> BudgetView:
-        """A step of a retry budget."""
+        """One step of a retry budget."""
 
     def rate(self, key: str, step: RateStep) -> RateView:
-        """A step of a rate limit."""
+        """One step of a rate limit."""
 
     def pause(self, key: str, seconds: float) -> float:
-        """Nothing is to start for ``seconds``; a longer pause stays. Returns what is left of it. 0 only reads."""
+        """Nothing should start for ``seconds``; a longer pause stays. Returns the remaining seconds. 0 only reads."""
 
     def ping(self) -> None:
-        """The shortest possible step."""
+        """The cheapest possible step."""
 
     def close(self) -> None:
         """Closes connections and files."""

@@ -1,7 +1,7 @@
-"""A rate limit that many processes keep together: the storage gives the permits.
+"""A rate limit shared by many processes: the storage gives the permits.
 
-Every attempt asks, so that none waits longer than a limited time for the answer. Without one each process keeps its
-share of the limit for itself.
+Every attempt asks the storage, and waits for the answer for a limited time. Without an answer each process keeps to its
+own share of the limit.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from otel_resilience.storage.sharing import Sharing
 FIRST_WAIT: Final = 1.0
 """Seconds that the first attempt waits for the first contact with the storage."""
 MARGIN: Final = 0.1
-"""Processes of several machines stay at least this far below the limit: a request reaches the server some time after
+"""Processes on several machines stay at least this share below the limit: a request reaches the server some time after
 its permit was given, and that time differs from process to process."""
 LEAST_WAIT: Final = 0.001
-"""Seconds between two questions."""
+"""Minimum seconds between two requests to the storage."""
 
 
 class SharedRateLimiter(RateLimiter):
-    """As :class:`~otel_resilience.RateLimiter`; all with the same dependency and the same storage share the limit.
+    """Like :class:`~otel_resilience.RateLimiter`; all with the same dependency and the same storage share the limit.
 
-    A permit costs one step of the storage. A pause is passed to the others with the next step of this process.
+    A permit costs one step of the storage. A pause reaches the others with this process's next step.
 
-    A policy with ``shared`` makes its own.
+    A policy with ``shared`` creates its own.
 
     Examples:
         >>> from otel_resilience.storage import MemoryStorage, SharedRateLimiter, SharedState
@@ -61,19 +61,18 @@ class SharedRateLimiter(RateLimiter):
         self._window = config.per * (1 + margin)
         self._gap = self._window / config.limit
         self._latest_use = (self._window - config.per) / 2
-        """Seconds by which a turn may be used late: half of what the margin leaves, the way to the server has the
-        rest."""
+        """Seconds by which a turn may be used late: half of the margin; the other half is for the way to the server."""
         self._sender = secrets.token_hex(8)
         self._senders = 1
-        """That asked lately, by the last answer."""
+        """Processes that asked recently, by the last answer."""
         self._taken_at = -math.inf
         self._turn_at: float | None = None
-        """When the turn comes that the storage keeps for this process."""
+        """When the turn that the storage reserves for this process comes."""
         self._unreported_until = -math.inf
         shared.join(self)
 
     def pause(self, seconds: float) -> None:
-        """Gives no permit for ``seconds``, in any process."""
+        """Gives no permits for ``seconds``, in any process."""
         super().pause(seconds)
         with self._lock:
             self._unreported_until = max(self._unreported_until, self._clock() + seconds)
@@ -81,14 +80,14 @@ class SharedRateLimiter(RateLimiter):
         self._link.submit(lambda: self._ask(step), lambda _: self._reported(step))
 
     def refresh(self, link: Link) -> None:
-        """Reports a pause that could not be reported before. Raises :class:`~otel_resilience.storage.StorageError`."""
+        """Reports a pause that was not reported before. Raises :class:`~otel_resilience.storage.StorageError`."""
         step = self._step(0)
         if step.pause and link is self._link:
             link.run(lambda: self._ask(step))
             self._reported(step)
 
     def flush(self) -> None:
-        """As :meth:`refresh`, without an error."""
+        """Like :meth:`refresh`, ignoring errors."""
         self._link.refresh(self)
 
     def take(self, cost: int = 1) -> bool:
@@ -112,13 +111,14 @@ class SharedRateLimiter(RateLimiter):
             return ready
         if not self._reached:
             self._reached = True
-            await asyncio.to_thread(self._link.ready, FIRST_WAIT)
+            if self._link.storage.remote:
+                await asyncio.to_thread(self._link.ready, FIRST_WAIT)
         answers: list[RateView] = []
         await self._link.call_async(lambda: self._ask(step), answers.append)
         return self._decide(ready, now, step, answers, cost)
 
     def _own(self, now: float, cost: int) -> tuple[float, RateStep | None]:
-        """When this process allows itself to go on, and what the storage is to be asked, if anything."""
+        """When this process allows itself to continue, and the request to the storage, if one is needed."""
         with self._lock:
             ready = self._log.ready_at(now, cost)
             turn = self._turn_at
@@ -126,7 +126,7 @@ class SharedRateLimiter(RateLimiter):
                 return turn, None
             self._turn_at = None
             if turn is not None:
-                # A turn that was missed is another process's time, and a pause may have begun.
+                # A missed turn belongs to another process, and a pause may have started.
                 if now - turn <= self._latest_use and ready <= now:
                     return self._use(now, cost), None
                 return max(ready, now + self._gap), None
@@ -141,13 +141,13 @@ class SharedRateLimiter(RateLimiter):
         return RateStep(limit=self.config.limit, window=self._window, cost=cost, pause=pause, sender=self._sender)
 
     def _reported(self, step: RateStep) -> None:
-        if self._unreported_until <= self._clock() + step.pause:  # no longer pause has begun meanwhile
+        if self._unreported_until <= self._clock() + step.pause:  # no longer pause has started meanwhile
             self._unreported_until = -math.inf
 
     def _decide(self, ready: float, now: float, step: RateStep, answers: list[RateView], cost: int) -> float:
         with self._lock:
             if not answers:
-                if self._senders > 1:  # they may still take their turns: no faster than one of so many
+                if self._senders > 1:  # the others may still take their turns: keep to this process's share
                     ready = max(ready, self._taken_at + self._gap * self._senders * cost)
                 return ready if ready > now else self._use(now, cost)
             (view,) = answers

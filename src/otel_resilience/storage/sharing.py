@@ -1,4 +1,4 @@
-"""Who shares state through which storages: the first reachable one counts, those behind it keep a copy."""
+"""Which members share state through which storages: the first reachable one counts, those behind it keep a copy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from otel_resilience.storage.protocol import Storage
 T = TypeVar("T")
 
 WAIT = 0.05
-"""Seconds that a call waits for a remote storage at most (row F45 of common fault matrices: never more than 50 ms)."""
+"""Maximum seconds that a call waits for a remote storage."""
 STALENESS = 0.25
 """Seconds between two refreshes of what other processes reported."""
 
@@ -22,14 +22,14 @@ STALENESS = 0.25
 class _Sharing(Member, Protocol):
     @property
     def key(self) -> str:
-        """Where its state is kept."""
+        """The key of its state."""
 
     def flush(self) -> None:
         """Reports what has not been reported yet."""
 
 
 class Sharing:
-    """The storages, and the breakers and budgets of this process that take part; see :class:`SharedState`."""
+    """The storages, and the participating breakers and budgets of this process; see :class:`SharedState`."""
 
     def __init__(self, *storages: Storage, wait: float = WAIT, staleness: float = STALENESS, scope: str = "") -> None:
         if not storages:
@@ -38,7 +38,7 @@ class Sharing:
             if isinstance(storage, type) or not callable(getattr(storage, "breaker", None)):
                 raise TypeError(f"SharedState needs storages such as DiskStorage(folder), not {check.shown(storage)}")
         check.instance("scope", scope, str)
-        scope = str.__str__(scope)  # of a member of an enumeration its value
+        scope = str.__str__(scope)  # an enumeration member gives its value
         wait = check.seconds("wait", wait)
         self.staleness = check.seconds("staleness", staleness)
         self.links: tuple[Link, ...] = tuple(
@@ -58,31 +58,31 @@ class Sharing:
         return f"{dependency}@{self._scope}" if self._scope else dependency
 
     def ready(self, seconds: float) -> bool:
-        """Waits until the first storage has been reached and its state is known here. ``False`` where it takes longer.
+        """Waits until the first storage was reached and its state is known here. ``False`` if that takes longer.
 
         Without it the first calls of a process may use a copy, or local state.
         """
         return self.links[0].ready(check.seconds("seconds", seconds))
 
     def rest(self, every: float) -> None:
-        """Until :meth:`wake` this process calls nothing: look every ``every`` seconds at what others report.
+        """Until :meth:`wake` this process makes no calls: refresh only every ``every`` seconds.
 
-        A process that waits for work asks a remote storage less often so. What it starts in the meantime goes by what
-        it saw last. Raises ``ValueError`` where ``every`` is not positive.
+        An idle process thus queries a remote storage less often. Calls that it makes in the meantime use what it saw
+        last. Raises ``ValueError`` if ``every`` is not positive.
         """
         check.seconds("every", every)
         for link in self.links:
             link.refresh_every(max(every, self.staleness))
 
     def wake(self) -> None:
-        """Look at once, and then as often as before :meth:`rest`. Does not wait; see :meth:`ready`."""
+        """Refresh immediately, and then as often as before :meth:`rest`. Does not wait; see :meth:`ready`."""
         for link in self.links:
             link.refresh_every(self.staleness)
 
     def pause(self, dependency: str, seconds: float = 0.0) -> float:
-        """Records that nothing is to be started for ``seconds``; a longer pause stays. 0 only reads.
+        """Records that nothing should start for ``seconds``; a longer pause stays. 0 only reads.
 
-        Returns what is left of the longest pause that a reachable storage knows, in seconds.
+        Returns the remaining seconds of the longest pause that a reachable storage knows of.
         """
         key = self.key(dependency)
         left = [0.0]
@@ -91,13 +91,13 @@ class Sharing:
         return max(left)
 
     def join(self, member: _Sharing) -> None:
-        """A breaker or a budget takes part from now on."""
+        """Adds a breaker or a budget."""
         self._members.add(member)
         for link in reversed(self.links):
             link.join(member)
 
     def changed(self, source: _Sharing, link: Link) -> None:
-        """Informs the other breakers of this process that ``source`` has a new state from ``link``."""
+        """Informs the other breakers of this process that ``source`` got a new state from ``link``."""
         for member in self._members:
             if member is not source and isinstance(member, type(source)) and member.key == source.key:
                 link.refresh(member)
@@ -118,10 +118,10 @@ def ask(
     *,
     tries: int = 1,
 ) -> tuple[Link, T] | None:
-    """Makes a step at the first storage that answers in time with what is adopted.
+    """Makes a step at the first storage that answers in time with something that can be adopted.
 
-    ``late`` gets what is not: an answer that came too late, or that ``adopt`` refused; then it is sent again, as often
-    as ``tries`` says.
+    ``late`` gets the other answers: those that came too late, or that ``adopt`` refused; then the step is sent again,
+    up to ``tries`` times.
     """
     for link in links:
         adopted: list[T] = []
@@ -142,6 +142,6 @@ def ask(
 
 
 def copy_behind(link: Link, links: tuple[Link, ...], send: Callable[[Link], object]) -> None:
-    """Keeps the storages behind ``link`` up to date: they are used once it is unreachable."""
+    """Keeps the storages behind ``link`` up to date, for when it becomes unreachable."""
     for other in links[links.index(link) + 1 :]:
         other.submit(functools.partial(send, other), lambda _: None)

@@ -1,4 +1,4 @@
-"""What policies are given so that they share their state: one storage or several, the first reachable one counts."""
+"""The object that policies are given to share their state, in one or more storages; the first reachable one counts."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from otel_resilience.storage.sharing import Sharing
 class SharedState(Sharing):
     """State that breakers, budgets and rate limits share through one or more storages.
 
-    The first reachable storage is used; those behind it keep a copy for the time when it is unreachable. ``wait``:
-    seconds that a call waits for a remote storage. ``staleness``: seconds after which changes by other processes are
-    known at the latest. ``scope`` separates dependencies of the same name, such as the hosts of two environments.
+    The first reachable storage is used; those behind it keep a copy for when it is unreachable. ``wait``: maximum
+    seconds that a call waits for a remote storage. ``staleness``: maximum seconds until changes by other processes are
+    known. ``scope`` separates dependencies of the same name, such as the hosts of two environments.
 
-    Close it at the end of the process: what was not reported yet is reported then. Raises ``TypeError`` or
-    ``ValueError`` naming the parameter.
+    Close it at the end of the process, which reports what was not reported yet. Raises ``TypeError`` or ``ValueError``
+    naming the parameter.
 
     Examples:
         >>> from otel_resilience.storage import MemoryStorage, SharedState
@@ -61,9 +61,9 @@ class SharedState(Sharing):
         sleep: Callable[[float], object],
         async_sleep: Callable[[float], Awaitable[object]],
     ) -> RateLimiter:
-        """A rate limit of ``dependency`` that all who share this state keep together.
+        """A rate limit of ``dependency`` shared with all users of this state.
 
-        The first storage alone gives permits; while it cannot be reached each process keeps its share. In shadow mode
+        Only the first storage gives permits; while it is unreachable each process keeps to its share. In shadow mode
         each process counts for itself.
         """
         if config.shadow:

@@ -1,6 +1,6 @@
-"""Where the primitives meet OpenTelemetry: spans, events and metrics, by the contract in ``contract``.
+"""The library's OpenTelemetry spans, events and metrics, as defined in ``contract``.
 
-Nothing here raises into the application. Breakers, budgets and storages are known here only by the protocols in
+Nothing here raises into the application. Breakers, budgets and storages are known here only through the protocols in
 :mod:`otel_resilience.telemetry.gauges`.
 """
 

@@ -1,4 +1,4 @@
-"""What one protected call reports to OpenTelemetry: its spans, its events, its points on metrics."""
+"""What one protected call reports to OpenTelemetry: its spans, its events, its metrics."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ _LEVELS = {
 
 
 class Observed(Protocol):
-    """What a call is made under, as far as telemetry shows it."""
+    """What telemetry shows of the policy that a call is made under."""
 
     @property
     def dependency(self) -> str:
-        """What is called."""
+        """The called dependency."""
         ...
 
     @property
     def clock(self) -> Callable[[], float]:
-        """Seconds, monotonic."""
+        """Monotonic seconds."""
         ...
 
     def operation_name(self, function: object, name: str | None) -> str:
@@ -56,7 +56,7 @@ class Observed(Protocol):
 
 
 class CallTelemetry(Enclosing):
-    """The observed side of a call. What only a listener needs is set when one begins to listen."""
+    """The observable part of a call. Attributes that only a listener needs are set when one starts to listen."""
 
     policy: Observed
     function: object
@@ -72,7 +72,7 @@ class CallTelemetry(Enclosing):
     attached: Token[Context] | None = None
     make_current = False
     number = 0
-    """Of the attempt that is reported, where that is not the latest one."""
+    """Number of the reported attempt, if that is not the latest one."""
 
     @property
     def operation(self) -> str:
@@ -125,7 +125,7 @@ class CallTelemetry(Enclosing):
             report_broken("_open_attempt_span", exc)
 
     def _start_attempt_span(self, listener: Listener, more: dict[str, bool] | dict[str, float] | None) -> Span:
-        # Dependency of itself and not by its parent: a search for failed attempts need not put spans together again.
+        # With its own dependency attribute, so that a search for failed attempts need not look up their parents.
         attributes: dict[str, str | bool | float] = {
             contract.DEPENDENCY: self.policy.dependency,
             contract.ATTEMPT_NUMBER: self.attempts,
@@ -137,7 +137,7 @@ class CallTelemetry(Enclosing):
         return span
 
     def _open_hedge_span(self) -> Context:
-        """A span for a second attempt at once, and the context in which it is current."""
+        """A span for a second, concurrent attempt, and the context in which it is current."""
         self.attempt_span = None
         self._start_hedge_span()
         context = get_current() if self.context is None else self.context
@@ -150,7 +150,7 @@ class CallTelemetry(Enclosing):
 
     @contextlib.contextmanager
     def _in_span(self) -> Iterator[None]:
-        """Within the block the span of the call is the current one, where there is one."""
+        """Makes the span of the call the current one within the block, if there is a span."""
         if self.listener is not None and self.make_current and self.context is not None:
             self.attached = attach(self.context)
         try:
@@ -164,7 +164,7 @@ class CallTelemetry(Enclosing):
             self.attached = None
 
     def _forget_spans(self) -> None:
-        """The attempt was not one after all: its span is dropped, with that of the call where it was the first."""
+        """The attempt was withdrawn: its span is dropped, with that of the call if it was the first."""
         self._detach()
         self.attempt_span = None
         if not self.attempts:
@@ -312,7 +312,7 @@ class CallTelemetry(Enclosing):
 
 
 def _text(error: BaseException) -> str:
-    """The message of an error without secrets; the name of its type where it has none to give."""
+    """The message of an error without secrets; the name of its type if it has none."""
     if is_a(error, ResilienceError) and type(error).__module__ == ResilienceError.__module__:
-        return str(error)  # ours: a dependency's name and numbers
+        return str(error)  # our own: it contains only a dependency's name and numbers
     return redact(text_of(error))

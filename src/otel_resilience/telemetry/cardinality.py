@@ -1,4 +1,4 @@
-"""Bounds on the number of distinct attribute values, so that no metric grows for ever."""
+"""Bounds on the number of distinct attribute values, so that no metric grows without limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_OPERATIONS: Final = 64
 MAX_ERROR_TYPES: Final = 256
 """Values of ``error.type`` that metrics distinguish; further ones are ``_OTHER``."""
 MAX_ATTRIBUTE_SETS: Final = 4096
-"""Attribute sets that are remembered; further ones are made on each call."""
+"""Attribute sets that are cached; further ones are created on each call."""
 OTHER: Final = "_OTHER"
 
 

@@ -1,6 +1,6 @@
-"""What a definition of telemetry holds: the shapes that ``contract`` is made of.
+"""The types used to define telemetry in ``contract``.
 
-Named tuples, since every program loads them: they are made in a fraction of the time of a dataclass.
+Named tuples, since every program loads them: creating them takes a fraction of the time of a dataclass.
 """
 
 from __future__ import annotations

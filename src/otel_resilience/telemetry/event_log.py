@@ -18,20 +18,21 @@ Value = str | int | float | bool
 Attributes = Mapping[str, Value]
 
 INFO, WARN, ERROR = logging.INFO, logging.WARNING, logging.ERROR
-_SEVERITY_NUMBERS = {
-    INFO: logs_api.SeverityNumber.INFO,
-    WARN: logs_api.SeverityNumber.WARN,
-    ERROR: logs_api.SeverityNumber.ERROR,
+_SEVERITIES = {
+    INFO: (logs_api.SeverityNumber.INFO, "INFO"),
+    WARN: (logs_api.SeverityNumber.WARN, "WARNING"),
+    ERROR: (logs_api.SeverityNumber.ERROR, "ERROR"),
 }
+"""Numbers and names. ``logging`` may have been given other names, as painted ones for a terminal."""
 
 
 _emitting: Final[ContextVar[bool]] = ContextVar("otel_resilience_emitting", default=False)
-"""Whether this code takes an event: it may be a handler of logs that sends them by a protected call, whose failure is
-an event as well."""
+"""Whether this code is inside an event consumer, such as a log handler that sends records with a protected call, whose
+failure would be an event as well."""
 
 
 def hand_over(take: Callable[..., object], *details: object) -> None:
-    """Calls ``take``, which hands something to those who take events and logs; not where that is what is running."""
+    """Calls ``take``, which passes something to consumers of events and logs, unless it is called from one."""
     if _emitting.get():
         return
     token = _emitting.set(True)
@@ -42,12 +43,11 @@ def hand_over(take: Callable[..., object], *details: object) -> None:
 
 
 class EventLog:
-    """Emits each event of one instrumentation scope as one record: through the Logs API where a logger provider is set,
+    """Emits each event of one instrumentation scope as one record: through the Logs API if a logger provider is set,
     else through the standard logger ``standard``.
 
-    ``provider`` comes before the global one, which may be set later. A provider of the SDK that is disabled counts as
-    none. Records of the standard logger hold the name and the attributes of the event in ``otel.event.name`` and
-    ``otel.attributes``.
+    ``provider`` takes precedence over the global one, which may be set later. A disabled SDK provider counts as none.
+    Records of the standard logger have its name and attributes in ``otel.event.name`` and ``otel.attributes``.
     """
 
     def __init__(
@@ -64,16 +64,17 @@ class EventLog:
         self._known: tuple[logs_api.LoggerProvider, logs_api.Logger | None] | None = None
 
     def emit(self, name: str, level: int, body: str, attributes: Attributes, context: Context | None = None) -> None:
-        """Emits one event; ``level`` is one of :data:`INFO`, :data:`WARN`, :data:`ERROR`. An event of what takes one is
-        dropped."""
+        """Emits one event; ``level`` is one of :data:`INFO`, :data:`WARN`, :data:`ERROR`. An event from within an event
+        consumer is dropped."""
         hand_over(self._emit, name, level, body, attributes, context)
 
     def _emit(self, name: str, level: int, body: str, attributes: Attributes, context: Context | None) -> None:
         logger = self._logger()
         if logger is not None:
+            number, text = _SEVERITIES[level]
             logger.emit(
-                severity_number=_SEVERITY_NUMBERS[level],
-                severity_text=logging.getLevelName(level),
+                severity_number=number,
+                severity_text=text,
                 body=body,
                 attributes=dict(attributes),
                 event_name=name,

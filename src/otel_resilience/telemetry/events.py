@@ -1,4 +1,4 @@
-"""What breakers, budgets and storages report: events, and the counters beside them. Nothing here raises."""
+"""What breakers, budgets and storages report: events, and their counters. Nothing here raises."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def limit_waited(dependency: str, limit: str, seconds: float) -> None:
 
 @never_raise
 def limit_exceeded(dependency: str, limit: str, *, enforced: bool) -> None:
-    """A limit rejected a call, or in shadow mode would not have let it pass at once."""
+    """A limit rejected a call, or in shadow mode would not have let it pass immediately."""
     listener = active()
     if listener is not None:
         metrics = listener.metrics

@@ -1,4 +1,4 @@
-"""Observable metrics: what they show of the breakers, budgets and storages that are in use."""
+"""Observable metrics of the breakers, budgets and storages that are in use."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class Breaker(_Protecting, Protocol):
 
 
 class Concurrency(_Protecting, Protocol):
-    """A limit on calls at a time."""
+    """A limit on concurrent calls."""
 
     @property
     def in_flight(self) -> int:
-        """Calls under way."""
+        """Running calls."""
         ...
 
 
 class Storage(Protocol):
-    """A storage of shared state that can be out of reach."""
+    """A storage of shared state that may be unreachable."""
 
     @property
     def name(self) -> str:
@@ -52,7 +52,7 @@ class Storage(Protocol):
 
     @property
     def degraded(self) -> bool:
-        """Whether it cannot be reached."""
+        """Whether it is unreachable."""
         ...
 
 
@@ -63,7 +63,7 @@ _WORST_FIRST = (
     BreakerState.SHADOW,
     BreakerState.CLOSED,
 )
-"""Which state a dependency shows that has several breakers."""
+"""Which state is shown for a dependency with several breakers."""
 _breakers: InUse[Breaker] = InUse()
 _concurrency: InUse[Concurrency] = InUse()
 _storages: InUse[Storage] = InUse()
@@ -71,7 +71,7 @@ _storages: InUse[Storage] = InUse()
 
 @never_raise
 def watch_breaker(breaker: Breaker) -> None:
-    """Shows the breaker's state as long as it is in use. Called where it is made."""
+    """Shows the breaker's state while it is in use. Called when a breaker is created."""
     _breakers.add(breaker)
     global_listener()
 
@@ -83,26 +83,26 @@ def living_breakers() -> tuple[Breaker, ...]:
 
 @never_raise
 def watch_budgets() -> None:
-    """Shows the utilization of all budgets in use. Called where a policy gets one."""
+    """Shows the utilization of all budgets in use. Called when a policy gets one."""
     global_listener()
 
 
 @never_raise
 def watch_concurrency(limiter: Concurrency) -> None:
-    """Shows the calls under way as long as ``limiter`` is in use. Called where it is made."""
+    """Shows the running calls while ``limiter`` is in use. Called when a limiter is created."""
     _concurrency.add(limiter)
     global_listener()
 
 
 @never_raise
 def watch_storage(link: Storage) -> None:
-    """Shows whether shared state can be reached as long as ``link`` is in use. Called where it is made."""
+    """Shows whether shared state is reachable while ``link`` is in use. Called when a link is created."""
     _storages.add(link)
     global_listener()
 
 
 def by_dependency(shown: Iterable[tuple[str, V]], join: Callable[[V, V], V]) -> Iterator[tuple[dict[str, str], V]]:
-    """One value for each dependency, of a bounded set, joined from those that have its name: with its attribute."""
+    """One value, with its attribute, for each of a bounded set of dependencies, combined from all of its name."""
     joined: dict[str, V] = {}
     for name, value in shown:
         dependency = cardinality.bounded_dependency(name)

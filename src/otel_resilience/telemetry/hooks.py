@@ -1,6 +1,6 @@
-"""Hooks: who wants to know of failures, retries, successes and transitions besides OpenTelemetry.
+"""Hooks: observers of failures, retries, successes and transitions besides OpenTelemetry.
 
-Users derive from :class:`Hooks`, for one policy or for all; the alert service observes by the protocols.
+Users derive from :class:`Hooks`, for one policy or for all; the alert service uses the protocols.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.nesting import enclosing
 from otel_resilience._internal.once import Once
 from otel_resilience._internal.operations import discard, is_awaitable
+from otel_resilience.classification.control_flow import pass_interruption_on
 from otel_resilience.redaction import redact
 
 if TYPE_CHECKING:
@@ -27,16 +28,16 @@ _log = logging.getLogger("otel_resilience")
 _lock = ProcessLock()
 
 Answer = Awaitable[None] | None
-"""What a hook returns: nothing, or as an ``async def`` what is to be awaited."""
+"""What a hook returns: nothing, or, if it is an ``async def``, an awaitable."""
 
 
 class Hooks:
-    """Notified of what happens to protected calls. Derive from it and override what you need, by ``def`` or
-    ``async def``; give it to a policy (``Policy(hooks=...)``) or to all (:func:`add_hooks`).
+    """Notified of what happens to protected calls. Derive from it and override the methods that you need, as ``def`` or
+    ``async def``; pass it to a policy (``Policy(hooks=...)``) or to all (:func:`add_hooks`).
 
     A ``def`` is called in the thread and the context of the call, so it must be quick. An ``async def`` runs as a task
-    of the running event loop, beside the call; where none runs, it is not run, which is logged once. What a hook raises
-    is logged and dropped; calls that are made in a hook notify no hook.
+    of the running event loop, concurrently with the call; without a loop it is not run, which is logged once. An
+    exception from a hook is logged and dropped; calls made in a hook notify no hooks.
 
     Examples:
         >>> class Count(Hooks):
@@ -54,27 +55,27 @@ class Hooks:
     """
 
     def on_error(self, dependency: str, operation: str, verdict: Classification, error: BaseException) -> Answer:
-        """An attempt failed, and not by cancellation."""
+        """An attempt failed, other than by cancellation."""
 
     def on_retry(self, dependency: str, operation: str, attempt: int, delay: float) -> Answer:
-        """Attempt number ``attempt`` (from 2) will begin after ``delay`` seconds."""
+        """Attempt number ``attempt`` (from 2) will start after ``delay`` seconds."""
 
     def on_success(self, dependency: str, operation: str) -> Answer:
         """A call succeeded."""
 
     def on_failure(self, dependency: str, operation: str, outcome: str, error: BaseException) -> Answer:
-        """A call ended with ``error``, and not by cancellation. ``outcome`` is that of telemetry: ``failed``,
-        ``rejected``, ``deadline``, or ``fallback`` where the caller got a substitute."""
+        """A call ended with ``error``, other than by cancellation. ``outcome`` is that of telemetry: ``failed``,
+        ``rejected``, ``deadline``, or ``fallback`` if the caller got a substitute."""
 
     def on_transition(self, dependency: str, transition: Transition) -> Answer:
         """A circuit breaker changed its state; for the hooks of a policy, one of its dependency."""
 
 
 class Observer(Protocol):
-    """The part of :class:`Hooks` that the alert service has for every call."""
+    """The part of :class:`Hooks` that the alert service implements for every call."""
 
     def on_error(self, dependency: str, operation: str, verdict: Classification, error: BaseException) -> None:
-        """An attempt failed, and not by cancellation."""
+        """An attempt failed, other than by cancellation."""
         ...
 
     def on_transition(self, dependency: str, transition: Transition) -> None:
@@ -83,7 +84,7 @@ class Observer(Protocol):
 
 
 class SuccessObserver(Protocol):
-    """For the successes that are asked for with :func:`await_success`."""
+    """Notified of the successes requested with :func:`await_success`."""
 
     def on_success(self, dependency: str, operation: str) -> None:
         """A call succeeded."""
@@ -94,7 +95,7 @@ _Function = Callable[..., Answer]
 
 
 class Observers(NamedTuple):
-    """The functions that are called, by what happened: only those that a class or an object has overridden."""
+    """The functions to call, by event: only those that a class or an object has overridden."""
 
     errors: tuple[_Function, ...] = ()
     retries: tuple[_Function, ...] = ()
@@ -104,7 +105,7 @@ class Observers(NamedTuple):
 
     @classmethod
     def of(cls, *observers: Hooks | Observer) -> Observers:
-        """Those of ``observers``. An :class:`Observer` that is no :class:`Hooks` asks for successes itself."""
+        """Those of ``observers``. An :class:`Observer` that is not a :class:`Hooks` requests successes itself."""
         functions: list[tuple[_Function, ...]] = []
         for name in ("on_error", "on_retry", "on_success", "on_failure", "on_transition"):
             able = [each for each in observers if isinstance(each, Hooks) or name in ("on_error", "on_transition")]
@@ -129,24 +130,24 @@ class HasObservers(Protocol):
         ...
 
 
-NOBODY: Final = Observers()
+NO_OBSERVERS: Final = Observers()
 subscribed: tuple[Hooks | Observer, ...] = ()
-everywhere = NOBODY
-"""The functions of :data:`subscribed`. Looked at on every failure, so it is a plain tuple, replaced as a whole."""
+everywhere = NO_OBSERVERS
+"""The functions of :data:`subscribed`. Read on every failure, so it is a plain tuple, replaced as a whole."""
 _of_policies: InUse[HasObservers] = InUse()
 """Policies with hooks."""
 
 awaited: frozenset[str] = frozenset()
-"""Dependencies of which an observer wants to know the next success."""
+"""Dependencies whose next success an observer wants to know."""
 _awaiting: tuple[tuple[SuccessObserver, frozenset[str]], ...] = ()
 success_wanted = False
-"""Whether anybody, other than the hooks of a policy, wants to know of a success; looked at on every call."""
+"""Whether anything other than a policy's own hooks wants to know of successes; read on every call."""
 
 
 def add_hooks(hooks: Hooks) -> None:
     """Notifies ``hooks`` of the calls of all policies from now on; once, however often it is added.
 
-    Raises ``TypeError`` where it is no :class:`Hooks`.
+    Raises ``TypeError`` if it is not a :class:`Hooks`.
 
     Examples:
         >>> hooks = Hooks()
@@ -158,7 +159,7 @@ def add_hooks(hooks: Hooks) -> None:
 
 
 def remove_hooks(hooks: Hooks) -> None:
-    """Stops notifying ``hooks``, which :func:`add_hooks` added. Without effect where it was not added.
+    """Stops notifying ``hooks``, which :func:`add_hooks` added. Has no effect if it was not added.
 
     Examples:
         >>> hooks = Hooks()
@@ -170,26 +171,26 @@ def remove_hooks(hooks: Hooks) -> None:
 
 
 def check_hooks(name: str, value: object) -> None:
-    """Raises ``TypeError`` naming the parameter."""
+    """Raises ``TypeError`` naming the parameter if it is not a :class:`Hooks`."""
     if not isinstance(value, Hooks):
         raise TypeError(f"{name} must be an instance of a class derived from Hooks, not {value!r}")
 
 
 def subscribe(observer: Hooks | Observer) -> None:
-    """Notify ``observer`` from now on; once, however often it is subscribed."""
+    """Notifies ``observer`` from now on; once, however often it is subscribed."""
     with _lock:
         if not any(each is observer for each in subscribed):
             _replace((*subscribed, observer), _awaiting)
 
 
 def unsubscribe(observer: Hooks | Observer) -> None:
-    """Stop notifying it. Without effect where it is not subscribed."""
+    """Stops notifying it. Has no effect if it is not subscribed."""
     with _lock:
         _replace(tuple(each for each in subscribed if each is not observer), _awaiting)
 
 
 def await_success(observer: SuccessObserver, dependencies: frozenset[str]) -> None:
-    """Notify ``observer`` of successful calls to these dependencies alone; an empty set: of none any more."""
+    """Notifies ``observer`` of successful calls to only these dependencies; with an empty set, of none any more."""
     with _lock:
         others = tuple(each for each in _awaiting if each[0] is not observer)
         _replace(subscribed, (*others, (observer, dependencies)) if dependencies else others)
@@ -214,23 +215,23 @@ def notify_error(
     own: Observers | None, dependency: str, operation: str, verdict: Classification, error: BaseException
 ) -> None:
     """An attempt failed."""
-    _notify("errors", everywhere.errors + (own or NOBODY).errors, dependency, operation, verdict, error)
+    _notify("errors", everywhere.errors + (own or NO_OBSERVERS).errors, dependency, operation, verdict, error)
 
 
 def notify_retry(own: Observers | None, dependency: str, operation: str, attempt: int, delay: float) -> None:
     """A retry will follow."""
-    _notify("retries", everywhere.retries + (own or NOBODY).retries, dependency, operation, attempt, delay)
+    _notify("retries", everywhere.retries + (own or NO_OBSERVERS).retries, dependency, operation, attempt, delay)
 
 
 def notify_success(own: Observers | None, dependency: str, operation: str) -> None:
     """A call succeeded."""
     asked = tuple(observer.on_success for observer, wanted in _awaiting if dependency in wanted)
-    _notify("successes", asked + everywhere.successes + (own or NOBODY).successes, dependency, operation)
+    _notify("successes", asked + everywhere.successes + (own or NO_OBSERVERS).successes, dependency, operation)
 
 
 def notify_failure(own: Observers | None, dependency: str, operation: str, outcome: str, error: BaseException) -> None:
     """A call ended with an error."""
-    _notify("failures", everywhere.failures + (own or NOBODY).failures, dependency, operation, outcome, error)
+    _notify("failures", everywhere.failures + (own or NO_OBSERVERS).failures, dependency, operation, outcome, error)
 
 
 def notify_transition(dependency: str, transition: Transition) -> None:
@@ -257,14 +258,14 @@ def _notify(what: str, functions: tuple[_Function, ...], *details: Any) -> None:
                 answer = function(*details)
                 if answer is not None and is_awaitable(answer):
                     _run_beside(what, answer)
-            except Exception as broken:  # noqa: BLE001  # an observer must not change the call that it looks at
+            except Exception as broken:  # noqa: BLE001  # an observer must not change the call that it observes
                 _report(what, broken)
     finally:
         _notifying.reset(token)
 
 
 def _run_beside(what: str, answer: Awaitable[None]) -> None:
-    loop = asyncio._get_running_loop()  # noqa: SLF001  # documented for such use, and does not raise
+    loop = asyncio._get_running_loop()  # noqa: SLF001  # documented for libraries; returns None outside a loop
     if loop is None:
         discard(answer)
         if _refused.first(what):
@@ -280,9 +281,10 @@ def _run_beside(what: str, answer: Awaitable[None]) -> None:
 async def _await(what: str, answer: Awaitable[None]) -> None:
     try:
         await answer
-    except Exception as broken:  # noqa: BLE001  # as above
+    except Exception as broken:  # noqa: BLE001  # an observer must not change the call that it observes
         _report(what, broken)
 
 
 def _report(what: str, broken: Exception) -> None:
+    pass_interruption_on(broken)
     _log.warning("an observer of %s failed: %s", what, redact(repr_of(broken)))

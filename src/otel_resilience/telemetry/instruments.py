@@ -1,4 +1,4 @@
-"""The instruments of the contract on one meter, with attribute sets that are made once and bounded in number."""
+"""The instruments of the contract on one meter, with cached attribute sets that are bounded in number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AttributeSet = dict[str, str | int | float | bool]
 
 
 class Instruments:
-    """The instruments, and the records of calls on them."""
+    """The instruments, and methods that record calls on them."""
 
     def __init__(self, meter: Meter, *, observed: Mapping[contract.Metric, Observe]) -> None:
         self.duration = _histogram(meter, contract.OPERATION_DURATION)
@@ -44,10 +44,10 @@ class Instruments:
         self._sets: dict[tuple[str, ...], tuple[AttributeSet, AttributeSet]] = {}
         self._dependencies: dict[str, AttributeSet] = {}
         self._operations: dict[object, cardinality.BoundedNames] = {}
-        """The operations of each dependency, whichever policies name them."""
+        """The operations of each dependency, in all its policies."""
 
     def observe(self, metric: contract.Metric, observe: Observe) -> None:
-        """Collects a gauge or an up-down counter by asking."""
+        """Collects a gauge or an up-down counter through a callback."""
         gauge = metric.kind == "gauge"
         create = self._meter.create_observable_gauge if gauge else self._meter.create_observable_up_down_counter
         create(metric.name, [observe], unit=metric.unit, description=metric.description)
@@ -56,7 +56,7 @@ class Instruments:
         self, dependency: str, operation: str, outcome: str, error_type: str, seconds: float, attempts: int,
         context: Context,
     ) -> None:  # fmt: skip
-        """One protected call has ended; ``error_type`` is empty where it did not fail."""
+        """One protected call has ended; ``error_type`` is empty if it did not fail."""
         key = (dependency, operation, outcome, error_type)
         sets = self._sets.get(key)
         if sets is None:
@@ -104,7 +104,7 @@ class Instruments:
         return {**attributes, contract.OPERATION: names(operation)}
 
     def of(self, dependency: str) -> AttributeSet:
-        """The attributes that stand for a dependency; not to be changed."""
+        """The attributes for a dependency; do not modify them."""
         found = self._dependencies.get(dependency)
         if found is None:
             found = {contract.DEPENDENCY: cardinality.bounded_dependency(dependency)}

@@ -1,7 +1,7 @@
-"""Where the primitives meet OpenTelemetry: one place that knows whether telemetry goes anywhere.
+"""Connects the library to OpenTelemetry: the one place that knows whether telemetry goes anywhere.
 
-Nothing here raises into the application. Without an SDK a call costs a look at three module attributes; spans are made
-only where the trace is sampled.
+Nothing here raises into the application. Without an SDK a call reads three module attributes and nothing more; spans
+are created only if the trace is sampled.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from opentelemetry import trace as trace_api
 
 from otel_resilience._internal.foreign import repr_of
 from otel_resilience._internal.version import __version__
+from otel_resilience.classification.control_flow import pass_interruption_on
 from otel_resilience.redaction import redact
 from otel_resilience.telemetry import contract, providers
 from otel_resilience.telemetry.event_log import Attributes, EventLog, hand_over
@@ -33,7 +34,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 events_logger = logging.getLogger("otel_resilience.events")
-"""Takes the events where no logger provider of OpenTelemetry is set; an event goes one way only."""
+"""Takes the events if no logger provider of OpenTelemetry is set; each event goes only one way."""
 events_logger.addHandler(logging.NullHandler())
 _log = logging.getLogger("otel_resilience")
 _log.addHandler(logging.NullHandler())
@@ -42,7 +43,7 @@ _SIGNAL_OPT_IN = "OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN"
 
 
 def never_raise(function: Callable[P, T]) -> Callable[P, T | None]:
-    """A failure of telemetry is logged and never reaches the call that it observes; then the result is ``None``."""
+    """A failure of telemetry is logged and never reaches the observed call; the result is then ``None``."""
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T | None:
@@ -56,12 +57,13 @@ def never_raise(function: Callable[P, T]) -> Callable[P, T | None]:
 
 
 def report_broken(what: str, exc: Exception) -> None:
-    """Logs a failure of telemetry; for those functions that :func:`never_raise` would make slower than need be."""
+    """Logs a failure of telemetry, in functions that :func:`never_raise` would make unnecessarily slow."""
+    pass_interruption_on(exc)
     hand_over(_log.warning, "telemetry failed in %s: %s", what, redact(repr_of(exc)))
 
 
 class Listener:
-    """Tracer, events and instruments of one set of providers (by default the global ones, also when set later)."""
+    """Tracer, events and instruments of one set of providers (by default the global ones, even if set later)."""
 
     def __init__(
         self,
@@ -79,24 +81,24 @@ class Listener:
 
 
 override: Listener | None = None
-"""Set by :func:`use_providers`; comes before the global providers."""
+"""Set by :func:`use_providers`; takes precedence over the global providers."""
 _global: Listener | None = None
 _global_events = EventLog(contract.SCOPE, __version__, contract.SCHEMA_URL, events_logger)
 
 
 def active() -> Listener | None:
-    """The listener, or ``None`` where no SDK is set up. Cheap enough for every call."""
+    """The listener, or ``None`` if no SDK is set up. Cheap enough for every call."""
     return listening() if providers.any_set() else None
 
 
 def listening() -> Listener:
-    """The listener, where :func:`~otel_resilience.telemetry.providers.any_set` says that an SDK is set up."""
+    """The listener, if :func:`~otel_resilience.telemetry.providers.any_set` says that an SDK is set up."""
     return override or _global or global_listener()
 
 
 def global_listener() -> Listener:
-    """The listener on the global providers; its instruments come alive when the providers are set."""
-    global _global  # one per process, made when first needed
+    """The listener on the global providers; its instruments take effect when the providers are set."""
+    global _global  # one per process, created when first needed
     if _global is None:
         _global = Listener()
     return _global
@@ -109,9 +111,9 @@ def use_providers(
     meter_provider: metrics_api.MeterProvider | None = None,
     logger_provider: logs_api.LoggerProvider | None = None,
 ) -> Iterator[None]:
-    """Sends telemetry to these providers instead of the global ones, for the whole process, within a block.
+    """Within a block, sends the telemetry of the whole process to these providers instead of the global ones.
 
-    A signal without a provider stays with its global one.
+    A signal without a provider here still uses the global one.
 
     Examples:
         >>> from opentelemetry.sdk.trace import TracerProvider
@@ -140,7 +142,7 @@ def emit(
     context: Context | None = None,
     span: Span | None = None,
 ) -> None:
-    """Emits one event as one record, see :class:`EventLog`. By opt-in it also stands on ``span``."""
+    """Emits one event as one record, see :class:`EventLog`; optionally also on ``span``."""
     body = redact(body)
     listener = active()
     if listener is not None and listener.events_on_spans and span is not None:
@@ -149,11 +151,11 @@ def emit(
 
 
 _observed: dict[contract.Metric, Observe] = {}
-"""The observable metrics and who answers for them."""
+"""The observable metrics and their callbacks."""
 
 
 def observe(metric: contract.Metric, callback: Observe) -> None:
-    """Adds an observable metric of another room; called when that room is imported."""
+    """Adds an observable metric of another package; called when that package is imported."""
     _observed[metric] = callback
     for listener in {override, _global}:
         if listener is not None:

@@ -1,10 +1,10 @@
 """The one file that uses private names of OpenTelemetry: are providers set, and is instrumentation suppressed.
 
-Every call asks whether providers are set. The public getters (``get_tracer_provider()`` and the like) cannot answer:
-where nothing is set they return a proxy that looks like a provider, and each time they read the environment, which
-costs as much as a protected call. The key that suppresses instrumentation has no public name in ``opentelemetry-api``.
+Every call checks whether providers are set. The public getters (such as ``get_tracer_provider()``) cannot tell: without
+a provider they return a proxy that looks like one, and each time they read the environment, which costs as much as a
+protected call. The key that suppresses instrumentation has no public name in ``opentelemetry-api``.
 
-``tests/test_distributions.py`` tries these names with the oldest and the newest version that is allowed.
+``tests/test_distributions.py`` tests these names with the oldest and the newest allowed version.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from opentelemetry._logs import _internal as logs_internal
 from opentelemetry.metrics import _internal as metrics_internal
 
 overridden = False
-"""Whether providers given to :func:`otel_resilience.telemetry.use_providers` come before the global ones."""
+"""Whether providers given to :func:`otel_resilience.telemetry.use_providers` replace the global ones."""
 
 
 def any_set() -> bool:
@@ -38,13 +38,13 @@ def metrics_set() -> bool:
 
 
 def global_logger_provider() -> LoggerProvider | None:
-    """The logger provider that the application has set, ``None`` where it has set none."""
+    """The logger provider that the application has set, ``None`` if it has set none."""
     return logs_internal._LOGGER_PROVIDER  # noqa: SLF001
 
 
 @contextlib.contextmanager
 def suppressed_instrumentation() -> Iterator[None]:
-    """Within the block instrumented clients make no spans and send no trace headers."""
+    """Within the block instrumented clients create no spans and send no trace headers."""
     token = context_api.attach(context_api.set_value(context_api._SUPPRESS_INSTRUMENTATION_KEY, value=True))  # noqa: SLF001
     try:
         yield

@@ -1,6 +1,6 @@
-"""Helpers for the tests of those who use this library: a fake clock, no waits, recorded telemetry, injected faults.
+"""Helpers for users' tests: a fake clock, no waits, recorded telemetry, injected faults.
 
-The pytest plugin that comes with the library gives them to a test in one fixture, ``resilience``
+The included pytest plugin offers them in one fixture, ``resilience``
 (:class:`~otel_resilience.testing.Resilience`).
 """
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
+import time
+from typing import Final
+
+_RESOLUTION: Final = time.get_clock_info("monotonic").resolution
+"""Seconds within which asyncio takes a timer for due. At a time that is less precise, it never is at its own time."""
 
 
 class FakeClock:
@@ -26,7 +32,7 @@ class FakeClock:
     def __init__(self, start: float = 1000.0) -> None:
         self.now = start
         self.sleeps: list[float] = []
-        """Every wait that was asked for, in seconds."""
+        """Every requested wait, in seconds."""
 
     def __call__(self) -> float:
         """The time in seconds."""
@@ -52,8 +58,8 @@ class FakeClock:
 class FakeTimeLoop(asyncio.SelectorEventLoop):
     """An event loop that jumps to its next timer instead of waiting for it.
 
-    ``asyncio.timeout`` and ``asyncio.sleep`` work on fake time, so that an operation that hangs for ever meets its
-    attempt timeout at once. Only for tests without real I/O: a timer that is due fires before a socket is ready.
+    ``asyncio.timeout`` and ``asyncio.sleep`` use fake time, so that an operation that hangs for ever reaches its
+    attempt timeout immediately. Only for tests without real I/O: a timer that is due fires before a socket is ready.
 
     Examples:
         >>> import asyncio
@@ -73,8 +79,7 @@ class FakeTimeLoop(asyncio.SelectorEventLoop):
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # asyncio's own
         """Waits for the threads however long they take: ``timeout``, in seconds of fake time, would be over before they
-        can end.
-        """
+        can end."""
         del timeout
         await super().shutdown_default_executor()
 
@@ -88,4 +93,6 @@ class _JumpingSelector(selectors.DefaultSelector):
         ready = super().select(0 if timeout is not None else None)
         if not ready and timeout is not None and timeout > 0:
             self._clock.advance(timeout)
+            if self._clock.now + _RESOLUTION == self._clock.now:
+                self._clock.advance(math.ulp(self._clock.now))
         return ready

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 LEAST_WIDTH: Final = 40
-"""Columns that are needed; a narrower terminal wraps lines itself."""
+"""Minimum columns; a narrower terminal wraps lines itself."""
 _UNITS: Final = {metric.name: metric.unit.strip("{}") for metric in contract.METRICS}
 
 
@@ -39,10 +39,10 @@ _INDENT: Final = "   "
 def print_telemetry(file: TextIO | None = None, *, width: int | None = None) -> Iterator[RecordedTelemetry]:
     """Records what the library emits within the block, and prints it at its end: each call as a tree, then the metrics.
 
-    For trying out: it holds for the whole process, and nothing of it reaches the providers of the application. It
-    prints also where the block raises. ``file`` is standard output by default; the tree is drawn in ASCII where that is
-    all it can encode. ``width`` is in columns, at least 40; by default that of the terminal. Raises ``ImportError``
-    where ``opentelemetry-sdk`` is missing.
+    For experiments: it applies to the whole process, and nothing reaches the providers of the application. It prints
+    even if the block raises. ``file`` is standard output by default; the tree is drawn in ASCII if the file cannot
+    encode more. ``width`` is in columns, at least 40; by default that of the terminal. Raises ``ImportError`` if
+    ``opentelemetry-sdk`` is missing.
 
     Examples:
         >>> from otel_resilience.testing import print_telemetry
@@ -85,7 +85,7 @@ class _Item(NamedTuple):
 
     time: int
     id: int
-    """Of the span; 0 of an event."""
+    """The ID of a span; 0 for an event."""
     parent: int | None
     text: str
     wait: float = 0.0

@@ -1,9 +1,9 @@
-"""Faults on purpose: errors and latency in calls that a policy protects, for tests and for game days.
+"""Injected faults: errors and latency in calls that a policy protects, for tests and for game days.
 
     with faults.inject(dependency="supplier", error=lambda: ConnectionError("injected"), rate=0.2, seed=1):
         ...
 
-Nothing is injected outside such a block. It holds for the whole process, and blocks may be nested.
+Nothing is injected outside such a block. It applies to the whole process, and blocks may be nested.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _log = logging.getLogger("otel_resilience")
 
 
 class Injection:
-    """The faults of one block of :func:`inject`, which makes it.
+    """The faults of one block of :func:`inject`, which creates it.
 
     Examples:
         >>> from otel_resilience.testing import faults
@@ -47,24 +47,24 @@ class Injection:
         self, dependency: str | None, operation: str | None, error: Callable[[], BaseException] | None, rate: float,
         latency: float, times: int | None, seed: int | None,
     ) -> None:  # fmt: skip
-        """As :func:`inject`; ``latency`` in seconds."""
+        """Like :func:`inject`; ``latency`` in seconds."""
         self.attempts = 0
-        """Attempts that could have met a fault."""
+        """Attempts that could have been given a fault."""
         self.injected = 0
-        """Attempts that have met one."""
+        """Attempts that were given one."""
         self._dependency = dependency
         self._operation = operation
         self._error = error
         self._rate = rate
         self._latency = latency
         self._times = times
-        self._random = random.Random(seed)  # noqa: S311  # chance, not a secret
+        self._random = random.Random(seed)  # noqa: S311  # not security-relevant
         self._lock = threading.Lock()
 
     def _wrap(
         self, policy: Policy, name: str, operation: Callable[[], Any], asynchronous: bool
     ) -> Callable[[], Any]:  # fmt: skip
-        """The operation with these faults; as it is where they are not for it."""
+        """The operation with these faults; unchanged if they do not apply to it."""
         if self._dependency not in (None, policy.dependency) or self._operation not in (None, name):
             return operation
 
@@ -110,13 +110,13 @@ def inject(
     times: int | None = None,
     seed: int | None = None,
 ) -> Iterator[Injection]:
-    """Within the block attempts of calls that a policy protects meet a fault before their operation runs.
+    """Within the block, injects faults into attempts of calls that a policy protects, before their operation runs.
 
-    ``dependency`` and ``operation`` (the ``name`` of the call) say which calls, ``None``: all. ``latency`` is waited in
-    seconds, by the policy's ``sleep``, then what ``error`` makes is raised instead of the operation. ``rate`` is the
-    share of the attempts, 0 to 1; ``times`` the most attempts that are hit. The same ``seed`` hits the same attempts,
-    counted in the order in which they begin. Attempts under a policy's ``execute`` and its decorators can be hit,
-    blocks of ``policy.attempts()`` not.
+    ``dependency`` and ``operation`` (the ``name`` of the call) select the calls, ``None``: all. First ``latency``
+    seconds are waited, with the policy's ``sleep``, then the result of ``error`` is raised instead of running the
+    operation. ``rate`` is the share of the attempts, 0 to 1; ``times`` the maximum number of attempts that are hit. The
+    same ``seed`` hits the same attempts, counted in the order in which they start. Faults affect attempts under a
+    policy's ``execute`` and its decorators, but not blocks of ``policy.attempts()``.
 
     The span of such an attempt has ``resilience.fault.injected``: ``error`` or ``latency``. A warning is logged when
     the block begins. Raises ``TypeError`` or ``ValueError`` naming the parameter.
@@ -139,12 +139,12 @@ def inject(
     if times is not None:
         check.count("times", times)
     if error is None and not latency:
-        raise ValueError("error or latency must be given: else there is no fault")
+        raise ValueError("error or latency must be given: otherwise there is no fault")
     injection = Injection(dependency, operation, error, rate, latency, times, seed)
     _log.warning(
         "faults are injected into %s of %s (rate %g)", operation or "calls", dependency or "every policy", rate
     )
-    wrap = injection._wrap  # noqa: SLF001  # one unit; a bound method is made anew each time
+    wrap = injection._wrap  # noqa: SLF001  # one unit; a bound method is a new object on each access
     interventions.add(wrap)
     try:
         yield injection
@@ -154,5 +154,5 @@ def inject(
 
 @telemetry.never_raise
 def _mark(kind: str) -> None:
-    if telemetry.active() is not None:  # else the current span is not that of the attempt
+    if telemetry.active() is not None:  # otherwise the current span is not that of the attempt
         trace_api.get_current_span().set_attribute(contract.FAULT_INJECTED, kind)

@@ -1,4 +1,4 @@
-"""The pytest plugin, found by pytest where this library is installed. Tests that do not ask for it run as without."""
+"""The pytest plugin, found by pytest if this library is installed. It does not affect tests that do not request it."""
 
 from __future__ import annotations
 

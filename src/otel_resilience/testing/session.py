@@ -1,4 +1,4 @@
-"""What the fixture ``resilience`` of the pytest plugin gives to a test."""
+"""The object behind the fixture ``resilience`` of the pytest plugin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """One protected call that has ended: what :meth:`Resilience.call` returns.
+    """One protected call that has ended, as returned by :meth:`Resilience.call`.
 
     Examples:
         >>> from otel_resilience.testing import Resilience
@@ -50,7 +50,7 @@ class RecordedCall:
 class Resilience:
     """One test's view of the library: no waits, fresh state, recorded telemetry, a fake clock on demand.
 
-    It holds for every policy of the process, whenever it was made, ``def`` and ``async def``. A test gets it from the
+    It applies to every policy of the process, whenever it was created, ``def`` and ``async def``. Tests get it from the
     pytest plugin as the fixture ``resilience``.
 
     Examples:
@@ -67,14 +67,14 @@ class Resilience:
 
     def __init__(self) -> None:
         self.waits: list[float] = []
-        """The waits that were asked for, in seconds and in order; none was made."""
+        """The requested waits, in seconds and in order; none was actually made."""
         self._stack = contextlib.ExitStack()
         self._telemetry: RecordedTelemetry | None = None
         self._clock: SharedClock | None = None
 
     @contextlib.contextmanager
     def active(self) -> Iterator[Resilience]:
-        """Holds within the block, for the whole process."""
+        """Active within the block, for the whole process."""
         start_afresh()
         try:
             with self._stack:
@@ -87,7 +87,7 @@ class Resilience:
 
     @property
     def telemetry(self) -> RecordedTelemetry:
-        """What the library has emitted in this test. Raises ``RuntimeError`` where ``opentelemetry-sdk`` is missing."""
+        """What the library has emitted in this test. Raises ``RuntimeError`` if ``opentelemetry-sdk`` is missing."""
         if self._telemetry is None:
             raise RuntimeError("recorded telemetry needs opentelemetry-sdk: pip install 'otel-resilience[testing]'")
         return self._telemetry
@@ -96,8 +96,8 @@ class Resilience:
     def clock(self) -> SharedClock:
         """The clock of all policies and circuit breakers from the first use of this property on.
 
-        It goes on from the real time, and moves by ``advance(seconds)`` and by what would have waited. Attempts that
-        sleep on it meet their time limits at once.
+        It continues from the real time, and moves by ``advance(seconds)`` and by the waits. Attempts that sleep on it
+        reach their time limits immediately.
         """
         if self._clock is None:
             self._clock = SharedClock(self.waits)
@@ -106,7 +106,7 @@ class Resilience:
         return self._clock
 
     def calls(self, operation: str | None = None, *, dependency: str | None = None) -> list[RecordedCall]:
-        """The protected calls that have ended, in that order: all, or those of an operation or a dependency."""
+        """The protected calls that have ended, in order: all, or those of an operation or a dependency."""
         spans = self.telemetry.spans
         attempts: dict[int, list[str]] = {}
         for span in spans:
@@ -133,7 +133,7 @@ class Resilience:
         dependency: str | None = None,
         times: int | None = None,
     ) -> None:
-        """There was a call of ``operation`` with these values; ``times``: there were so many of them.
+        """Asserts that there was a call of ``operation`` with these values; ``times``: exactly that many.
 
         Raises ``AssertionError``, which lists the calls that were made.
         """
@@ -164,7 +164,7 @@ class Resilience:
     async def _async_sleep(self, seconds: float) -> None:
         self._sleep(seconds)
         if asyncio._get_running_loop() is not None:  # noqa: SLF001  # documented for such use, and does not raise
-            await asyncio.sleep(0)  # so that others run, and what the wait was too long for is cut
+            await asyncio.sleep(0)  # lets other tasks run, so that what the wait was too long for is cut off
 
 
 def _attribute(span: ReadableSpan, name: str) -> Any:

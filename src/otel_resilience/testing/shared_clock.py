@@ -1,4 +1,4 @@
-"""A fake clock for all objects of the library at once, on which time limits cut."""
+"""A fake clock for all objects of the library, which also drives their time limits."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from otel_resilience.limits.semaphore import FairSemaphore
 from otel_resilience.limits.threads import Worker
 from otel_resilience.testing.clock import FakeClock
 
-PATIENCE: Final = 1.0
-"""Real seconds after which an attempt that neither ends nor sleeps on the clock is taken to hang."""
+HANGS_AFTER: Final = 1.0
+"""Real seconds after which an attempt that neither ends nor sleeps on the clock is assumed to hang."""
 SLICE: Final = 0.05
-"""They are counted in slices of so many: where the whole machine stands still, that is one slice and no more."""
+"""Real seconds; they are counted in slices, so that a pause of the whole machine counts as one slice and no more."""
 
 
 class SharedClock(FakeClock):
-    """As :class:`FakeClock`, safe for threads; it goes on from the real time.
+    """Like :class:`FakeClock`, thread-safe; it continues from the real time.
 
-    A time limit is met when the clock has moved past it while the attempt ran, or when the attempt really hangs: then
+    A time limit passes when the clock has moved past it while the attempt ran, or when the attempt really hangs: then
     the clock jumps to the limit after at most a second.
     """
 
@@ -50,7 +50,7 @@ class SharedClock(FakeClock):
 
     @contextlib.contextmanager
     def cutting(self) -> Iterator[None]:
-        """Within the block the time limits of attempts, and of waits for a place in a queue, are on this clock."""
+        """Within the block the time limits of attempts, and of waits in a queue, use this clock."""
         run, start_timer = Worker.run, attempt_timeout.start_timer
         wait, wait_async = FairSemaphore.wait, FairSemaphore.wait_async
 
@@ -140,19 +140,19 @@ class SharedClock(FakeClock):
             self._timers.discard(timer)
 
     def jump(self, timer: _Timer) -> None:
-        """What the timer limits hangs."""
+        """The code limited by the timer hangs."""
         self.advance(max(0.0, timer.when - self.now))
-        self._end(timer)  # also where the sum was rounded down
+        self._end(timer)  # even if the sum was rounded down
 
 
 def _slices(seconds: float) -> int:
-    """How many slices to wait where ``seconds`` on the clock are the limit."""
-    return max(1, math.ceil(min(seconds, PATIENCE) / SLICE))
+    """How many slices to wait for a limit of ``seconds`` on the clock."""
+    return max(1, math.ceil(min(seconds, HANGS_AFTER) / SLICE))
 
 
 def _real(seconds: float) -> float:
-    """The real seconds to wait where ``seconds`` on the clock are the limit."""
-    return seconds if math.isinf(seconds) else min(seconds, PATIENCE)
+    """The real seconds to wait for a limit of ``seconds`` on the clock."""
+    return seconds if math.isinf(seconds) else min(seconds, HANGS_AFTER)
 
 
 class _TooLate(BaseException):
@@ -160,7 +160,7 @@ class _TooLate(BaseException):
 
 
 class _Timer:
-    """Calls back in its loop when the clock has reached it."""
+    """Calls back in its loop once the clock has reached it."""
 
     def __init__(
         self, clock: SharedClock, loop: asyncio.AbstractEventLoop, seconds: float, callback: attempt_timeout.Callback
@@ -184,7 +184,7 @@ class _Timer:
         self._clock.forget(self)
 
     def call_back(self) -> None:
-        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001  # as above
+        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001  # see async_sleep
             self._callback(self._loop)
         else:
             self._loop.call_soon_threadsafe(self._callback, self._loop)

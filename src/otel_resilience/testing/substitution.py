@@ -1,4 +1,4 @@
-"""Other clocks and sleeps for the objects of the library, for a while; and their state as new."""
+"""Temporarily replaces clocks and sleeps of the library's objects, and resets their state."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _ATTRIBUTES: Final[dict[type, dict[str, str]]] = {
     RateLimiter: {CLOCK: "_clock", SLEEP: "sleep", ASYNC_SLEEP: "async_sleep"},
     ConcurrencyLimiter: {CLOCK: "_clock"},
 }
-"""Where each kind of object keeps them."""
+"""The attributes in which each kind of object keeps them."""
 
 
 class Substitution:
-    """Within the block, objects of the library have these clocks or sleeps: those in use and those that are made.
+    """Within the block, objects of the library have these clocks or sleeps: existing ones and those created in it.
 
-    What was given a :class:`FakeClock` keeps it. ``only`` these objects, if there are any. No object is kept alive.
+    An object that was given a :class:`FakeClock` keeps it. ``only`` these objects, if given. Keeps none alive.
     """
 
     def __init__(self, substitutes: Mapping[str, Any], *, only: Iterable[object] = ()) -> None:
@@ -84,9 +84,9 @@ def _in_use() -> Iterable[object]:
 
 
 def start_afresh() -> None:
-    """Circuits closed, budgets full, rate limits unused, registries empty: of all policies that are in use.
+    """Closes circuits, fills budgets, resets rate limits, empties registries: of all policies in use.
 
-    State that is shared through a storage stays as it is there, and so do the slots of calls under way.
+    State shared through a storage is left as it is, and so are the slots of running calls.
     """
     forget_budgets()
     for breaker in living_breakers():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Point:
-    """One data point of a metric: what :meth:`RecordedTelemetry.points` returns. Durations are in seconds.
+    """One data point of a metric, as returned by :meth:`RecordedTelemetry.points`. Durations are in seconds.
 
     Examples:
         >>> from otel_resilience.testing import RecordedTelemetry
@@ -32,13 +32,13 @@ class Point:
     value: float
     """The value of a counter or gauge, the sum of a histogram."""
     count: int
-    """Recordings of a histogram; 1 for the others."""
+    """Recordings of a histogram; 1 for other instruments."""
 
 
 class RecordedTelemetry:
     """Everything that the library emits within :meth:`recording`, in memory.
 
-    Raises ``ImportError`` where ``opentelemetry-sdk`` is missing.
+    Raises ``ImportError`` if ``opentelemetry-sdk`` is missing.
 
     Examples:
         >>> from otel_resilience.testing import RecordedTelemetry

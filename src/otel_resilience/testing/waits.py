@@ -1,4 +1,4 @@
-"""No waits: policies go on at once where they would sleep."""
+"""No waits: policies continue immediately instead of sleeping."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from otel_resilience.testing.substitution import ASYNC_SLEEP, SLEEP, Substitutio
 
 @contextlib.contextmanager
 def no_waits(*policies: Policy) -> Iterator[list[float]]:
-    """Within the block these policies do not sleep; yields the list of the waits that they asked for, in seconds.
+    """Within the block these policies do not sleep; yields the list of the requested waits, in seconds.
 
-    Without arguments it holds for all policies of the process: those in use, and those that are made within the block.
+    Without arguments it applies to all policies of the process: existing ones, and those created within the block.
 
     Examples:
         >>> from otel_resilience.testing import no_waits

@@ -154,6 +154,26 @@ def test_a_failed_group_sync_is_not_ended_by_another_group() -> None:
     assert world.ends(report(Outcome.COMPLETE, **of)) == [("sync_failed", "resolved")]
 
 
+@pytest.mark.parametrize(
+    ("kind", "asked", "again"),
+    [(SyncKind.GROUP, "standardfixed", "Standard - Fixed"), (SyncKind.COUNTRY, "pt", " PT")],
+)
+def test_the_same_part_in_another_spelling_is_the_same_incident(kind: SyncKind, asked: str, again: str) -> None:
+    world = World()
+    failed = SupplierUnavailableError("x")
+    assert world.ends(report(Outcome.FAILED, failed, kind=kind, scope=asked)) == [("sync_failed", "firing")]
+    assert world.ends(report(Outcome.FAILED, failed, kind=kind, scope=again)) == []
+    assert world.ends(report(Outcome.COMPLETE, kind=kind, scope=again)) == [("sync_failed", "resolved")]
+
+
+def test_bundles_whose_names_differ_in_case_are_two() -> None:
+    world = World()
+    asked: dict[str, Any] = {"kind": SyncKind.BUNDLE, "scope": "esim_1GB"}
+    assert world.ends(report(Outcome.FAILED, SupplierUnavailableError("x"), **asked)) == [("sync_failed", "firing")]
+    assert world.ends(report(Outcome.COMPLETE, kind=SyncKind.BUNDLE, scope="esim_1gb")) == []
+    assert world.ends(report(Outcome.COMPLETE, **asked)) == [("sync_failed", "resolved")]
+
+
 def test_an_open_circuit_silences_the_failed_sync_that_it_causes() -> None:
     world = World()
     world.service.report(Alert(kind="circuit_breaker", title="down", severity=Severity.HIGH, dependency="esim-go"))

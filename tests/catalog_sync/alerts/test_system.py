@@ -67,6 +67,12 @@ class System:
         return [message["status"] for message in self.webhook.accepted]
 
     @property
+    def confirmations(self) -> list[str]:
+        """The channels that took a message about an open incident, as every process knows it."""
+        incidents = overview(self.settings("a person"))["incidents"]
+        return [each["channel"] for incident in incidents for each in incident["deliveries"]]
+
+    @property
     def pages(self) -> list[str]:
         return [incident.status for incident in self.pagerduty.incidents]
 
@@ -86,6 +92,7 @@ def test_a1_what_a_worker_saw_fail_the_command_line_ends(system: System) -> None
         worker.sync_ended(FAILED, 60.0)
         system.wait(lambda: system.pages == ["triggered"])
         system.wait(lambda: system.statuses == ["firing"])
+        system.wait(lambda: len(system.confirmations) == 2)
         with system.process(SERVICE_SYNC) as cli:
             cli.sync_ended(COMPLETE, 1.0)
         system.wait(lambda: system.pages == ["resolved"])
@@ -165,3 +172,14 @@ def test_a3_a_refused_heartbeat_ends_with_a_confirmed_one(system: System) -> Non
             heart.script(200, forever=True)
             cli.sync_ended(COMPLETE, 1.0)
         assert system.statuses == ["firing", "resolved"]
+
+
+@pytest.mark.parametrize(("late", "kinds"), [(-1.0, []), (899.0, []), (901.0, ["stale_catalogue"])])
+def test_a_lock_that_nobody_gives_back_keeps_no_stale_catalogue_quiet(
+    tmp_path: Path, late: float, kinds: list[str]
+) -> None:
+    """Every sync ends SKIPPED_LOCKED. The one that holds the lock has 15 minutes to renew the catalogue."""
+    settings = Settings.from_env({"CATALOG_STATE_DIR": str(tmp_path), "CATALOG_STALE_AFTER_S": "3600"})
+    with CatalogAlerts(settings, service_name=SERVICE_SYNC) as alerts:
+        alerts.sync_ended(report(Outcome.SKIPPED_LOCKED), 3600.0 + late)
+        assert [each.kind for each in alerts.service.incidents()] == kinds

@@ -125,9 +125,9 @@ async def test_so_does_one_when_the_last_answer_is_too_old_to_be_shown() -> None
     now = 0.0
     alerts = health._LastAnswer("alerts", SlowAlerts().overview, lambda: now)
     await alerts.asking()
-    assert alerts.is_from_the_last(health.TRUSTED_FOR)
+    assert alerts.is_younger_than(health.TRUSTED_FOR)
     now = health.TRUSTED_FOR
-    assert not alerts.is_from_the_last(health.TRUSTED_FOR)
+    assert not alerts.is_younger_than(health.TRUSTED_FOR)
     assert "did not answer" in alerts.last()["error"]["message"]
     await alerts.asking()
     assert alerts.last()["set_up"] is False

@@ -340,6 +340,10 @@ async def test_an_incident_has_its_course_and_its_links(alerted: ApiWorld) -> No
     path = f"/incidents/{await open_incident(alerted)}"
     text = await said(alerted, path, "message 1 taken by")
     assert "<script>alert" not in text
+    assert TRACE_ID in text
+    assert f"/{TRACE_ID}" not in text  # nothing is kept under it yet: such a link would lead to an error
+    await keep(alerted, int(TRACE_ID, 16), error=error_info(SupplierUnavailableError("down")))
+    text = await page(alerted, path)
     assert f'href="/syncs/{TRACE_ID}"' in text
     assert f'href="/traces/{TRACE_ID}"' in text
     assert 'href="https://d.example/trouble"' in text
@@ -351,6 +355,16 @@ async def test_an_incident_has_its_course_and_its_links(alerted: ApiWorld) -> No
     assert (await alerted.http.post(f"{path}/close", json=who, headers=AUTHORIZED)).status_code == 200
     text = await said(alerted, path, " resolved</li>")
     assert "data-path" not in text
+
+
+async def test_an_incident_without_a_sync_leads_to_its_trace_alone(alerted: ApiWorld) -> None:
+    """As that of a channel that is refused: the delivery is a trace of its own."""
+    span = SpanRecord(TRACE_ID, "1" * 16, None, "alert.deliver", "INTERNAL", "s", 1.0, 2.0, "error", "404", {})
+    alerted.traces.add(span)
+    text = await page(alerted, f"/incidents/{await open_incident(alerted)}")
+    assert f'href="/traces/{TRACE_ID}"' in text
+    assert f'href="/syncs/{TRACE_ID}"' not in text
+    await page(alerted, f"/traces/{TRACE_ID}")
 
 
 async def test_the_course_names_each_escalation_with_its_time(tmp_path: Path) -> None:

@@ -102,6 +102,23 @@ def test_names_of_spans_are_whole_at_200_percent(chromium: Browser, site: Site) 
     chromium.size(1200, 900)
 
 
+@pytest.mark.fault("U8")
+def test_on_a_phone_no_name_of_a_span_is_broken_within_a_word(chromium: Browser, site: Site) -> None:
+    """However deep it stands, as below the steps of a worker, and however long its error is."""
+    chromium.size(375, 800, phone=True)
+    opened(chromium, site, "trace")
+    chromium.ask("document.querySelectorAll('.trace .name').forEach((each) => each.style.setProperty('--depth', 7))")
+    chromium.ask("document.querySelectorAll('.trace .mark').forEach((each) => { each.innerText = 'connect_timeout' })")
+    attempts = (
+        "[...document.querySelectorAll('.trace .name > span:first-child')].filter((n) => n.checkVisibility())"
+        ".filter((n) => n.innerText.startsWith('attempt '))"
+    )
+    assert chromium.ask(f"{attempts}.length") > 1
+    in_one_line = "n.offsetHeight < 1.5 * parseFloat(getComputedStyle(n).lineHeight)"
+    assert chromium.ask(f"{attempts}.every((n) => {in_one_line})")
+    chromium.size(1200, 900)
+
+
 @pytest.mark.fault("U5")
 def test_the_way_from_the_list_to_the_failed_attempt_is_two_links(chromium: Browser, site: Site) -> None:
     opened(chromium, site, "syncs")

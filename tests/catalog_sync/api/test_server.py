@@ -119,6 +119,21 @@ def test_a_cancelled_sync_frees_the_lock_and_publishes_nothing(lasting: ApiProce
     assert lasting.finish(lasting.ask())["outcome"] == "COMPLETE"
 
 
+def test_a_supplier_that_asks_an_api_for_time_is_left_alone_by_the_schedule(
+    tmp_path: Path, supplier: Supplier, redis_server: RedisServer
+) -> None:
+    """The state folder and the Redis are those of a timer that runs ``run --if-due`` beside the API."""
+    cli = Cli(tmp_path / "api", supplier, redis_server.url)
+    asks = {"fault": "status", "status": 429, "retry_after": 700, "when": {"endpoint": "groups"}}
+    with running_api(tmp_path / "api", supplier, REDIS_URL=redis_server.url, CATALOG_SYNC_DEADLINE_MS="60000") as api:
+        supplier.play({"name": "asks for time", "rules": [asks]})
+        assert api.finish(api.ask())["outcome"] == "FAILED"
+        supplier.reset()
+        assert cli("run", "--if-due", "--json").json["reason"] == "paused"
+        assert api.finish(api.ask())["outcome"] == "COMPLETE"
+    assert cli("status", "--json").json["paused_for_s"] == 0
+
+
 def test_a_version_of_another_process_is_served_within_two_seconds(
     lasting: ApiProcess, tmp_path: Path, supplier: Supplier, shared_redis: RedisServer
 ) -> None:

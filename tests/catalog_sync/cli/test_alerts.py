@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from otel_resilience.alerting import DeliveryConfig
 from support.alert_receivers import BLACK_HOLE, FakePagerDuty, FakeSlack, FakeWebhook, served
 from support.cli import Cli, Supplier
 
@@ -70,7 +71,7 @@ def test_a_webhook_that_never_answers_changes_nothing_and_the_next_run_delivers(
     webhook.script(BLACK_HOLE, forever=True)
     report = told("run", "--json").json
     assert report["outcome"] == "FAILED"
-    assert report["duration_s"] < 3
+    assert report["duration_s"] < DeliveryConfig().attempt_timeout
     waiting = told("alerts", "--json").json["outbox"]
     assert [each["status"] for each in waiting] == ["firing"]
     assert len(told("status", "--json").json["alerts"]["outbox"]) == 1
@@ -138,6 +139,10 @@ def test_the_test_message_takes_the_real_path_and_says_when_it_was_confirmed(tol
     failed = told("alerts", "test", "--json")
     assert failed.code == 1
     assert failed.json["channels"][0]["error_type"] == "500"
+    assert (failed.json["error"]["type"], failed.json["error"]["message"]) == (
+        "not_delivered",
+        "no confirmation: webhook: 500",
+    )
     assert told("alerts", "test", "--channel", "fax").code == 2
 
 
@@ -171,6 +176,12 @@ class TestWhatAPersonDecides:
         assert [each["confirmed"] for each in answer.json["channels"]] == [True]
         assert [each["status"] for each in webhook.accepted] == ["firing", "resolved"]
         assert told("alerts", "--json").json["incidents"] == []
+
+    def test_a_message_that_nobody_confirms_is_an_error(self, told: Cli, webhook: FakeWebhook, incident: str) -> None:
+        webhook.script(404, forever=True)
+        answer = told("alerts", "close", incident, "--json")
+        assert (answer.code, answer.json["ok"]) == (1, False)
+        assert answer.json["error"]["message"] == "no confirmation: webhook: 404"
 
     def test_one_that_was_closed_too_early_comes_back(self, told: Cli, webhook: FakeWebhook, incident: str) -> None:
         told("alerts", "close", incident)

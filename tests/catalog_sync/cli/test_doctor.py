@@ -28,6 +28,9 @@ def statuses(cli: Cli, **changes: str) -> tuple[int, dict[str, str]]:
     found = result.json["checks"]
     assert all(check["advice"] for check in found if check["status"] != "ok")
     assert result.json["ok"] == (result.code == 0)
+    assert ("error" in result.json) == (result.code != 0)
+    for check in found:
+        assert check["status"] != "fail" or check["message"] in result.json["error"]["message"]
     assert API_KEY not in result.out + result.err
     return result.code, {check["name"]: check["status"] for check in found}
 
@@ -237,6 +240,27 @@ def test_all_that_the_acl_of_redis_forbids_is_named_in_one_line(own_redis: tuple
     [found] = [each for each in cli("doctor", "--json").json["checks"] if each["name"] == "store"]
     assert found["status"] == "fail"
     assert found["message"] == "the ACL of this user forbids EXPIRE, HGET, SET, SCRIPT LOAD"
+
+
+@pytest.mark.parametrize("rights", [("-info",), ("-@dangerous",)], ids=" ".join)
+def test_a_user_who_may_not_ask_about_the_server_is_served_all_the_same(
+    own_redis: tuple[RedisServer, Cli], rights: tuple[str, ...]
+) -> None:
+    server, cli = own_redis
+    server.command("ACL", "SETUSER", "shop", "on", ">pass-word-1", "~*", "allchannels", "+@all", *rights)
+    cli.env["REDIS_URL"] = server.url.replace("://", "://shop:pass-word-1@")
+    assert cli("run").code == 0
+    result = cli("doctor", "--json")
+    found = {check["name"]: check for check in result.json["checks"]}
+    assert (result.code, found["store"]["status"], found["catalogue"]["status"]) == (0, "warn", "ok")
+    assert found["store"]["message"] == "redis, the ACL of this user forbids INFO: version, role and memory are unknown"
+
+
+def test_whoever_may_not_ask_about_the_server_learns_what_else_is_forbidden(own_redis: tuple[RedisServer, Cli]) -> None:
+    server, cli = own_redis
+    server.command("ACL", "SETUSER", "default", "-info", "-time", "-hget")
+    [found] = [each for each in cli("doctor", "--json").json["checks"] if each["name"] == "store"]
+    assert (found["status"], found["message"]) == ("fail", "the ACL of this user forbids INFO, HGET, TIME")
 
 
 def test_every_command_that_programs_send_is_tried(own_redis: tuple[RedisServer, Cli]) -> None:

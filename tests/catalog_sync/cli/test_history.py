@@ -56,6 +56,7 @@ def test_a_failed_sync_is_found_after_its_process_has_gone(cli: Cli, supplier: S
 def test_an_unknown_id_is_one_line_and_exit_1(cli: Cli) -> None:
     nothing = cli("trace", "--json")
     assert (nothing.code, nothing.json["error"]["type"]) == (1, "not_found")
+    assert len(nothing.json["error"]["correlation_id"]) == 32
     cli("run")
     result = cli("trace", "c0ffee" * 5, "--json")
     assert result.code == 1

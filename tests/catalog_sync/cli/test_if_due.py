@@ -84,6 +84,42 @@ def test_a_hint_beyond_the_deadline_ends_the_run_and_moves_the_next_start(any_cl
     assert any_cli("run", "--json", **short).json["outcome"] == "COMPLETE", "a person decided"
 
 
+def test_a_complete_sync_ends_the_pause_that_was_requested_before_it(any_cli: Cli, supplier: Supplier) -> None:
+    """Whoever ran it: the supplier serves again. A pause that is requested after it holds."""
+    always = {"CATALOG_SYNC_DEADLINE_MS": "60000", "CATALOG_SYNC_EVERY_S": "0.001"}
+    supplier.play(ASKS_FOR_TIME)
+    any_cli("run", "--json", **always)
+    supplier.reset()
+    assert any_cli("run", "--if-due", "--json", **always).json["reason"] == "paused"
+    group = any_cli("run", "--group", "Standard - Fixed", "--json", **always).json
+    assert (group["outcome"], group["kind"]) == ("COMPLETE", "full"), "nothing is published yet, so all is fetched"
+
+    assert any_cli("status", "--json").json["paused_for_s"] == 0
+    assert any_cli("run", "--if-due", "--json", **always).json["outcome"] == "COMPLETE"
+
+    supplier.play(ASKS_FOR_TIME)
+    any_cli("run", "--json", **always)
+    supplier.reset()
+    assert any_cli("run", "--group", "Standard - Fixed", "--json", **always).json["outcome"] == "COMPLETE"
+    assert any_cli("run", "--if-due", "--json", **always).json["reason"] == "paused", "a group is no whole catalogue"
+    assert any_cli("status", "--json").json["paused_for_s"] > 600
+
+
+def test_a_complete_sync_of_another_machine_ends_the_pause_here(
+    tmp_path: Path, supplier: Supplier, redis_server: RedisServer
+) -> None:
+    here, there = (Cli(tmp_path / name, supplier, redis_server.url) for name in ("here", "there"))
+    always = {"CATALOG_SYNC_DEADLINE_MS": "60000", "CATALOG_SYNC_EVERY_S": "0.001"}
+    supplier.play(ASKS_FOR_TIME)
+    here("run", "--json", **always)
+    supplier.reset()
+    assert there("run", "--if-due", "--json", **always).json["reason"] == "paused"
+    assert there("run", "--json", **always).json["outcome"] == "COMPLETE"
+
+    assert here("status", "--json").json["paused_for_s"] == 0
+    assert here("run", "--if-due", "--json", **always).json["outcome"] == "COMPLETE"
+
+
 def test_a_part_of_the_catalogue_has_no_due_date(cli: Cli) -> None:
     result = cli("run", "--if-due", "--group", "x", "--json")
     assert result.code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -183,7 +184,25 @@ def test_status_survives_a_damaged_last_run(synced: Cli) -> None:
     (synced.state_dir / "last_run.json").write_text('{"report": ')
     result = synced("status", "--json")
     assert result.code == 0
-    assert result.json["last_sync"] is None
+    assert result.json["last_sync"]["outcome"] == "COMPLETE"  # as the history keeps it
+
+
+def test_status_shows_the_last_sync_of_another_machine(synced: Cli, supplier: Supplier, tmp_path: Path) -> None:
+    elsewhere = str(tmp_path / "elsewhere")
+    shown = synced("status", "--json", CATALOG_STATE_DIR=elsewhere).json["last_sync"]
+    assert shown["outcome"] == "COMPLETE"
+    supplier.play("outage")
+    failed = synced("run", "--json", CATALOG_STATE_DIR=elsewhere).json
+    shown = synced("status", "--json").json["last_sync"]  # not the sync that this machine ran before
+    assert shown == failed
+    assert f"FAILED, started {failed['started_at']}" in " ".join(synced("status").out.split())
+
+
+def test_status_shows_the_last_sync_of_this_machine_where_redis_does_not_answer(
+    synced: Cli, redis_server: RedisServer
+) -> None:
+    redis_server.kill()
+    assert synced("status", "--json").json["last_sync"]["outcome"] == "COMPLETE"
 
 
 @pytest.mark.parametrize("part", ["bundles", "meta"])
@@ -206,4 +225,4 @@ def test_a_report_of_the_last_run_that_cannot_be_read_spoils_nothing_else(synced
     file.write_text(json.dumps({"report": report, "breakers": [], "budgets": []}))
     result = synced("status")
     assert result.code == 0
-    assert "no run yet" in result.out
+    assert "COMPLETE" in result.out  # as the history keeps it

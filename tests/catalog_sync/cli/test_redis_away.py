@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from catalog_sync import composition
 from catalog_sync.settings.settings import Settings
+from otel_resilience.storage import SharedState
 from support.cli import Cli
 from support.error_rows import closed_port, silent_port
+from support.redis_server import RedisServer
+from support.settings import make_settings
 from support.timing import quickest, seconds_of
 
 COMMANDS = {
@@ -53,3 +57,17 @@ def test_only_the_redis_that_was_just_silent_gets_less_time(monkeypatch: pytest.
         given.append(composition.first_answer())
 
     assert given == [None, composition.FIRST_ANSWER, None]
+
+
+def test_a_redis_that_was_silent_at_the_start_is_waited_for_once(
+    monkeypatch: pytest.MonkeyPatch, away: int, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """By the first question to the store, and not for the shared state before it."""
+    monkeypatch.setattr(composition, "_silent", False)
+    waited: list[float] = []
+    monkeypatch.setattr(SharedState, "ready", lambda _, seconds: waited.append(seconds))
+    for url, waits in ((f"redis://127.0.0.1:{away}/0", []), (redis_server.url, [composition.FIRST_CONTACT])):
+        settings = make_settings("http://127.0.0.1:9", tmp_path, redis_url=url)
+        composition.check_redis(settings)
+        composition.Policies.of(settings).close()
+        assert waited == waits

@@ -129,6 +129,7 @@ def test_a_refused_key_is_critical(cli: Cli) -> None:
     assert result.code == 1
     assert result.json["error"]["severity"] == "CRITICAL"
     assert "wrong-key-0815" not in result.out + result.err
+    assert "***" not in result.json["error"]["message"], "nothing of it looks like a secret"
 
 
 def test_a_group_that_fails_makes_it_partial_and_exits_3(cli: Cli, supplier: Supplier) -> None:

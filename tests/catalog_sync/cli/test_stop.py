@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -17,9 +20,10 @@ from support.timing import quickest
 
 LOCK = "{cat}:lock"
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+ANY = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 
 
-@BOTH
+@ANY
 @pytest.mark.fault("F52")
 def test_a_stopped_run_frees_the_lock_and_says_so(
     cli: Cli, supplier: Supplier, redis_server: RedisServer, number: signal.Signals
@@ -41,6 +45,44 @@ def test_a_stopped_run_frees_the_lock_and_says_so(
     assert cli("status", "--json").json["last_sync"] == report
 
 
+@pytest.mark.fault("F52")
+def test_a_terminal_that_is_closed_stops_it_too(cli: Cli, supplier: Supplier, redis_server: RedisServer) -> None:
+    supplier.play("slow")
+    ours, its = pty.openpty()
+    # A session of its own, whose terminal is the first that it opens.
+    opens_it = "import os, sys; os.open(sys.argv[1], 2); os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+    command = [sys.executable, "-c", opens_it, os.ttyname(its), "-m", "catalog_sync", "run"]
+    with subprocess.Popen(
+        command, stdin=its, stdout=its, stderr=its, env={**os.environ, **cli.env}, start_new_session=True
+    ) as running:
+        os.close(its)
+        reader = threading.Thread(target=_read_all, args=(ours,), daemon=True)
+        reader.start()
+        wait_until(lambda: supplier.requests() >= 5)
+        os.close(ours)
+        assert running.wait(60) > 0, "it ended by itself, though it could not print why"
+    assert not redis_server.command("EXISTS", LOCK)
+
+
+def _read_all(terminal: int) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 4096):
+            pass
+
+
+def test_nohup_keeps_it_from_being_stopped(cli: Cli, supplier: Supplier) -> None:
+    supplier.play("slow")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does; what is started inherits it
+    try:
+        running = cli.start("run", "--json")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_until(lambda: supplier.requests() >= 5)
+    running.process.send_signal(signal.SIGHUP)
+    supplier.play("calm")
+    assert running.result().json["outcome"] == "COMPLETE"
+
+
 def test_people_read_it_too(cli: Cli, supplier: Supplier) -> None:
     supplier.play("hang")
     running = cli.start("run")
@@ -54,16 +96,22 @@ def test_people_read_it_too(cli: Cli, supplier: Supplier) -> None:
 def test_it_ends_in_time_also_when_redis_hangs(
     cli: Cli, supplier: Supplier, redis_server: RedisServer, number: signal.Signals
 ) -> None:
-    supplier.play("slow")
-    running = cli.start("run", "--json")
-    wait_until(lambda: supplier.requests() >= 2)
-    redis_server.pause()
-    result, seconds = running.stop(number)
-    redis_server.resume()
-    assert result.code == 128 + number
-    assert seconds < 5
-    assert result.json["error"]["type"] == "cancelled"
-    assert "the lock was released" not in result.err
+    def ending() -> float:
+        supplier.reset()
+        supplier.play("slow")
+        running = cli.start("run", "--force", "--json")
+        wait_until(lambda: supplier.requests() >= 2)
+        redis_server.pause()
+        result, seconds = running.stop(number)
+        redis_server.resume()
+        redis_server.command("DEL", LOCK)
+        assert result.code == 128 + number
+        assert result.json["error"]["type"] == "cancelled"
+        assert "the lock was released" not in result.err
+        return seconds
+
+    good = signals.STOP_WITHIN + 0.5
+    assert quickest(ending, good) <= good
 
 
 def test_a_second_ctrl_c_ends_it_at_once(cli: Cli, supplier: Supplier, redis_server: RedisServer) -> None:
@@ -166,7 +214,7 @@ def test_a_command_that_hangs_says_that_it_was_stopped_before_it_is_ended(as_jso
 
 def test_last_words_that_hang_delay_the_end_by_little(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[int] = []
-    monkeypatch.setattr(signals, "LAST_WORDS", 0.01)
+    monkeypatch.setattr(signals, "FINAL_OUTPUT_WITHIN", 0.01)
     monkeypatch.setattr("os._exit", ended.append)
     stop = signals.StopSignals()
     silence = threading.Event()

@@ -28,7 +28,7 @@ from catalog_sync.jobs.records import (
 from catalog_sync.store.errors import CorruptEntryError
 from catalog_sync.sync.progress import GroupProgress
 from catalog_sync.sync.shared.distributed import DistributedSync
-from catalog_sync.sync.shared.failures import error_to_json
+from catalog_sync.sync.shared.failures import error_from_json, error_to_json
 from support.job_records import CORRELATION, LATER, NOW, job_id
 
 HOLDER = LockHolder("pid 7 on host", NOW, 12.5, CORRELATION)
@@ -138,6 +138,27 @@ class TestARecord:
         failed = GroupProgress("a", "failed", 0, {"type": "timeout"})
         assert json.loads(json.dumps(failed)) == ["a", "failed", 0, {"type": "timeout"}]
 
+    def test_may_have_been_written_by_a_newer_version(self) -> None:
+        """While an upgrade goes on, workers of both versions do one sync; to end it would be to lose it."""
+        group = {"name": "a", "status": "ok", "bundles": 12, "error": None}
+        objects = {
+            "report": {**REPORT, "groups": [{**group, "of a newer version": 1}], "of a newer version": 1},
+            "refused_by": {**HOLDER.to_json(), "of a newer version": 1},
+            "fatal": _with_more(error_to_json(RateLimitError("slower", retry_after=30.0))),
+        }
+        fields = {name: json.dumps(found) for name, found in objects.items()}
+        record = read_record(job_id(), raw({**LATE, **fields, "of a newer version": "1"}))
+        assert record.distributed_sync().refused_by == HOLDER
+        assert record.job.report == objects["report"]
+        assert record.fatal is not None
+        assert error_from_json(record.fatal).retry_after == 30.0
+
+
+def _with_more(data: Any) -> Any:
+    if not isinstance(data, dict):
+        return data
+    return {name: _with_more(value) for name, value in data.items()} | {"of a newer version": 1}
+
 
 DAMAGE: dict[str, Any] = {
     **{f"no {name}": {name: None} for name in ("kind", "scope", "force", "trigger", "correlation_id", "created_at",
@@ -163,6 +184,7 @@ DAMAGE: dict[str, Any] = {
     "token": {"token": "seven"},
     "deadline": {"deadline_ms": "soon"},
     "creation in ms": {"created_ms": "soon"},
+    "end in ms": {"ended_ms": "soon"},
 }  # fmt: skip
 
 

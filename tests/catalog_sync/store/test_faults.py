@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import fakeredis
 import pytest
+import redis.exceptions
 
 from catalog_sync.domain.errors import (
     CacheAuthenticationError,
@@ -19,7 +21,7 @@ from catalog_sync.domain.errors import (
     ConfigurationError,
 )
 from catalog_sync.store import CatalogStore, CorruptEntryError, open_store
-from catalog_sync.store.client import GuardedRedis
+from catalog_sync.store.client import GuardedRedis, connect_url
 from otel_resilience import CircuitBreakerConfig, Policy
 from support.published import make_bundle, publish, quick_policy, store_settings
 from support.redis_server import RedisServer, free_port
@@ -244,3 +246,23 @@ async def test_an_unusable_url_is_a_configuration_error_that_does_not_show_it(ur
     assert "pass-word" not in "".join(traceback.format_exception(caught.value))
     assert "REDIS_URL" in str(caught.value)
     assert os.linesep not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("redis://[::1]:6399/2", "[::1]:6399"),
+        ("redis://cache/0", "cache:6379"),
+        ("rediss://cache", "cache:6379"),
+        ("unix:///run/r.sock", "/run/r.sock"),
+    ],
+)
+async def test_who_does_not_answer_is_named_as_it_is_written_in_a_url(url: str, address: str) -> None:
+    client = connect_url(url)
+
+    async def refused(_: object) -> None:
+        raise redis.exceptions.ConnectionError("refused")
+
+    with pytest.raises(CacheConnectionError, match=re.escape(f"Redis does not answer at {address} (")):
+        await GuardedRedis(client, Policy("redis")).call("ask", refused)
+    await client.aclose()

@@ -29,6 +29,15 @@ async def short_lock(server: RedisServer, tmp_path: Path, ttl: float) -> AsyncIt
         yield store
 
 
+async def renewed(server: RedisServer) -> None:
+    """Until the lock is extended once."""
+    async with asyncio.timeout(60):
+        before = server.command("PTTL", LOCK)
+        while (left := server.command("PTTL", LOCK)) <= before:
+            before = left
+            await asyncio.sleep(0.02)
+
+
 async def test_a_second_run_is_told_who_holds_the_lock_and_since_when(server: RedisServer, tmp_path: Path) -> None:
     settings = store_settings(tmp_path, server.url)
     async with open_store(settings, quick_policy(), wall_clock=lambda: 1_795_485_600.5) as store:
@@ -58,10 +67,11 @@ async def test_a_lock_that_would_never_expire_does_so_after_a_lease(
 
 
 async def test_holding_renews_and_the_end_frees(server: RedisServer, tmp_path: Path) -> None:
-    async with short_lock(server, tmp_path, 0.3) as store:
+    async with short_lock(server, tmp_path, 1.5) as store:
         lease = await lease_of(store)
         async with lease.hold():
-            await asyncio.sleep(0.7)
+            await renewed(server)
+            await renewed(server)
             assert isinstance(await store.lock.acquire("b" * 32), LockHolder)
         assert await store.lock.holder() is None
         assert not lease.lost
@@ -70,7 +80,7 @@ async def test_holding_renews_and_the_end_frees(server: RedisServer, tmp_path: P
 async def test_a_lost_lease_cancels_the_work_and_the_next_owner_has_a_higher_token(
     server: RedisServer, tmp_path: Path
 ) -> None:
-    async with short_lock(server, tmp_path, 0.3) as store:
+    async with short_lock(server, tmp_path, 1.5) as store:
         lease = await lease_of(store)
         others: list[LockLease] = []
 
@@ -124,7 +134,7 @@ async def test_a_renewal_that_fails_once_is_tried_again(server: RedisServer, tmp
             server.pause()
             await asyncio.sleep(0.8)
             server.resume()
-            await asyncio.sleep(1.0)
+            await renewed(server)
         assert not lease.lost
 
 

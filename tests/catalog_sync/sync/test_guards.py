@@ -94,7 +94,7 @@ class TestWhatARefusalSays:
         guards.check_filtered(["a", "b"], 9)
         text, facts = self.said(lambda: guards.check_filtered(["a", "b"], 10))
         assert text == (
-            "the supplier sends the same 10 bundles whichever group is asked for, so each group would have them all; "
+            "the supplier sends the same 10 bundles for every group, so each group would have them all; "
             "--force publishes it"
         )
         assert facts == {"guard": "group_ignored", "groups": "a, b", "bundles": 10}

@@ -186,7 +186,7 @@ async def test_the_api_lives_through(trouble: Trouble, make_world: MakeWorld, tm
     async with world.opened():
         world.start_worker()
         with ApiProcess(tmp_path, {**process_environment(), **world.env}, preloaded=True) as api:
-            async with httpx.AsyncClient(base_url=api.base_url, trust_env=False, timeout=10) as client:
+            async with httpx.AsyncClient(base_url=api.base_url, trust_env=False, timeout=60) as client:
                 with trouble(world.redis):
                     await asyncio.sleep(LASTS)
                     assert (await client.get("/health/live")).status_code == 200

@@ -10,6 +10,7 @@ import pytest
 
 from catalog_sync.domain.errors import CacheConnectionError
 from catalog_sync.domain.models import Outcome, SyncRequest
+from catalog_sync.jobs import JobStatus
 from catalog_sync.jobs.records import PLAN, PUBLISH, step_of
 from catalog_sync.worker.process import open_worker
 from catalog_sync.worker.step_heartbeat import LONGEST_PAUSE
@@ -81,3 +82,28 @@ async def test_a_sign_of_life_after_the_last_write_stops_no_step(
     assert slow == [write]
     assert job.outcome is Outcome.COMPLETE, job.report
     assert world.redis.command("KEYS", "{cat}:v:part.*") == [], "no part is left behind"
+
+
+@pytest.mark.fault("W2")
+async def test_a_sync_that_is_cancelled_once_its_version_is_live_is_finished(
+    world: WorkerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the worker is killed between the commit and the end of the job."""
+    async with open_worker(world.settings) as (worker, _):
+        with monkeypatch.context() as patched:
+            patched.setattr(worker.ledger, "end", _is_away)
+            with pytest.raises(CacheConnectionError):
+                await sync(world, worker)
+        [job] = await world.jobs.latest()
+        version = await world.store.current_version()
+        assert (await world.jobs.cancel(job.id)).cancel_requested
+        await worker.do(job.id, PUBLISH)
+        job = await world.jobs.get(job.id)
+    assert version is not None
+    assert (job.status, job.outcome) == (JobStatus.FINISHED, Outcome.COMPLETE)
+    assert job.report is not None
+    assert job.report["version"] == version == await world.store.current_version()
+
+
+async def _is_away(*_: Any, **__: Any) -> bool:
+    raise CacheConnectionError("Redis is away")

@@ -63,7 +63,7 @@ def story(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -
         world = stack.enter_context(worker_world(directory, redis_server, supplier))
         workers = [world.start_worker(OTEL_EXPORTER_OTLP_ENDPOINT=sink.url) for _ in range(2)]
         base_url = stack.enter_context(running_api(world, sink)).base_url
-        with httpx.Client(base_url=base_url, trust_env=False, timeout=10) as client:
+        with httpx.Client(base_url=base_url, trust_env=False, timeout=60) as client:
             answer = client.post(
                 "/syncs",
                 json={"kind": "full"},
@@ -199,7 +199,7 @@ def test_a_supplier_that_is_not_ours_gets_neither_trace_nor_baggage(redis_server
         changes = {"CATALOG_TRACE_HEADERS_TO": "elsewhere.example"}
         with worker_world(tmp_path, redis_server, supplier, **changes) as world, running_api(world, sink) as api:
             world.start_worker(OTEL_EXPORTER_OTLP_ENDPOINT=sink.url)
-            with httpx.Client(base_url=api.base_url, trust_env=False, timeout=10) as client:
+            with httpx.Client(base_url=api.base_url, trust_env=False, timeout=60) as client:
                 answer = client.post(
                     "/syncs",
                     json={"kind": "country", "scope": "PT"},

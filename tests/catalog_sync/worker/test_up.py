@@ -117,7 +117,7 @@ def sync(client: httpx.Client, up: Up) -> dict[str, Any]:
 def test_everything_starts_works_comes_back_and_ends(up: Up) -> None:
     wait_until(lambda: any("Ctrl-C" in line for line in up.said()), up)
     assert TOKEN not in up.log.read_text()
-    with httpx.Client(base_url=f"http://127.0.0.1:{up.port}", trust_env=False, timeout=10) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{up.port}", trust_env=False, timeout=60) as client:
         first = sync(client, up)
         assert first["outcome"] == "COMPLETE", first["report"]
         api = next(pid for pid, command in up.descendants().items() if "catalog_sync.api.command" in command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +15,12 @@ from otel_resilience.alerting import (
     AlertConfig,
     AlertService,
     DeliveryConfig,
+    DiskStore,
     EscalationStep,
     Inhibition,
     MemoryStore,
+    Outbox,
+    ResilienceSource,
     Route,
     Silence,
     SourceConfig,
@@ -101,6 +105,29 @@ def test_a_copy_with_changes_has_what_is_written(config: Any, changes: dict[str,
 def test_a_wrong_part_of_the_service_is_refused_by_name(options: dict[str, Any], name: str) -> None:
     with pytest.raises(TypeError, match=f"^{name} must "):
         AlertService(**{"config": AlertConfig(), "routes": [], **options})
+
+
+@pytest.mark.fault("L17")
+@pytest.mark.parametrize("make", [Outbox, DiskStore])
+def test_a_folder_may_be_a_text_and_is_nothing_else(make: Callable[[Any], Any], tmp_path: Path) -> None:
+    service = AlertService(AlertConfig(), [], **{"outbox" if make is Outbox else "store": make(str(tmp_path))})
+    service.report(ALERT)
+    service.pump()
+    service.close()
+    assert list(tmp_path.rglob("*.json"))
+    with pytest.raises(TypeError, match=r"^folder must be a Path or str, not 5$"):
+        make(5)
+
+
+@pytest.mark.fault("L17")
+def test_an_alert_where_its_kind_belongs_is_refused_by_name() -> None:
+    service = AlertService(AlertConfig(), [])
+    with pytest.raises(TypeError, match=r"^kind must be a string"):
+        service.resolve(ALERT)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(TypeError, match=r"^dependency must be a string"):
+        service.resolve_dependency(None)  # type: ignore[arg-type]  # which would be all incidents
+    with pytest.raises(TypeError, match=r"^service must be an AlertService"):
+        ResilienceSource(None)  # type: ignore[arg-type]  # on purpose
 
 
 @pytest.mark.fault("L17")

@@ -854,7 +854,7 @@ class TestAMessageUnderWayFromAnotherProcess:
 
     def test_but_not_for_one_that_was_confirmed_or_is_our_own(self) -> None:
         for fields in (
-            {"deliveries": [{"channel": "chat", "message": 1}]},
+            {"confirmed": 1},
             {"senders": ("here",)},
             {"senders": ()},
         ):
@@ -862,10 +862,17 @@ class TestAMessageUnderWayFromAnotherProcess:
             assert life.book.next_due() == T + 6
             assert not life.book.awaits_confirmation(T + 6)
 
-    def test_nor_where_the_process_ends(self) -> None:
+    def test_nor_where_the_process_ends_now(self) -> None:
         life = self.ended()
         life.book.flush(T + 6)
         assert life.due(6) == ["resolved"]
+
+    def test_a_process_that_ends_soon_waits_no_longer_than_it_has_time(self) -> None:
+        for by, ends in ((T + 7, T + 7), (T + 60, T + 5 + CONFIRMED_WITHIN)):
+            life = self.ended()
+            life.book.flush(T + 6, send_ends_by=by)
+            assert life.book.next_due() == ends
+            assert [life.book.awaits_confirmation(at) for at in (T + 6, ends)] == [True, False]
 
 
 class TestOneThatFlaps:

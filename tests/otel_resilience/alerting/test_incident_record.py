@@ -383,12 +383,20 @@ class TestConfirmations:
         taken = {"channel": "chat", "message": 1, "at": "1970-01-01T00:00:00.000Z", "seconds": 1.235}
         assert seen.deliveries == seen.fresh.deliveries == [taken]
         assert (seen.holders, seen.fresh.holders, seen.is_confirmed) == ((), (), False)
-        seen.confirm("chat", 0.0, 1.0, message=2)
-        assert seen.is_confirmed
+
+    def test_of_the_last_message_by_all_its_channels_make_it_a_confirmed_one(self) -> None:
+        for confirmed_by_all, confirmed in ((False, False), (True, True)):
+            seen = stored(messages=2)
+            seen.confirm("chat", 0.0, 1.0, message=2, by_all=confirmed_by_all)
+            seen.confirm("pager", 0.0, 1.0, message=1, by_all=True)
+            assert seen.is_confirmed is confirmed
+            assert seen.confirmed == seen.fresh.confirmed == 1 + confirmed
+            seen.next_message(CONFIG, T, "repeat")
+            assert not seen.is_confirmed
 
     def test_of_no_message_in_particular_confirm_none(self) -> None:
         seen = stored(messages=1)
-        seen.confirm("chat", 0.0, 1.0)
+        seen.confirm("chat", 0.0, 1.0, by_all=True)
         assert seen.deliveries[0]["message"] == 0
         assert not seen.is_confirmed
 
@@ -530,8 +538,11 @@ class TestWhatAnotherProcessAdds:
 
     def test_confirmations_are_added_with_those_that_hold_it_open(self) -> None:
         seen = stored(holders=("desk",))
-        seen.absorb(Observed(deliveries=[{"channel": "pager", "message": 1}], holders=("pager",)))
+        seen.absorb(Observed(deliveries=[{"channel": "pager", "message": 1}], holders=("pager",), confirmed=1))
         assert (seen.deliveries, seen.holders) == ([{"channel": "pager", "message": 1}], ("desk", "pager"))
+        assert seen.confirmed == 1
+        seen.absorb(Observed())
+        assert seen.confirmed == 1
 
     def test_below_the_threshold_the_occurrences_of_all_processes_are_counted(self) -> None:
         seen = stored(alert={"threshold": 3, "window": 60.0})

@@ -557,6 +557,55 @@ class TestSilences:
             Silence()
 
 
+LONG = "the provider of payments refuses every order since its certificate changed"
+
+
+class TestWhatIsKeptDiffersFromWhatWasGiven:
+    """Alerts have names that are shortened, on one line, and without secrets: the same words must find them again."""
+
+    @pytest.mark.parametrize(
+        ("kind", "dependency", "parts"),
+        [
+            (LONG, None, ()),
+            ("order  refused\n", "bank", ()),
+            ("refused", "https://user:hunter22@bank.example/orders", ()),
+            ("refused", f"{LONG} " * 5, ("order 1",)),
+            ("refused", "bank", ("token=hunter22hunter22",)),
+        ],
+        ids=["long", "blanks", "address", "long dependency", "secret"],
+    )
+    def test_an_incident_ends_by_the_words_that_opened_it(
+        self, world: World, kind: str, dependency: str | None, parts: tuple[str, ...]
+    ) -> None:
+        def opened() -> str:
+            world.report(kind=kind, dependency=dependency, fingerprint_by=parts)
+            (incident,) = world.service.incidents()
+            return incident.alert.fingerprint
+
+        assert opened() == fingerprint(kind, dependency, *parts)
+        world.service.resolve(kind, dependency, *parts, certain=True)
+        assert world.service.incidents() == []
+        opened()
+        world.service.resolve_kinds(frozenset({kind}), certain=True)
+        assert world.service.incidents() == []
+        if dependency is not None:
+            opened()
+            world.service.resolve_dependency(dependency, certain=True)
+            assert world.service.incidents() == []
+
+    def test_so_do_silences_and_inhibitions(self) -> None:
+        silence = Silence(kind=LONG, dependency="https://user:hunter22@bank.example/orders")
+        assert silence.matches(alert(kind=LONG, dependency="https://user:hunter22@bank.example/orders"))
+        assert not silence.matches(alert(kind=LONG, dependency="https://bank.example/orders"))
+        inhibition = Inhibition(frozenset({LONG}), frozenset({"order  refused"}))
+        world = World(config=AlertConfig(escalation=(), inhibitions=(inhibition,)))
+        world.report(kind=LONG, severity=Severity.CRITICAL)
+        world.run(1)
+        world.report(kind="order  refused")
+        world.run(60)
+        assert [message.kind for message in world.messages()] == [alert(kind=LONG).kind]
+
+
 class TestTooManyIncidents:
     CONFIG = AlertConfig(escalation=(), max_incidents=20)
 

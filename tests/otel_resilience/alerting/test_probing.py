@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from otel_resilience import Severity
-from otel_resilience.alerting import AlertConfig, Route
+from otel_resilience.alerting import AlertConfig, MemoryStore, Route
 from otel_resilience.alerting.delivery.dispatch import DISABLED_KIND
 from otel_resilience.testing import FakeClock
 from support.alerting import EPOCH, Inbox, RevokedFault, World
@@ -59,3 +59,24 @@ def test_it_comes_back_by_itself() -> None:
     assert world.service.revoked() == []
     ended = [m for m in fallback.messages + gone.messages if m.kind == DISABLED_KIND and m.reason == "resolved"]
     assert ended, "that it was disabled is over"
+
+
+def test_processes_that_did_not_try_do_not_call_it_calm() -> None:
+    """A worker was refused; the API has the same channel and nothing to send. Both look at the same incident."""
+    clock, store = FakeClock(EPOCH), MemoryStore()
+    gone, fallback = Inbox(clock, "gone"), Inbox(clock, "fallback")
+    gone.fails = RevokedFault()
+    routes = [Route(gone), Route(fallback, fallback=True)]
+    worker, other = (World(routes, CONFIG, clock=clock, store=store) for _ in range(2))
+    worker.report("trouble")
+    seen = []
+    for _ in range(200):
+        for world in (worker, other):
+            world.run(3)
+        seen += [(each.phase.value, each.calm_since) for each in other.book if each.kind == DISABLED_KIND]
+    assert set(seen) == {("open", None)}
+    worker.service.close()
+    gone.fails = None
+    for _ in range(40):
+        other.run(15)
+    assert [each.phase.value for each in other.book if each.kind == DISABLED_KIND] == ["over"]

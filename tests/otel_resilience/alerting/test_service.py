@@ -486,3 +486,21 @@ def test_a_revoked_verdict_of_ones_own_channel_counts_too() -> None:
     world.report(severity=Severity.CRITICAL)
     world.run(1)
     assert world.service.revoked() == ["inbox"]
+
+
+def test_one_that_was_never_started_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    """It would keep every alert to itself, for as long as the process runs."""
+
+    def said() -> int:
+        return sum("call start()" in record.getMessage() for record in caplog.records)
+
+    service = AlertService(QUICK, [])
+    service.report(alert())
+    service.report(alert(kind="more"))
+    assert said() == 1
+    with AlertService(QUICK, []) as started:
+        started.report(alert())
+    pumped = AlertService(QUICK, [])
+    pumped.pump()
+    pumped.report(alert())
+    assert said() == 1

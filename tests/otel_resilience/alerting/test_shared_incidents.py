@@ -28,7 +28,7 @@ from otel_resilience.alerting import (
 )
 from otel_resilience.alerting.model.book import CONFIRMED_WITHIN
 from otel_resilience.alerting.persistence.store import Record, Swap
-from otel_resilience.alerting.service import CATCH_UP_EVERY
+from otel_resilience.alerting.service import CATCH_UP_EVERY, CLOSE_WITHIN
 from otel_resilience.testing import FakeClock
 from support.alerting import EPOCH, Inbox, World
 from support.resilience import TransientFault
@@ -59,12 +59,13 @@ class Processes:
     def __init__(self, store: IncidentStore | None = None, config: AlertConfig = CONFIG) -> None:
         self.clock = FakeClock(EPOCH)
         self.inbox = Inbox(self.clock, keeps_incidents=True)
+        self.routes = [Route(self.inbox)]
         self.store = store or MemoryStore()
         self.config = config
         self.alive: list[World] = []
 
     def start(self, **options: object) -> World:
-        world = World([Route(self.inbox)], self.config, clock=self.clock, store=self.store, **options)
+        world = World(self.routes, self.config, clock=self.clock, store=self.store, **options)
         self.alive.append(world)
         return world
 
@@ -667,7 +668,47 @@ class TestMessagesThatOvertakeEachOther:
         processes.run(60)
         assert processes.reasons == ["new", "resolved"]
 
-    def test_a_process_that_ends_does_not_wait(self) -> None:
+    def test_the_end_waits_for_each_channel(self) -> None:
+        processes = Processes()
+        chat = Inbox(processes.clock, "chat")
+        processes.routes.append(Route(chat))
+        one, two = processes.start(), processes.start()
+        deliver = chat.deliver
+
+        def slow(notification: Notification, *, timeout: float) -> None:
+            chat.deliver = deliver  # type: ignore[method-assign]
+            one.service._share()
+            assert processes.reasons == ["new"]
+            two.resolve(certain=True)
+            two.run(3.0)
+            deliver(notification, timeout=timeout)
+
+        chat.deliver = slow  # type: ignore[method-assign]
+        one.report(severity=Severity.CRITICAL)
+        processes.run(60)
+        assert [message.reason for message in chat.messages] == processes.reasons == ["new", "resolved"]
+
+    def test_a_process_that_ends_waits_a_little(self) -> None:
+        processes = Processes()
+        one, two = processes.start(), processes.start()
+        one.report(severity=Severity.CRITICAL)
+        one.service._dispatch()
+        two.resolve(certain=True)
+
+        def sleep(seconds: float) -> None:
+            processes.clock.sleep(seconds)
+            for _ in range(2):  # the other one's sign of recovery came first, so it is written down again
+                one.service.pump()
+
+        two.service._sleep = sleep
+        before = processes.clock.now
+        processes.end(two)
+        assert processes.reasons == ["new", "resolved"]
+        assert processes.clock.now < before + CLOSE_WITHIN
+        processes.run(60)
+        assert processes.reasons == ["new", "resolved"]
+
+    def test_a_process_that_ends_sends_it_all_the_same(self) -> None:
         processes = Processes()
         one, two = processes.start(), processes.start()
         one.report(severity=Severity.CRITICAL)

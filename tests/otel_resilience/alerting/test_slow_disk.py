@@ -165,6 +165,23 @@ class TestTheWriter:
         with pytest.raises(TimeoutError):
             writer.call(lambda: 1)
 
+    def test_a_question_that_it_has_no_room_for_is_answered_at_once(self) -> None:
+        gate, begun = threading.Event(), threading.Event()
+        writer = DiskWriter(max_waiting=2)
+        writer.start()
+        writer.submit(begun.set)
+        writer.submit(lambda: gate.wait(NEVER))
+        assert begun.wait(NEVER)
+        while writer.submit(lambda: None):
+            pass
+        asked = writer.ask(lambda: 1)
+        with pytest.raises(TimeoutError, match="too slow"):
+            asked.result(0.0)
+        gate.set()
+        assert writer.written(NEVER)
+        assert writer.call(lambda: 1) == 1
+        assert writer.close(NEVER)
+
     def test_is_bounded_and_counts_what_it_did_not_do(self, caplog: pytest.LogCaptureFixture) -> None:
         gate, begun = threading.Event(), threading.Event()
         writer = DiskWriter(max_waiting=2)

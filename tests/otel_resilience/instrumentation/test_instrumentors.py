@@ -111,7 +111,7 @@ def test_a_script_that_stays_as_it_is(tmp_path: Path) -> None:
 def test_all_of_it_with_the_oldest_versions(tmp_path: Path) -> None:
     wanted = [f"{library}=={version}" for library, version in OLDEST.items()]
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path), *wanted]
-    installed = subprocess.run(pip, capture_output=True, text=True, timeout=240, check=False)
+    installed = subprocess.run(pip, capture_output=True, text=True, timeout=900, check=False)
     if installed.returncode:
         pytest.skip(f"the oldest versions cannot be installed here: {installed.stderr.strip().splitlines()[-1]}")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
@@ -121,7 +121,7 @@ def test_all_of_it_with_the_oldest_versions(tmp_path: Path) -> None:
         cwd=HERE.parents[2],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         check=False,
     )
     assert run.returncode == 0, run.stdout

@@ -20,7 +20,8 @@ from opentelemetry.propagate import get_global_textmap, set_global_textmap
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from otel_resilience import Policy, RateLimit, RetryConfig
+from otel_resilience import Policy, PolicyRegistry, RateLimit, RetryConfig
+from otel_resilience.integrations import PolicyByHost
 from otel_resilience.integrations.httpx import AsyncResilientTransport, ResilientTransport
 from otel_resilience.testing import FakeClock, FakeTimeLoop, RecordedTelemetry
 from support.answering_server import AnsweringServer, Reply
@@ -318,3 +319,21 @@ def test_the_permit_counts_from_when_the_client_has_sent_the_request(
     clock.advance(1)
     assert limited.take()
     assert any(event.endswith("send_request_headers.complete") for event in events), "of the caller's own trace too"
+
+
+@pytest.mark.parametrize("policies", [{}, PolicyRegistry(Policy)], ids=["dictionary", "registry"])
+@pytest.mark.parametrize("lib", [httpx, httpx2])
+def test_an_address_without_a_host_is_the_clients_own_error(lib: Any, policies: PolicyByHost) -> None:
+    """A forgotten ``base_url`` has no policy: the client explains it better than a dictionary or a registry could."""
+    with (
+        lib.Client(transport=ResilientTransport(policies)) as client,
+        pytest.raises(lib.UnsupportedProtocol, match="missing an 'http://'"),
+    ):
+        client.get("/plans")
+
+    async def main() -> None:
+        async with lib.AsyncClient(transport=AsyncResilientTransport(policies)) as client:
+            with pytest.raises(lib.UnsupportedProtocol, match="missing an 'http://'"):
+                await client.get("/plans")
+
+    asyncio.run(main())

@@ -17,7 +17,9 @@ from otel_resilience import (
     CircuitBreaker,
     CircuitBreakerConfig,
     CircuitOpenError,
+    Classification,
     DeadlineExceededError,
+    Hooks,
     Policy,
     RateLimit,
     current_attempt,
@@ -304,6 +306,32 @@ def test_an_interruption_of_the_wait_passes(clock: FakeClock) -> None:
     assert tokens(policy) == 100
 
 
+@pytest.mark.parametrize("outcome", [None, TransientFault, PermanentFault])
+def test_what_interrupts_the_end_of_a_block_leaves_nothing_open(
+    loop: Loop, clock: FakeClock, outcome: type[Exception] | None
+) -> None:
+    class Interrupted(Hooks):
+        def on_success(self, dependency: str, operation: str) -> None:
+            raise KeyboardInterrupt
+
+        def on_error(self, dependency: str, operation: str, verdict: Classification, error: BaseException) -> None:
+            raise KeyboardInterrupt
+
+    policy = make_policy(clock, max_concurrency=1, hooks=Interrupted())
+    kept = []
+
+    def play() -> None:
+        kept.append(loop.__name__)
+        if outcome is not None:
+            raise outcome
+
+    with RecordedTelemetry().recording() as recorded, pytest.raises(KeyboardInterrupt):
+        loop(clock, policy, play)
+    assert policy.concurrency_limiter is not None
+    assert policy.concurrency_limiter.in_flight == 0
+    assert outcomes(recorded) == ["cancelled"]
+
+
 def test_cancellation_passes(clock: FakeClock) -> None:
     policy = make_policy(clock)
 
@@ -486,7 +514,7 @@ class TestTimeLimits:
                     raise AssertionError("not begun")
 
         coroutine = run()
-        with pytest.raises(RuntimeError, match="no running event loop of asyncio"):
+        with pytest.raises(RuntimeError, match="no running asyncio event loop"):
             coroutine.send(None)
 
     def test_outside_asyncio_a_wait_needs_a_sleep_of_its_own(

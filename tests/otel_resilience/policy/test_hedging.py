@@ -285,7 +285,7 @@ def test_a_def_is_refused(clock: FakeClock) -> None:
 
 
 def test_outside_asyncio_it_is_refused(clock: FakeClock) -> None:
-    with pytest.raises(RuntimeError, match="no running event loop of asyncio"):
+    with pytest.raises(RuntimeError, match="no running asyncio event loop"):
         hedging(clock, deadline=None).execute(Attempts(clock, (0, 1))).send(None)
 
 

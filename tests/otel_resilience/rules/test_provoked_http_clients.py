@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+import http.client
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import aiohttp
@@ -13,7 +15,8 @@ import requests
 import urllib3
 import urllib3.util
 
-from support.error_rows import ErrorRow, check_row, closed_port, full_port, raised, raised_async, rows_of
+from otel_resilience import ErrorClass, classify
+from support.error_rows import ErrorRow, check_row, closed_port, full_port, raised, raised_async, rows_of, silent_port
 from support.faulty_http import FaultyServer, faulty_server
 
 PATHS = {
@@ -154,3 +157,25 @@ async def ask_httpx2(row: ErrorRow, url: str) -> Any:
 async def test_httpx2(row: ErrorRow, server: FaultyServer) -> None:
     with url_of(row, server) as url:
         check_row(row, await raised_async(lambda: ask_httpx2(row, url)))
+
+
+@pytest.mark.fault("F05")
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda url: requests.post(url, timeout=0.2),
+        lambda url: requests.post(url, timeout=(0.2, 30)),
+        lambda url: urllib3.PoolManager().request("POST", url, timeout=0.2, retries=False),
+        lambda url: urllib3.PoolManager().request("POST", url, timeout=0.2, retries=0),
+        lambda url: urllib.request.urlopen(url, b"order", timeout=0.2),
+        lambda url: http.client.HTTPSConnection(url.split("/")[2], timeout=0.2).request("POST", "/"),
+        lambda url: httpx2.post(url, timeout=0.2, trust_env=False),
+    ],
+    ids=["requests", "requests, connect", "urllib3", "urllib3, given up", "urllib", "http.client", "httpx2"],
+)
+def test_a_handshake_that_stalls_is_no_answer_that_stays_away(ask: Callable[[str], object]) -> None:
+    """Sockets report both as a read that took too long; nothing was sent before the handshake is done."""
+    with silent_port() as port:
+        verdict = classify(raised(lambda: ask(f"https://127.0.0.1:{port}/")))
+    assert (verdict.error_type, verdict.error_class, verdict.counts) == ("connect_timeout", ErrorClass.TRANSIENT, True)
+    assert verdict.unsent

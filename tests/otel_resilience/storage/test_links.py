@@ -19,7 +19,7 @@ from otel_resilience.telemetry.contract import EVENT_STATE_CHANGED as STATE_CHAN
 from otel_resilience.testing import RecordedTelemetry
 from support.redis_server import RedisServer, free_port
 from support.resilience import TransientFault
-from support.timing import TRIES, quickest, seconds_of
+from support.timing import TRIES, seconds_of
 
 CONFIG = CircuitBreakerConfig(consecutive_failures=3, failure_rate=None, reset_timeout=0.6, probe_lease=5)
 PATIENT_CONFIG = CircuitBreakerConfig(consecutive_failures=3, failure_rate=None, reset_timeout=60)
@@ -125,7 +125,7 @@ def test_successes_are_reported_without_a_wait(server: RedisServer, share: Any) 
 def test_redis_down_at_the_start_is_reported_once_and_calls_go_on(share: Any) -> None:
     with RecordedTelemetry().recording() as recorded:
         shared = share(RedisStorage(f"redis://127.0.0.1:{free_port()}/0"))
-        one = breaker(shared)
+        one = breaker(shared, PATIENT_CONFIG)
         assert not shared.ready(5)
         for _ in range(3):
             fail(one)
@@ -190,7 +190,7 @@ def test_a_redis_that_hangs_leaves_each_to_its_own_until_it_answers(server: Redi
 
 @pytest.mark.fault("F45")
 def test_a_slow_redis_costs_a_call_50_ms_once_and_then_nothing(server: RedisServer, share: Any) -> None:
-    def hanging() -> float:
+    def hanging() -> None:
         shared = ready(share(RedisStorage(server.url), wait=0.05, staleness=0.25))
         one = SharedCircuitBreaker(f"supplier {len(first)}", CONFIG, shared=shared)
         budget = SharedRetryBudget("supplier", shared=shared)
@@ -202,13 +202,17 @@ def test_a_slow_redis_costs_a_call_50_ms_once_and_then_nothing(server: RedisServ
             for _ in range(20):
                 budget.take(1)
             fail(one)
-            return time.monotonic() - started
+            later.append(time.monotonic() - started)
         finally:
             server.resume()
 
     first: list[float] = []
-    assert quickest(hanging, 0.04) < 0.04
-    assert min(first) < 0.25  # 0.05 and what a busy machine adds
+    later: list[float] = []
+    for _ in range(TRIES):
+        hanging()
+        if min(later) < 0.04 and min(first) < 0.25:  # 0.05 and what a busy machine adds
+            return
+    pytest.fail(f"calls took {min(first):.3f} s and {min(later):.3f} s")
 
 
 async def test_an_event_loop_is_held_up_once_for_the_limit(server: RedisServer, share: Any) -> None:

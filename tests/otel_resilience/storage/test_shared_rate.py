@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from otel_resilience import RateLimit, RateLimitedError, RateLimiter
-from otel_resilience.storage import DiskStorage, MemoryStorage, RedisStorage, SharedRateLimiter, SharedState, Storage
+from otel_resilience.storage import (
+    DiskStorage,
+    MemoryStorage,
+    RateStep,
+    RateView,
+    RedisStorage,
+    SharedRateLimiter,
+    SharedState,
+    Storage,
+)
+from otel_resilience.storage.backends.redis import LONGEST_TURN
 from otel_resilience.storage.rate import MARGIN
-from otel_resilience.testing import FakeClock
-from support import limited_sender
+from otel_resilience.testing import FakeClock, FakeTimeLoop
 from support.counting_server import counting_server
 from support.frail_storage import FrailStorage
+from support.permits import Permit, WatchedLimiter, most_within
 from support.redis_server import RedisServer, free_port
 from support.timing import TRIES, quickest
 
+TESTS = Path(__file__).parents[2]
 PATIENT = 10.0
 """Seconds that an attempt waits for Redis where that wait is not what is tested: the machine may be busy."""
 
@@ -33,7 +48,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
         yield running
 
 
-Limiters = Callable[..., SharedRateLimiter]
+Limiters = Callable[..., WatchedLimiter]
 
 
 @contextmanager
@@ -41,9 +56,9 @@ def limiters(url: str) -> Iterator[Limiters]:
     """Makes limiters as different processes would have them."""
     states = []
 
-    def make(limit: int, key: str = "supplier", *, per: float = 1.0, wait: float = PATIENT) -> SharedRateLimiter:
+    def make(limit: int, key: str = "supplier", *, per: float = 1.0, wait: float = PATIENT) -> WatchedLimiter:
         states.append(SharedState(RedisStorage(url), wait=wait))
-        return SharedRateLimiter(key, RateLimit(limit, per=per), shared=states[-1])
+        return WatchedLimiter(key, RateLimit(limit, per=per), shared=states[-1])
 
     try:
         yield make
@@ -69,6 +84,19 @@ class TestInOneProcess:
             )
 
         return make  # type: ignore[return-value]  # both kinds
+
+    def test_no_thread_is_needed(self, make: Limiters) -> None:
+        """While one works, a loop on fake time would jump to the next timer, such as that of a deadline."""
+
+        class NoThreads(ThreadPoolExecutor):
+            def submit(self, *args: object, **kwargs: object) -> Future[Any]:
+                raise AssertionError("work for a thread")
+
+        async def main() -> None:
+            asyncio.get_running_loop().set_default_executor(NoThreads(1))
+            await make(RateLimit(4)).acquire_async()
+
+        asyncio.run(main())
 
     def test_all_together_stay_within_the_limit(self, make: Limiters, clock: FakeClock) -> None:
         several = [make(RateLimit(4)) for _ in range(3)]
@@ -115,32 +143,30 @@ class TestInOneProcess:
 
 
 async def test_all_together_stay_within_the_limit(server: RedisServer) -> None:
-    grants: list[float] = []
+    permits: list[Permit] = []
 
-    async def work(limiter: SharedRateLimiter) -> None:
+    async def work(limiter: WatchedLimiter) -> None:
         for _ in range(8):
             await limiter.acquire_async()
-            grants.append(time.monotonic())
+            permits.append(limiter.permit())
 
     with limiters(server.url) as make:
         for number in range(TRIES):
-            grants.clear()
+            permits.clear()
             await asyncio.gather(*(work(make(20, f"supplier {number}")) for _ in range(4)))
-            grants.sort()
-            for index, start in enumerate(grants):
-                assert sum(1 for at in grants[index:] if at < start + 1) <= 20
-            if grants[-1] - grants[0] < 32 / 20 * (1 + MARGIN) + 1:
+            assert most_within(1.0, permits) <= 20
+            if permits[-1].latest - permits[0].latest < 32 / 20 * (1 + MARGIN) + 1:
                 return
     pytest.fail("they waste turns")
 
 
 def test_threads_share_it_with_other_processes(server: RedisServer) -> None:
-    grants: list[float] = []
+    permits: list[Permit] = []
 
-    def work(limiter: SharedRateLimiter) -> None:
+    def work(limiter: WatchedLimiter) -> None:
         for _ in range(8):
             limiter.acquire()
-            grants.append(time.monotonic())
+            permits.append(limiter.permit())
 
     with limiters(server.url) as make:
         threads = [threading.Thread(target=work, args=(limiter,)) for limiter in (make(20), make(20)) for _ in range(2)]
@@ -148,10 +174,8 @@ def test_threads_share_it_with_other_processes(server: RedisServer) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    grants.sort()
-    assert len(grants) == 32
-    for index, start in enumerate(grants):
-        assert sum(1 for at in grants[index:] if at < start + 1) <= 20
+    assert len(permits) == 32
+    assert most_within(1.0, permits) <= 20
 
 
 async def test_a_process_alone_may_send_in_bursts(server: RedisServer) -> None:
@@ -297,9 +321,10 @@ def test_four_processes_never_exceed_it_together(server: RedisServer) -> None:
     def sending() -> float:
         """All together; how many seconds it took."""
         with counting_server() as target:
-            command = [sys.executable, str(Path(limited_sender.__file__)), server.url, target.url, str(rate), str(each)]
+            arguments = [server.url, target.url, str(rate), str(each)]
+            command = [sys.executable, "-m", "support.limited_sender", *arguments]
             senders = [
-                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                subprocess.Popen(command, cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
                 for _ in range(workers)
             ]
             try:
@@ -311,45 +336,64 @@ def test_four_processes_never_exceed_it_together(server: RedisServer) -> None:
                     assert sender.stdin is not None
                     sender.stdin.write("go\n")
                     sender.stdin.flush()
-                answers = [sender.communicate(timeout=60)[0] for sender in senders]
+                ends = [json.loads(sender.communicate(timeout=60)[0]) for sender in senders]
             finally:
                 for sender in senders:
                     sender.kill()
                     sender.communicate()
-            assert answers == ["shared\n"] * workers
-            assert len(target.seen) == each * workers
-            assert target.most_within(1.0) <= rate
-            times = sorted(seen.sent_at for seen in target.seen)
-            return times[-1] - times[0]
+            assert [end["degraded"] for end in ends] == [False] * workers
+            permits = [Permit(*permit) for end in ends for permit in end["permits"]]
+            assert len(permits) == len(target.seen) == each * workers
+            assert most_within(1.0, permits) <= rate
+            return max(permit.latest for permit in permits) - min(permit.latest for permit in permits)
 
     good = each * workers / rate * (1 + MARGIN) + 2
     assert quickest(sending, good) <= good
 
 
-@pytest.mark.slow
+class Turns(MemoryStorage):
+    """Gives turns in advance, as Redis does, on the clock of the test."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock=clock)
+        self._now = clock
+        self._next_turn = 0.0
+
+    def rate(self, key: str, step: RateStep) -> RateView:
+        now = self._now()
+        turn = max(now, self._next_turn)
+        granted = turn - now <= LONGEST_TURN
+        if granted:
+            self._next_turn = turn + step.cost * step.window / step.limit
+        return RateView(turn - now, granted, senders=3)
+
+
 @pytest.mark.parametrize("rate", [2, 5, 20])
-async def test_turns_that_are_used_late_stay_within_the_limit(server: RedisServer, rate: int) -> None:
+def test_turns_that_are_used_late_stay_within_the_limit(clock: FakeClock, rate: int) -> None:
     """A process that wakes late, as on a loaded machine, does not send into the turn of another one."""
     grants: list[float] = []
-    naps = iter((0.9, 0.0, 0.45, 0.0, 0.8, 0.1) * 100)
-    began = time.monotonic()
-    enough = min(25, 2 * rate)
+    naps = itertools.cycle((0.9, 0.0, 0.45, 0.0, 0.8, 0.1))
 
     async def oversleep(seconds: float) -> None:
         await asyncio.sleep(seconds + next(naps) / rate)
 
     async def work(limiter: SharedRateLimiter) -> None:
-        while len(grants) < 25 and (lasted := time.monotonic() - began) < 60 and (lasted < 6 or len(grants) < enough):
+        while clock.now < began + 60:
             await limiter.acquire_async()
-            grants.append(time.monotonic())
+            grants.append(clock.now)
 
-    with limiters(server.url) as make:
-        several = [make(rate) for _ in range(3)]
-        for limiter in several:
-            limiter.async_sleep = oversleep
-            assert await asyncio.to_thread(limiter._link.ready, PATIENT)
+    async def all_of_them() -> None:
+        storage, config = Turns(clock), RateLimit(rate, margin=MARGIN)
+        several = (
+            SharedRateLimiter("supplier", config, shared=SharedState(storage), clock=clock, async_sleep=oversleep)
+            for _ in range(3)
+        )
         await asyncio.gather(*map(work, several))
+
+    began = clock.now
+    with asyncio.Runner(loop_factory=lambda: FakeTimeLoop(clock)) as runner:
+        runner.run(all_of_them())
     grants.sort()
     most = max(sum(1 for at in grants[index:] if at < start + 1) for index, start in enumerate(grants))
     assert most <= rate
-    assert len(grants) >= enough, "they still get on"
+    assert len(grants) >= 60 * rate / 4, "they still get on"

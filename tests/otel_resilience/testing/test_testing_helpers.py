@@ -78,6 +78,28 @@ class TestFakeTimeLoop:
             runner.run(main())
         assert clock() == pytest.approx(1030)
 
+    @pytest.mark.parametrize("start", [1_800_000_000.0, 1e12])
+    def test_a_clock_on_the_time_of_day_fires_every_timer(self, start: float) -> None:
+        """Such a number is coarser than the time within which asyncio takes a timer for due."""
+
+        class Watched(FakeTimeLoop):
+            looks = 0
+
+            def time(self) -> float:
+                self.looks += 1
+                assert self.looks < 1000, "it stands still"
+                return super().time()
+
+        clock = FakeClock(start)
+
+        async def main() -> None:
+            for seconds in (0.1, 0.7, 3.3):
+                await asyncio.sleep(seconds)
+
+        with asyncio.Runner(loop_factory=lambda: Watched(clock)) as runner:
+            runner.run(main())
+        assert clock() == pytest.approx(start + 4.1, abs=0.01)
+
     def test_threads_can_still_call_in(self) -> None:
         async def main() -> str:
             return await asyncio.to_thread(lambda: "from a thread")

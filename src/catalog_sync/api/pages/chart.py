@@ -1,4 +1,4 @@
-"""Ninety days of syncs as a small chart: outcome, duration, freshness. Every figure is also there as text."""
+"""Ninety days of syncs as a small chart: outcome, duration, freshness. Every figure is also available as text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Day:
     longest: float = 0.0
     mean: float = 0.0
     oldest: float | None = None
-    """How old the catalogue became; ``None`` before the first sync that is known."""
+    """Maximum age of the catalogue on that day; ``None`` before the first known sync."""
 
     @property
     def count(self) -> int:
@@ -54,7 +54,7 @@ def days(kept: Mapping[str, DaySummary], now: float) -> list[Day]:
             day.longest = summary.longest_s
             day.mean = summary.total_s / max(1, summary.count)
             if summary.first_renewed is not None and summary.last_renewed is not None:
-                # The catalogue is renewed by full syncs; until the next one it grows older.
+                # Only full syncs renew the catalogue; until the next one it grows older.
                 before = summary.first_renewed if renewed is None else renewed
                 ages = [summary.longest_gap_s, summary.first_renewed - before]
                 renewed = summary.last_renewed

@@ -1,4 +1,4 @@
-"""The frame of every page: head, navigation, the box that finds an ID; and pages that say what went wrong."""
+"""The frame of every page: head, navigation, the search box for IDs; and error pages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _FIND: Final = Html(
 
 
 def page(title: str, *main: Child, place: str | None = None, status: int = 200) -> Response:
-    """A whole page; ``place`` is the entry of the navigation that leads to it."""
+    """A whole page; ``place`` is its entry in the navigation."""
     now = moment(rfc3339(time.time()))
     seen = h("p", h("span", id="line", role="status"), " as of ", now, id="seen", class_="line")
     body = h(
@@ -58,7 +58,7 @@ def page(title: str, *main: Child, place: str | None = None, status: int = 200) 
 
 
 def controls(place: str | None) -> Html:
-    """What every page has at its top: the places, with the one that is shown, the box that finds an ID, the token."""
+    """The top of every page: the navigation with the current entry, the search box for IDs, the token."""
     links = (
         h("li", h("a", name, href=address, aria_current="page" if address == place else None))
         for address, name in PLACES.items()
@@ -67,7 +67,7 @@ def controls(place: str | None) -> Html:
 
 
 def problem_page(problem: ProblemError) -> Response:
-    """What went wrong, with the status and headers of its document."""
+    """An error page, with the status and headers of the problem document."""
     found = page(
         TITLES[problem.kind],
         h("p", problem.detail, class_="notice"),

@@ -21,7 +21,8 @@ Child = str | Html | None | Iterable["Child"]
 
 
 def h(tag: str, *children: Child, **attributes: str | float | bool | None) -> Html:
-    """An element. Underscores of attributes become hyphens, one at the end is dropped; ``None`` and false leave it out.
+    """An element. Underscores in names become hyphens, a trailing one is dropped; ``None`` and ``False`` omit an
+    attribute.
 
     h("a", "x < y", href="/", class_="id")    # <a href="/" class="id">x &lt; y</a>
     """
@@ -32,7 +33,7 @@ def h(tag: str, *children: Child, **attributes: str | float | bool | None) -> Ht
 
 
 def join(children: Iterable[Child]) -> Html:
-    """What stands side by side."""
+    """Concatenates markup."""
     return Html("".join(map(_text, children)))
 
 

@@ -1,4 +1,4 @@
-"""Open incidents, and the course of one."""
+"""Open incidents, and the history of one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INCOMPLETE: Final = "Redis does not answer: incidents of other machines are unkn
 
 
 def incident_list(alerts: Mapping[str, Any]) -> Html:
-    """The open ones."""
+    """The open incidents."""
     if not alerts["set_up"]:
         return h("p", "Alerting is not set up.", class_="quiet")
     complete = alerts.get("complete", True)
@@ -41,12 +41,12 @@ def _entry(each: Incident) -> Child:
     )
 
 
-def state(each: Incident) -> Html:
-    """What is known of it, with links to read on."""
+def state(each: Incident, *, sync: bool = True, trace: bool = True) -> Html:
+    """What is known about an incident, with links to the evidence: to its ``sync`` and ``trace`` if they are kept."""
     links, trace_id = each["links"], each["correlation_id"]
     own = (
-        h("a", "the sync", href=path("syncs", trace_id)) if trace_id else None,
-        h("a", "the failed trace", href=path("traces", trace_id)) if trace_id else None,
+        h("a", "the sync", href=path("syncs", trace_id)) if sync else None,
+        h("a", "the failed trace", href=path("traces", trace_id)) if trace else None,
     )
     return h(
         "div",
@@ -106,7 +106,7 @@ def _escalated(step: Mapping[str, Any]) -> Child:
 
 
 def _unlisted(each: Incident) -> str | None:
-    """What the record does not hold any more, or never held."""
+    """What the record no longer holds, or never held."""
     first = min((sent["message"] for sent in each["deliveries"]), default=0)
     steps = each["escalation"] - len(each["escalations"])
     parts = (

@@ -1,4 +1,4 @@
-"""Which requests get a page: those of browsers, at the addresses that programs use too."""
+"""Which requests get a page: those of browsers, at the same addresses that programs use."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from catalog_sync.api.problems import SHOW_PROBLEM
 from catalog_sync.api.routing import StrictRoute
 
 ALWAYS: Final = ("/system", "/find")
-"""Addresses that have a page alone."""
+"""Addresses that only have a page."""
 _BOTH: Final = ("/syncs", "/traces", "/incidents")
 
 
 def negotiate(scope: Scope) -> None:
-    """Mark a request that is answered with a page, errors included."""
+    """Marks a request that is answered with a page, errors included."""
     path: str = scope.get("path", "")
     if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"} or path.endswith("/events"):
         return
@@ -26,7 +26,7 @@ def negotiate(scope: Scope) -> None:
 
 
 class PageRoute(StrictRoute):
-    """A route that is there for marked requests alone."""
+    """A route for marked requests only."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether the request is for this route, and wants a page."""

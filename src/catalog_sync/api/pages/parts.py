@@ -1,4 +1,4 @@
-"""What several pages show alike: states, times, durations, links."""
+"""Common parts of the pages: states, times, durations, links."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from catalog_sync.jobs import Job
 from catalog_sync.sync.reporting import error_info
 
 TIMEOUT: Final = 3.0
-"""Seconds for everything that one part of a page asks for."""
+"""Timeout in seconds for all queries of one part of a page."""
 
 T = TypeVar("T")
 
@@ -31,14 +31,14 @@ _TONES: Final[Mapping[str, str]] = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Known(Generic[T]):
-    """A value that could be read, or why it could not: then nothing is said about it."""
+    """A value that could be read, or the reason why it could not."""
 
     value: T | None
     problem: str | None = None
 
 
 async def known(awaitable: Awaitable[T]) -> Known[T]:
-    """The value, or that it is not known now: its place does not answer within :data:`TIMEOUT`."""
+    """The value, or that it is unknown now because its source does not answer within :data:`TIMEOUT`."""
     try:
         async with asyncio.timeout(TIMEOUT):
             return Known(await awaitable)
@@ -49,7 +49,7 @@ async def known(awaitable: Awaitable[T]) -> Known[T]:
 
 
 def pill(word: str, tone: str | None = None) -> Html:
-    """A state, by word and colour."""
+    """A state, as a coloured word."""
     return h("span", word.lower().replace("_", " "), class_=f"pill {_TONES.get(word, '') if tone is None else tone}")
 
 
@@ -60,12 +60,12 @@ def moment(at: str | float) -> Html:
 
 
 def number(value: object) -> str | None:
-    """A count of a stored report, which may lack it or hold something else."""
+    """A number from a stored report, in which it may be missing or something else."""
     return f"{value:,}" if isinstance(value, int) else None
 
 
 def many(count: int, word: str) -> str:
-    """A number of things."""
+    """A number with its noun, in the plural if needed."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
@@ -84,7 +84,7 @@ def path(*parts: str) -> str:
 
 
 def outside(url: str | None, text: str) -> Html | None:
-    """A link that leads away from these pages."""
+    """A link to another site."""
     return None if url is None else h("a", text, href=url, rel="noreferrer")
 
 
@@ -95,14 +95,14 @@ def facts(rows: Sequence[tuple[str, Child]]) -> Html:
 
 
 def section_of(identifier: str, title: str, found: Known[T], show: Callable[[T], Child]) -> Html:
-    """A part of a page that shows what was found, where that could be read."""
+    """A part of a page with what was found, if it could be read."""
     if found.value is None:
         return section(identifier, title, unknown=found.problem)
     return section(identifier, title, show(found.value))
 
 
 def section(identifier: str, title: str, *children: Child, unknown: str | None = None) -> Html:
-    """A part of a page; ``unknown``: why nothing can be said now, and the script keeps what was seen last."""
+    """A part of a page; ``unknown``: why its content is unknown now; the script then keeps what it showed last."""
     return h(
         "section",
         h("h2", title, id=f"{identifier}-title"),
@@ -115,12 +115,12 @@ def section(identifier: str, title: str, *children: Child, unknown: str | None =
 
 
 def error_text(error: Mapping[str, Any]) -> str:
-    """An ``error`` object of the command line."""
+    """An ``error`` object of the command line, as text."""
     return f"{error['type']} ({error['class']}, {error['severity']}): {error['message']}"
 
 
 def rows(items: Sequence[Child], empty: str, *, label: str) -> Html:
-    """A list, or that it is empty."""
+    """A list, or a text that it is empty."""
     if not items:
         return h("p", empty, class_="quiet")
     return h("ul", (h("li", item) for item in items), class_="rows", aria_label=label)

@@ -52,7 +52,7 @@ _KEPT: Final = (
 
 
 def _none_if_empty(value: object) -> object:
-    """A form sends the choice of everything as an empty text."""
+    """For a form, which sends "everything" as an empty string."""
     return None if value == "" else value
 
 
@@ -73,7 +73,7 @@ class Site:
     alerts: Alerts
     protection: Protection
     workers: Callable[[], Awaitable[Overview]] | None
-    """What workers do; ``None`` where this process does the syncs itself."""
+    """What workers do; ``None`` if this process runs the syncs itself."""
     wall_clock: Callable[[], float]
 
     async def syncs(self, wanted: Annotated[ListParameters, Query()]) -> Response:
@@ -120,7 +120,7 @@ class Site:
         return page("Failures", shown, h("p", _KEPT, class_="hint"), place="/traces")
 
     async def trace(self, trace_id: PathText) -> Response:
-        """Whatever is known under a correlation ID."""
+        """Everything known under a correlation ID."""
         if not is_correlation_id(trace_id):
             raise ProblemError(404, "trace_not_found", _NO_ID)
         job, spans = await asyncio.gather(self._job(trace_id), known(self.all.kept.get(trace_id)))
@@ -141,7 +141,7 @@ class Site:
             return None
 
     async def find(self, wanted: Annotated[Text, Query(alias="id")]) -> Response:
-        """Lead to what an ID stands for: a correlation ID or its first digits, or the ID of a sync or incident."""
+        """Redirects to what an ID identifies: a correlation ID or its first digits, or the ID of a sync or incident."""
         text = pasted(wanted)
         if is_correlation_id(text):
             return RedirectResponse(path("traces", text), 303)
@@ -176,9 +176,10 @@ class Site:
         if (each := found.value) is None:
             raise IncidentNotFoundError(f"incident {incident_id!r} does not exist or is no longer kept")
         decide = incidents.decisions(each)
+        sync, trace = await self._kept(each["correlation_id"])
         return page(
             each["title"],
-            section("state", "What it is", incidents.state(each)),
+            section("state", "What it is", incidents.state(each, sync=sync, trace=trace)),
             section("timeline", "What happened when", incidents.timeline(each)),
             section("decide", "What to do with it", decide, _without_script(each["id"])) if decide else None,
             section_of(
@@ -186,6 +187,15 @@ class Site:
             ),
             place="/incidents",
         )
+
+    async def _kept(self, trace_id: str | None) -> tuple[bool, bool]:
+        """Whether there is a sync under a correlation ID, and a trace: that of an alert's delivery has no sync."""
+        if trace_id is None or not is_correlation_id(trace_id):
+            return False, False
+        if await self._job(trace_id) is not None:
+            return True, True
+        spans = await known(self.all.kept.get(trace_id))
+        return False, spans.value is None or bool(spans.value)
 
     async def system(self) -> Response:
         protection, alerts, seen = await asyncio.gather(

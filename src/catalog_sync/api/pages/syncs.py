@@ -26,11 +26,11 @@ from catalog_sync.jobs import Job
 from otel_resilience.alerting.model.alert import Links
 
 _UNFETCHED = "not fetched"
-"""What was waiting or under way when its sync ended."""
+"""The state of what was waiting or running when its sync ended."""
 
 
 def filters(chosen: Mapping[str, str | None]) -> Html:
-    """The form that narrows the list; it works without a script."""
+    """The form that filters the list; it works without a script."""
     return h(
         "form",
         _choice("outcome", "Outcome", {each.value: _word(each.value) for each in Outcome}, chosen),
@@ -53,7 +53,7 @@ def _word(text: str) -> str:
 
 
 def sync_list(jobs: Sequence[Job], chosen: Mapping[str, str | None], *, limit: int, offset: int) -> Html:
-    """A part of the list, with links to the parts before and after it."""
+    """One page of the list, with links to the previous and next one."""
 
     def link(text: str, start: int) -> Html:
         wanted = {name: value for name, value in chosen.items() if value}
@@ -94,7 +94,7 @@ def asked_by(job: Job) -> str:
 
 
 def state(job: Job, links: Links) -> Html:
-    """What is known of one sync, with what can be done about it."""
+    """What is known about one sync, with the actions available."""
     report = job.report or {}
     holder = report.get("holder")
     error = report.get("error")
@@ -124,7 +124,7 @@ def state(job: Job, links: Links) -> Html:
 
 
 def reading(links: Links) -> Sequence[Html | None]:
-    """Links to what is elsewhere."""
+    """Links to other sites."""
     return (
         outside(links.trace, "trace in the tracing tool"),
         outside(links.dashboard, "dashboard in Grafana"),
@@ -152,7 +152,7 @@ def _actions(job: Job) -> Html | None:
 
 
 def groups(job: Job) -> Html:
-    """How far each group is, or how it ended."""
+    """The progress of each group, or how it ended."""
     items: list[Child] = [
         (
             pill(_UNFETCHED if job.status.ended and each.status in ("pending", "running") else each.status),

@@ -29,9 +29,9 @@ Entry = Mapping[str, Any]
 
 
 def workers(seen: Known[Entry] | None) -> Html:
-    """Workers, what waits for them, and what they gave up. ``None``: this process does the syncs itself."""
+    """Workers, the queue, and what they gave up. ``None``: this process runs the syncs itself."""
     if seen is None:
-        none = h("p", "There are none: this process does the syncs that it is asked for.")
+        none = h("p", "There are none: this process runs the requested syncs itself.")
         return section("workers", "Workers", none)
     return section_of("workers", "Workers", seen, _workers)
 
@@ -71,7 +71,7 @@ def _letter(each: Entry) -> Child:
 
 
 def circuits(seen: Known[Entry], settings: Settings) -> Html:
-    """Every circuit, its failures against the threshold that opens it."""
+    """Every circuit, with its failures and the threshold that opens it."""
     threshold, period = settings.breaker.failure_threshold or 1, settings.breaker.monitoring_period
 
     def show(found: Entry) -> Html:

@@ -1,4 +1,4 @@
-"""Traces: failed ones, and the spans of one as a list, with the attempt that failed named first."""
+"""Traces: failed ones, and the spans of one as a list, with the failed attempt first."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _summary(each: TraceSummary) -> Child:
 
 
 def evidence(trace_id: str, spans: Sequence[SpanRecord], error_type: str | None) -> Html:
-    """Which attempt failed and why, and the tree of all spans; the script makes a waterfall of it."""
+    """Which attempt failed and why, and the tree of all spans, which the script shows as a waterfall."""
     if not spans:
         return h("p", "Its trace is not kept, or not any more.", class_="quiet")
     tops = tree.roots(spans)

@@ -1,4 +1,4 @@
-"""The one place of the application that sets up the OpenTelemetry SDK and instruments clients.
+"""The one place in the application that sets up the OpenTelemetry SDK and instruments clients.
 
 Nothing of the SDK is imported unless telemetry goes somewhere: an OTLP endpoint is configured, or a processor or a
 reader is given.
@@ -60,14 +60,14 @@ def setup_telemetry(
 ) -> Telemetry:
     """Sets up traces, metrics and logs, before clients are instrumented.
 
-    A signal is exported where ``OTEL_EXPORTER_OTLP_ENDPOINT`` or its own endpoint is set, unless
-    ``OTEL_{TRACES,METRICS,LOGS}_EXPORTER`` is ``none``; ``OTEL_SDK_DISABLED=true`` turns all off. The extras get their
-    signal in any case, redacted as exports are. Where the process has an SDK already, of ``opentelemetry-instrument``
-    or of a host application, it is joined: it exports, redacted, and nothing is exported twice. ``environ`` is
-    ``os.environ``, except where a test looks at the choice of signals: the SDK itself reads the environment of the
-    process.
+    A signal is exported if ``OTEL_EXPORTER_OTLP_ENDPOINT`` or its own endpoint is set, unless
+    ``OTEL_{TRACES,METRICS,LOGS}_EXPORTER`` is ``none``; ``OTEL_SDK_DISABLED=true`` turns all of them off. Extra
+    processors and readers always get their signal, redacted as for exports. If the process already has an SDK, from
+    ``opentelemetry-instrument`` or a host application, that one is used: it exports, redacted, and nothing is exported
+    twice. ``environ`` is ``os.environ``, except in tests of the choice of signals: the SDK itself reads the environment
+    of the process.
 
-    Raises ``ConfigurationError`` naming the variable where an ``OTEL_*`` variable cannot be used.
+    Raises ``ConfigurationError`` naming the variable if an ``OTEL_*`` variable is not usable.
     """
     register_secrets(environ, SECRET_NAMES)
     check_otel(environ)
@@ -84,7 +84,7 @@ def setup_telemetry(
 
 
 def keep_spans(keep: Callable[[SpanRecord], None]) -> SpanProcessor:
-    """A span processor for :func:`setup_telemetry` that hands every ended span to ``keep``, in the thread that ends it.
+    """A span processor for :func:`setup_telemetry` that passes each ended span to ``keep``, in the thread that ends it.
 
     Loads the SDK. ``keep`` must be quick and must not raise.
     """
@@ -94,7 +94,7 @@ def keep_spans(keep: Callable[[SpanRecord], None]) -> SpanProcessor:
 
 
 def defer_spans(spans: DeferredSpans) -> SpanProcessor:
-    """As :func:`keep_spans`; what ended spans say is only read when ``spans`` is asked for it."""
+    """Like :func:`keep_spans`; the ended spans are only converted when they are read from ``spans``."""
     from catalog_sync.observability.sdk.span_records import DeferredSpanRecords
 
     return DeferredSpanRecords(spans)
@@ -106,11 +106,11 @@ def traced_transport(
     *,
     on_response: Callable[[httpx.Response], object] | None = None,
 ) -> httpx.AsyncBaseTransport:
-    """``transport`` with a CLIENT span for every request, and trace headers only where the host may see them.
+    """``transport`` with a CLIENT span for every request, and trace headers only to hosts that may see them.
 
-    Spans are named ``GET {template}`` where the request has an extension ``url_template``. Without an SDK no spans are
-    made; trace headers and baggage still go to the hosts that may see them, and to no other. ``on_response`` is called
-    with each answer.
+    Spans are named ``GET {template}`` if the request has an extension ``url_template``. Without an SDK there are no
+    spans; trace headers and baggage still go to the hosts that may see them, and to no other. ``on_response`` is called
+    with each response.
     """
     _use_stable_conventions()
     from catalog_sync.observability.sdk.http_client import traced  # loads httpx
@@ -123,9 +123,9 @@ def instrument_redis(client: Any) -> None:
     if not tracing() or getattr(client, "_instrumented_by_catalog_sync", False):
         return
     _use_stable_conventions()
-    from opentelemetry.instrumentation.redis import RedisInstrumentor  # only where spans are made
+    from opentelemetry.instrumentation.redis import RedisInstrumentor  # only if there are spans
 
-    if not RedisInstrumentor().is_instrumented_by_opentelemetry:  # else every client has spans already
+    if not RedisInstrumentor().is_instrumented_by_opentelemetry:  # otherwise every client already has spans
         RedisInstrumentor.instrument_client(client, request_hook=_summarize)
     client._instrumented_by_catalog_sync = True  # noqa: SLF001  # our own mark
 
@@ -133,7 +133,7 @@ def instrument_redis(client: Any) -> None:
 def instrument_celery() -> None:
     """Gives every message that this process sends a PRODUCER span, and every job that it runs a CONSUMER span.
 
-    The context travels in the headers of the message. For the whole process; repeated calls do nothing.
+    The context is passed in the headers of the message. For the whole process; repeated calls do nothing.
     """
     if not tracing():
         return
@@ -145,7 +145,7 @@ def instrument_celery() -> None:
 
 
 def inject_context() -> dict[str, str]:
-    """The current trace context and baggage, for what will be done later or elsewhere on our own machines."""
+    """The current trace context and baggage, for work that is done later or elsewhere on our own machines."""
     carrier: dict[str, str] = {}
     inject(carrier)
     return carrier
@@ -153,7 +153,7 @@ def inject_context() -> dict[str, str]:
 
 @contextlib.contextmanager
 def untraced() -> Iterator[None]:
-    """No spans of clients within the block: for waiting and polling, which no request caused."""
+    """No client spans within the block: for waiting and polling, which no request caused."""
     from opentelemetry.instrumentation.utils import suppress_instrumentation
 
     with suppress_instrumentation():
@@ -162,7 +162,7 @@ def untraced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def summarized(text: str) -> Iterator[None]:
-    """What the commands to Redis within the block are for, from a bounded set: the name of their spans."""
+    """The purpose of the Redis commands within the block, from a bounded set: the name of their spans."""
     token = _summary.set(text)
     try:
         yield

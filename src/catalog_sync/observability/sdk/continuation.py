@@ -1,4 +1,4 @@
-"""Work that no current request caused still has a trace: an earlier one, or one of its own."""
+"""Gives work without a current request a trace: an earlier one, or a new one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def trace_of(correlation_id: str, *, sampled: bool) -> Iterator[None]:
-    """Run a block as part of the trace whose ID is ``correlation_id``, whatever asked for the block.
+    """Runs a block as part of the trace whose ID is ``correlation_id``, whatever the current context is.
 
-    Where it is not ``sampled`` the block leaves no spans, and yet errors and log lines have the trace's ID.
+    If it is not ``sampled`` the block leaves no spans, but errors and log lines still have the trace's ID.
     """
     flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if sampled else trace.TraceFlags.DEFAULT)
     parent = trace.SpanContext(int(correlation_id, 16), secrets.randbits(64) or 1, is_remote=True, trace_flags=flags)

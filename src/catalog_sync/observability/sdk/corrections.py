@@ -1,7 +1,7 @@
-"""What other instrumentations emit against OpenTelemetry's semantic conventions, put right before it leaves.
+"""Corrects what other instrumentations emit against OpenTelemetry's semantic conventions, before it is exported.
 
-Names that the conventions have deprecated get their successors; what they do not define is left out, unless it says
-something that nothing else does. docs/conventions.md lists each case with what is known upstream.
+Deprecated names are replaced by their successors; attributes without a definition are dropped, unless they contain
+information that nothing else does. docs/conventions.md lists each case and its upstream status.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ UNWANTED_METRICS: Final = (
     "http.client.request.duration",
     "otel.sdk.metric_reader.collection.duration",
 )
-"""The first one has no definition and a unit that is none; the spans of the steps have the durations. The second one
-counts again what ``resilience.operation.duration`` has, and no dashboard or rule uses the third: 17 series each in a
-process."""
+"""The first one has no definition and an invalid unit; the spans of the steps have the durations. The second one
+duplicates ``resilience.operation.duration``, and no dashboard or rule uses the third: 17 series each in a process."""
 _UNITS: Final = {"otel.sdk.processor.log.queue.size": "{log_record}"}
 
 
@@ -38,10 +37,10 @@ _NO_SCRIPT: Final = "NoScriptError"
 
 
 def answered_as_expected(span: ReadableSpan) -> bool:
-    """Whether the client of another library reports a failure that is none.
+    """Whether another library's client span reports a failure that is not one.
 
-    A Redis that was started anew does not know a script: it gets it and is asked again. A request whose answer the
-    caller expected has the status OK.
+    A restarted Redis does not know a script: it is sent again and retried. A request whose response the caller expected
+    has the status OK.
     """
     if span.status.status_code is StatusCode.OK:
         return "error.type" in (span.attributes or {})
@@ -51,7 +50,7 @@ def answered_as_expected(span: ReadableSpan) -> bool:
 
 
 def correct_attributes(attributes: Mapping[str, Any] | None) -> Any:
-    """Attributes of a span or of an event on it; the same object where nothing changes."""
+    """Attributes of a span or of an event on it; the same object if nothing changes."""
     if not attributes or not any(_wrong(key) for key in attributes):
         return attributes
     return {_RENAMED.get(key, key): value for key, value in attributes.items() if key in _RENAMED or not _left_out(key)}
@@ -81,7 +80,7 @@ def correct_metrics(data: MetricsData) -> MetricsData:
 
 
 def correcting(exporter: Any) -> Any:
-    """The class of a metric exporter, with :func:`correct_metrics` before each export."""
+    """A subclass of a metric exporter that runs :func:`correct_metrics` before each export."""
 
     class CorrectingExporter(exporter):  # type: ignore[misc]  # either of the official exporters
         def export(self, metrics_data: MetricsData, *args: Any, **kwargs: Any) -> Any:

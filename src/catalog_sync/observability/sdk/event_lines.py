@@ -1,4 +1,4 @@
-"""Events that go to OpenTelemetry as lines of the log, too: a person at the terminal sees what the collector gets."""
+"""Writes events that go to OpenTelemetry as log lines, too: a person at the terminal sees what the collector gets."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class EventLines(LogRecordProcessor):
         logs.write_event(f"{scope.name}.events", level, str(record.body), record.event_name, attributes)
 
     def shutdown(self) -> None:
-        """Nothing is kept."""
+        """Nothing is buffered."""
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Nothing is kept."""
+        """Nothing is buffered."""
         return True

@@ -1,4 +1,4 @@
-"""The exporters of a signal: the official ones of OTLP, and the console for trying out."""
+"""The exporters of a signal: the official OTLP ones, and the console for experiments."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from catalog_sync.observability.sdk.selection import Target
 
 EXPORT_TIMEOUT: Final = 3.0
-"""Seconds for one export, repetitions included, where the user sets none; the SDK's own 10 s would outlast our end."""
+"""Seconds for one export, including retries, if the user sets none; the SDK's own 10 s would outlast our shutdown."""
 
 
 def exporters(target: Target, signal: str, meters: MeterProvider | None = None) -> Iterator[Any]:
-    """The exporters that the target asks for."""
+    """The exporters for the target."""
     if target.endpoint is not None:
         yield otlp_exporter(target, signal, meters)
     if target.console:
@@ -29,7 +29,7 @@ def exporters(target: Target, signal: str, meters: MeterProvider | None = None) 
 
 
 def _console_exporter(signal: str) -> Any:
-    """On stderr: what a command prints on stdout is read by programs."""
+    """Writes to stderr: programs read what a command prints on stdout."""
     from opentelemetry.sdk._logs.export import ConsoleLogRecordExporter
     from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
     from opentelemetry.sdk.trace.export import ConsoleSpanExporter
@@ -43,7 +43,7 @@ def _console_exporter(signal: str) -> Any:
 
 
 def otlp_exporter(target: Target, signal: str, meters: MeterProvider | None = None, **options: Any) -> Any:
-    """The official exporter of a signal, with a short timeout and compression where the user says nothing else."""
+    """The official exporter of a signal, with a short timeout and compression unless the user sets them."""
     options["endpoint"] = target.endpoint
     if meters is not None:
         options["meter_provider"] = meters
@@ -67,11 +67,11 @@ def otlp_exporter(target: Target, signal: str, meters: MeterProvider | None = No
 
 @functools.cache
 def session_class() -> type[requests.Session]:
-    """The sessions of the HTTP exporters. ``OTEL_EXPORTER_OTLP_CERTIFICATE`` holds for them.
+    """The session class of the HTTP exporters, for which ``OTEL_EXPORTER_OTLP_CERTIFICATE`` takes effect.
 
-    In a session of requests ``REQUESTS_CA_BUNDLE`` comes before it (https://github.com/psf/requests/issues/3829).
+    In a plain requests session ``REQUESTS_CA_BUNDLE`` overrides it (https://github.com/psf/requests/issues/3829).
     """
-    import requests  # loaded where it is used
+    import requests  # loaded only when used
 
     class Session(requests.Session):
         def merge_environment_settings(

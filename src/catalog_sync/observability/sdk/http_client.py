@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 TEMPLATE_EXTENSION = "url_template"
-"""Key of ``request.extensions`` that holds the path with placeholders instead of values."""
+"""Key of ``request.extensions`` for the path with placeholders instead of values."""
 
 
 EXPECTED_EXTENSION = "expected_statuses"
-"""Key of ``request.extensions`` that holds the statuses of errors which the caller expects as answers."""
+"""Key of ``request.extensions`` for the error statuses that the caller expects."""
 
 
 class HeaderGuard(httpx.AsyncBaseTransport):
-    """Takes trace headers and baggage off requests to hosts that must not see them.
+    """Removes trace headers and baggage from requests to hosts that must not see them.
 
-    The instrumentation writes them for every host, so this stands between it and the network. Without an
-    instrumentation it writes them itself where they are allowed.
+    The instrumentation writes them for every host, so this is placed between it and the network. Without an
+    instrumentation it writes them itself if they are allowed.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class HeaderGuard(httpx.AsyncBaseTransport):
         return response
 
     async def aclose(self) -> None:
-        """Closes the transport behind it."""
+        """Closes the inner transport."""
         await self._transport.aclose()
 
 
@@ -75,7 +75,7 @@ def traced(
     guard = HeaderGuard(transport, trace_headers_to, inject=not spans, on_response=on_response)
     if not spans:
         return guard
-    from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport  # only where spans are made
+    from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport  # only if there are spans
 
     return AsyncOpenTelemetryTransport(guard, request_hook=_describe_request, response_hook=_judge_response)
 
@@ -94,6 +94,6 @@ async def _describe_request(span: Span, request: Any) -> None:
 
 
 async def _judge_response(span: Span, request: Any, response: Any) -> None:
-    """An answer that was expected is no error; the conventions let those say so who know what the request is for."""
+    """An expected response is not an error; the conventions leave that to whoever knows what the request is for."""
     if response.status_code in (request.extensions or {}).get(EXPECTED_EXTENSION, ()):
         span.set_status(StatusCode.OK)

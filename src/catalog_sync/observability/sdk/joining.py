@@ -1,8 +1,8 @@
-"""The one file of the application that uses private names of OpenTelemetry: to work beside an SDK that is there.
+"""The one file in the application that uses private names of OpenTelemetry: to work with an existing SDK.
 
-The process may have providers before we begin: of ``opentelemetry-instrument``, of a host application, or of an earlier
-session of our own. They can be set once per process, and offer no public way to redact what passes, to add a view, or
-to take a processor away again. ``tests/catalog_sync/observability/test_joining.py`` holds these names.
+The process may have providers before we start: from ``opentelemetry-instrument``, from a host application, or from an
+earlier session of our own. They can be set only once per process, and offer no public way to redact what passes, to add
+a view, or to remove a processor. ``tests/catalog_sync/observability/test_joining.py`` tests these names.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ _GUARDED: Final = "_guarded_by_catalog_sync"
 
 
 def present_tracers() -> TracerProvider | None:
-    """The provider that is set, where it is one of the SDK."""
+    """The global provider, if it is one of the SDK."""
     provider = trace_api.get_tracer_provider()
     return provider if isinstance(provider, TracerProvider) else None
 
 
 def present_meters() -> MeterProvider | None:
-    """Likewise for metrics."""
+    """The same for metrics."""
     provider = metrics_api.get_meter_provider()
     return provider if isinstance(provider, MeterProvider) else None
 
 
 def present_loggers() -> LoggerProvider | None:
-    """Likewise for logs."""
+    """The same for logs."""
     provider = logs_api.get_logger_provider()
     return provider if isinstance(provider, LoggerProvider) else None
 
 
 def guard_spans(provider: TracerProvider) -> None:
-    """Every processor of the provider, also a later one, gets redacted spans; limits of length cut after that."""
+    """Gives all processors of the provider, later ones too, redacted spans; length limits are applied after that."""
     multi = provider._active_span_processor  # noqa: SLF001
     if not _guards_first(multi):
         return
@@ -61,7 +61,7 @@ def guard_spans(provider: TracerProvider) -> None:
 
 
 def guard_logs(provider: LoggerProvider) -> None:
-    """Likewise for log records."""
+    """The same for log records."""
     multi = provider._multi_log_record_processor  # noqa: SLF001
     if not _guards_first(multi):
         return
@@ -72,7 +72,7 @@ def guard_logs(provider: LoggerProvider) -> None:
 
 
 def _guards_first(multi: object) -> bool:
-    """Whether it was not guarded before; from now on it is."""
+    """Marks it as guarded. Returns whether it was not guarded before."""
     guarded = hasattr(multi, _GUARDED)
     setattr(multi, _GUARDED, True)
     return not guarded
@@ -83,17 +83,17 @@ def _or_unset(limit: int | None) -> int:
 
 
 def add_views(provider: MeterProvider, views: Sequence[Any]) -> None:
-    """Adds views for instruments that are made later; a host that has views of its own keeps just those."""
+    """Adds views for instruments that are created later; a host with its own views keeps only those."""
     config = provider._sdk_config  # noqa: SLF001
     if not config.views:
         config.views = tuple(views)
 
 
 def name_service(provider: TracerProvider | MeterProvider | LoggerProvider, resource: Resource, *, ours: bool) -> None:
-    """Gives a provider of ours this resource, and completes that of ``opentelemetry-instrument`` with it.
+    """Gives one of our providers this resource, and completes that of ``opentelemetry-instrument`` with it.
 
-    The agent knows the environment alone: no name of the service, and an instance ID that other processes have too. A
-    host's own resource stays as it is: our work is part of its service.
+    The agent only knows the environment: it lacks the name of the service, and has an instance ID that other processes
+    have too. A host's own resource is left as it is: our work is part of its service.
     """
     holder = provider._sdk_config if isinstance(provider, MeterProvider) else provider  # noqa: SLF001
     given: Mapping[str, Any] = holder.resource.attributes
@@ -113,13 +113,13 @@ def under_agent() -> bool:
 
 
 def of_agent(provider: TracerProvider | MeterProvider | LoggerProvider) -> bool:
-    """Whether ``opentelemetry-instrument`` made this provider: its end is that of the process, so that it is ours."""
+    """Whether ``opentelemetry-instrument`` made this provider: it lives as long as the process, so it is ours."""
     holder = provider._sdk_config if isinstance(provider, MeterProvider) else provider  # noqa: SLF001
     return _AGENT in holder.resource.attributes
 
 
 def take_exit_handler(provider: TracerProvider | MeterProvider | LoggerProvider) -> bool:
-    """Keeps a provider from ending itself when the process exits, where it would. Whether it would have."""
+    """Keeps a provider from shutting itself down when the process exits. Returns whether it would have."""
     for name in ("_atexit_handler", "_at_exit_handler"):
         handler = getattr(provider, name, None)
         if handler is not None:
@@ -130,14 +130,14 @@ def take_exit_handler(provider: TracerProvider | MeterProvider | LoggerProvider)
 
 
 def take_span_processor(provider: TracerProvider, processor: Any) -> None:
-    """Takes a processor away from its provider."""
+    """Removes a processor from its provider."""
     multi = provider._active_span_processor  # noqa: SLF001
     with multi._lock:  # noqa: SLF001
         multi._span_processors = tuple(each for each in multi._span_processors if each is not processor)  # noqa: SLF001
 
 
 def take_log_processor(provider: LoggerProvider, processor: Any) -> None:
-    """Takes a processor away from its provider."""
+    """Removes a processor from its provider."""
     multi = provider._multi_log_record_processor  # noqa: SLF001
     with multi._lock:  # noqa: SLF001
         kept = tuple(each for each in multi._log_record_processors if each is not processor)  # noqa: SLF001
@@ -145,7 +145,7 @@ def take_log_processor(provider: LoggerProvider, processor: Any) -> None:
 
 
 def take_reader(provider: MeterProvider, reader: Any) -> None:
-    """Takes a reader that was shut down away from its provider, whose public way would shut it down once more."""
+    """Removes a reader that was shut down from its provider, whose public method would shut it down again."""
     provider._measurement_consumer.remove_metric_reader(reader)  # noqa: SLF001
     provider._all_metric_readers.discard(reader)  # noqa: SLF001
 
@@ -154,7 +154,7 @@ def take_reader(provider: MeterProvider, reader: Any) -> None:
 def reread_conventions() -> None:
     """Lets instrumentations read ``OTEL_SEMCONV_STABILITY_OPT_IN`` again, once.
 
-    The first of them reads it for all, and under ``opentelemetry-instrument`` that was before us.
+    The first of them reads it for all, and under ``opentelemetry-instrument`` that happened before us.
     """
     if not under_agent():
         return

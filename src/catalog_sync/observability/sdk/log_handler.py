@@ -13,7 +13,7 @@ from catalog_sync.observability.logs import EVENT_NAME, context_ids, extra_attri
 from otel_resilience.telemetry.providers import instrumentation_is_suppressed
 
 SKIPPED: Final = ("opentelemetry", "urllib3", "requests", "httpx", "httpcore", "grpc")
-"""Loggers that are left out: the exporter would listen to itself."""
+"""Loggers that are ignored: the exporter would export its own logs."""
 
 _NUMBERS: Final = (
     (logging.CRITICAL, SeverityNumber.FATAL, "FATAL"),
@@ -46,7 +46,7 @@ class OtelLogHandler(logging.Handler):
                 attributes=_attributes(record),
                 event_name=getattr(record, EVENT_NAME, None),
             )
-        except Exception:  # noqa: BLE001  # as the standard library's handlers do
+        except Exception:  # noqa: BLE001  # as in the standard library's handlers
             self.handleError(record)
 
 

@@ -1,4 +1,4 @@
-"""Whether a receiver accepts a signal: an export without content by the official exporter, and the answer."""
+"""Whether a receiver accepts a signal: exports nothing with the official exporter, and examines the response."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _UNKNOWN: Final = Refusal("the exporter says no reason", _DOWN)
 
 
 def export_nothing(signal: str, target: Target) -> Refusal | None:
-    """Sends an export without content. ``None`` where the receiver accepted it. Takes three seconds at most."""
+    """Sends an export without content. ``None`` if the receiver accepted it. Takes at most three seconds."""
     target = dataclasses.replace(target, timeout_set=False)
     probe = _over_grpc if target.protocol == "grpc" else _over_http
     return probe(signal, target)
@@ -51,7 +51,7 @@ def export_nothing(signal: str, target: Target) -> Refusal | None:
 
 def _over_http(signal: str, target: Target) -> Refusal | None:
     class Session(session_class()):  # type: ignore[misc]  # it is made when requests is loaded
-        """Remembers the last answer or error."""
+        """Remembers the last response or error."""
 
         answer: requests.Response | None = None
         error: Exception | None = None
@@ -76,7 +76,7 @@ def _over_http(signal: str, target: Target) -> Refusal | None:
 
 def _judge_answer(answer: Any, *, accepted: bool) -> Refusal | None:
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    accepted = accepted and answer.status_code < 300  # to the exporter a redirection is a success
+    accepted = accepted and answer.status_code < 300  # the exporter counts a redirect as a success
     if accepted and (not answer.content or kind in {"application/x-protobuf", "application/json"}):
         return None
     said = f"{answer.status_code} {answer.reason}".strip()
@@ -102,7 +102,7 @@ def _judge_error(error: BaseException) -> Refusal:
 
 
 def _over_grpc(signal: str, target: Target) -> Refusal | None:
-    from grpc import StatusCode  # loaded where it is used
+    from grpc import StatusCode  # loaded only when used
 
     with _records_of_this_thread() as records:
         if _export(otlp_exporter(target, signal), signal):
@@ -138,7 +138,7 @@ def _export(exporter: Any, signal: str) -> bool:
 
 @contextlib.contextmanager
 def _records_of_this_thread() -> Iterator[list[logging.LogRecord]]:
-    """What the gRPC exporter logs in this thread, before its own filter leaves out what it has said already."""
+    """What the gRPC exporter logs in this thread, before its own filter drops repetitions."""
     found: list[logging.LogRecord] = []
     thread = threading.get_ident()
 
@@ -168,5 +168,5 @@ def exporters_silent() -> Iterator[None]:
 
 
 def shown(target: Target) -> str:
-    """Where it goes, without secrets."""
+    """The destination, without secrets."""
     return redact_url(target.endpoint or "")

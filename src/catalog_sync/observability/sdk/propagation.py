@@ -1,7 +1,6 @@
-"""Which hosts may see trace headers, and reading them from requests that arrive.
+"""Which hosts may see trace headers, and how they are read from incoming requests.
 
-``opentelemetry.propagate`` is imported late: it reads ``OTEL_PROPAGATORS`` when it is imported, and raises where it
-cannot use it.
+``opentelemetry.propagate`` is imported late: it reads ``OTEL_PROPAGATORS`` on import, and raises if that is not usable.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from opentelemetry.context import Context
 
 ALWAYS_GUARDED = frozenset({"traceparent", "tracestate", "baggage"})
 FOREIGN = ("catalog-sync", "foreign")
-"""The entry of ``tracestate`` that marks a trace which somebody without a token has named."""
+"""The entry of ``tracestate`` that marks a trace ID chosen by a caller without a token."""
 _MAX_ENTRIES = 32
-"""That ``tracestate`` may have."""
+"""Maximum entries of ``tracestate``."""
 _NUMERIC = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)")
 
 
@@ -56,14 +55,14 @@ def inject(headers: MutableMapping[str, str]) -> None:
 
 
 def extract_context(headers: Mapping[str, str]) -> Context:
-    """The remote context of a request that arrives; header names in any case."""
+    """The remote context of an incoming request; header names in any case."""
     from opentelemetry import propagate
 
     return propagate.extract({name.lower(): value for name, value in headers.items()})
 
 
 def foreign(context: Context) -> Context:
-    """The context with a mark that all its spans inherit: what anybody writes is not kept as evidence of a sync."""
+    """Marks the context and all its spans: they may come from anyone, so they are no evidence of a sync."""
     parent = trace.get_current_span(context).get_span_context()
     if not parent.is_valid:
         return context

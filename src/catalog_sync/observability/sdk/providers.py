@@ -1,8 +1,8 @@
-"""Puts the providers of the OpenTelemetry SDK to work. Loaded only where telemetry goes somewhere.
+"""Creates and configures the providers of the OpenTelemetry SDK. Loaded only if telemetry goes somewhere.
 
-A provider can be set once per process. One that is there already, of ``opentelemetry-instrument`` or of a host
-application, is joined: what passes through it is redacted, it gets our views, and it alone exports. One of our own
-stays for the life of the process; it exports while a session runs.
+A provider can be set only once per process. An existing one, from ``opentelemetry-instrument`` or a host application,
+is reused: what passes through it is redacted, it gets our views, and only it exports. One of our own stays for the life
+of the process; it exports while a session runs.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ if TYPE_CHECKING:
     from catalog_sync.observability.sdk.selection import Choice, Target
 
 End = Callable[[], object]
-"""Ends one thing that a session has begun."""
+"""Undoes one thing that a session has set up."""
 
 OWN_VARIABLES: Final = ("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "OTEL_SEMCONV_STABILITY_OPT_IN")
-"""Set by this application where the user has not."""
+"""Variables that this application sets unless the user has."""
 METRIC_INTERVAL_MS: Final = 15_000.0
 SCHEDULE_DELAY_MS: Final = 2_000.0
 _READER_SHUTDOWN_MS: Final = 5_000.0
@@ -77,12 +77,12 @@ _FEW_BOUNDARIES: Final[dict[str, tuple[float, ...]]] = {
     library_contract.STORAGE_DURATION.name: (0.001, 0.01, 0.1, 1.0),
     "otel.sdk.exporter.operation.duration": (0.05, 0.25, 1.0, 3.0, 10.0),
 }
-"""Each bucket is a series for each set of attributes; of attempts it is asked whether one was enough."""
+"""Each bucket is a series for each set of attributes; for attempts it only matters whether one was enough."""
 
 _own: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 """The providers that this application has set."""
 _used: Final[weakref.WeakKeyDictionary[Any, tuple[int, list[End]]]] = weakref.WeakKeyDictionary()
-"""How many sessions use a provider now, and what the last of them ends."""
+"""How many sessions currently use a provider, and what the last of them has to undo."""
 _added: Final[weakref.WeakKeyDictionary[Any, list[MetricReader]]] = weakref.WeakKeyDictionary()
 """The readers that were added to a provider."""
 _lock: Final = threading.Lock()
@@ -97,9 +97,9 @@ def build(
     *,
     redis_from: float,
 ) -> Telemetry:
-    """Makes the providers that are needed and not there, and puts all to work until the session ends.
+    """Creates the providers that are needed and missing, and uses all of them until the session ends.
 
-    ``redis_from``: seconds from which a call to Redis that went well has spans.
+    ``redis_from``: duration in seconds from which on a successful call to Redis has spans.
     """
     os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
     if level := os.environ.get("OTEL_LOG_LEVEL"):
@@ -114,7 +114,7 @@ def build(
     except Exception as error:
         for end in ends:
             end()
-        # Whatever was not foreseen in settings.otel: components of other packages read variables of their own.
+        # An error not foreseen in settings.otel: components of other packages read variables of their own.
         names = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_") and name not in OWN_VARIABLES))
         raise ConfigurationError(
             f"telemetry cannot be set up with {names}: {type(error).__name__}: {redact(str(error))}"
@@ -139,13 +139,13 @@ def _resource(service_name: str) -> Resource:
 
 @functools.cache
 def _suffix(pid: int) -> str:
-    """Makes an instance ID that the environment gives to several processes one of this process."""
-    del pid  # a fork has another one
+    """Makes an instance ID from the environment, which several processes may share, unique to this process."""
+    del pid  # a forked child has another one
     return uuid.uuid4().hex[:12]
 
 
 def _share(provider: Any, begin: Callable[[], Iterable[End]]) -> End:
-    """Begins what a provider needs once with the first session that uses it; the last session's end ends it."""
+    """The first session runs ``begin`` for a provider; the end of the last session undoes it."""
     with _lock:
         count, ends = _used.get(provider, (0, []))
         if not count:
@@ -196,9 +196,10 @@ def _begin_metrics(provider: MeterProvider, resource: Resource, target: Target |
 
 
 def _bounded(provider: TracerProvider | MeterProvider | LoggerProvider) -> Iterator[End]:
-    """Under ``opentelemetry-instrument`` the end of a process has no time limit, and a forked worker does not flush.
+    """Under ``opentelemetry-instrument`` shutdown at process exit has no time limit, and a forked worker does not
+    flush.
 
-    A session flushes what it has collected within its own limit, and at the exit of the process little is left.
+    A session flushes what it has collected within its own limit, so that little is left at process exit.
     """
     if joining.of_agent(provider):
         if joining.take_exit_handler(provider):
@@ -219,13 +220,13 @@ def _add_reader(provider: MeterProvider, reader: MetricReader) -> End:
 
 
 def _flush_metrics(provider: MeterProvider) -> bool:
-    """The provider flushes the readers that it was made with, and none that was added later."""
+    """The provider flushes only the readers that it was created with, not those added later."""
     flushed = [provider.force_flush(), *(reader.force_flush() for reader in tuple(_added.get(provider, ())))]
     return all(flushed)
 
 
 def _views() -> list[View]:
-    """Explicit buckets also where the user prefers exponential ones: alert rules depend on these metrics."""
+    """Explicit buckets even if the user prefers exponential ones: alert rules depend on these metrics."""
     histograms = {
         metric.name: metric.boundaries
         for metric in (*library_contract.METRICS, *contract.METRICS)
@@ -301,7 +302,7 @@ def _add_span_processor(provider: TracerProvider, processor: SpanProcessor) -> E
 
 
 def _take(processor: SpanProcessor | LogRecordProcessor, take: Callable[[Any], None]) -> None:
-    """Ends a processor and takes it away from its provider."""
+    """Shuts a processor down and removes it from its provider."""
     processor.shutdown()
     take(processor)
 
@@ -354,7 +355,7 @@ def _begin_logs(
 
 
 def _exports(handler: logging.Handler) -> bool:
-    """Whether a handler of the host hands standard records to OpenTelemetry already."""
+    """Whether a handler of the host already passes standard records to OpenTelemetry."""
     return any(base.__module__.startswith("opentelemetry.") for base in type(handler).__mro__)
 
 
@@ -364,5 +365,5 @@ def _add_log_processor(provider: LoggerProvider, processor: LogRecordProcessor) 
 
 
 def _unless_set(name: str, milliseconds: float) -> float | None:
-    """Our own default; ``None`` where the user has set the variable, which the SDK reads itself."""
+    """Our own default; ``None`` if the user has set the variable, which the SDK reads itself."""
     return None if os.environ.get(name) else milliseconds

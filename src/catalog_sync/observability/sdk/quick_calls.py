@@ -1,4 +1,4 @@
-"""Calls to Redis that went well leave no spans: a sync makes hundreds, and what they cost stands on the metrics.
+"""Successful calls to Redis leave no spans: a sync makes hundreds, and metrics show their durations.
 
 Spans of a call end from the inside out, so those of an attempt wait until the call has ended and is judged.
 """
@@ -18,15 +18,15 @@ from catalog_sync.observability.sdk.redacting import HandsOn
 from otel_resilience.telemetry import contract
 
 MAX_OPEN: Final = 10_000
-"""Spans of calls under way that are remembered. Some never end, as that of a call that an open circuit rejects."""
+"""Maximum spans of running calls that are remembered. Some never end, such as that of a rejected call."""
 
 _NANOS: Final = 1e9
 
 
 class QuickCalls(HandsOn, SpanProcessor):
-    """Hands spans on, except those of calls to ``dependency`` that succeeded at once and in less than ``seconds``.
+    """Passes spans on, except those of calls to ``dependency`` that succeeded at the first attempt within ``seconds``.
 
-    A call that failed, was repeated or was slow is handed on whole, and so is one with an error anywhere below it.
+    A call that failed, was retried or was slow is passed on completely, and so is one with an error anywhere below it.
     """
 
     def __init__(self, target: SpanProcessor, dependency: str, seconds: float) -> None:
@@ -34,13 +34,13 @@ class QuickCalls(HandsOn, SpanProcessor):
         self._dependency = dependency
         self._seconds = seconds
         self._call_of: dict[int, int] = {}
-        """Of each span under way below a call, and of the call itself, the span of the call."""
+        """For each running span below a call, and for the call itself, the span of the call."""
         self._waiting: dict[int, list[ReadableSpan]] = {}
-        """The spans of each call under way that have ended."""
+        """The ended spans of each running call."""
         self._lock = threading.Lock()
 
     def on_start(self, span: Span, parent_context: Any = None) -> None:
-        """Passes the span on, and notes whether it belongs to a call."""
+        """Passes the span on, and records whether it belongs to a call."""
         own = span.get_span_context().span_id
         above = trace.get_current_span(parent_context).get_span_context().span_id
         with self._lock:
@@ -57,7 +57,7 @@ class QuickCalls(HandsOn, SpanProcessor):
         self._target.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Hands on what is worth it."""
+        """Passes on the spans that are worth keeping."""
         own = span.context.span_id if span.context is not None else 0
         with self._lock:
             call = self._call_of.pop(own, None)

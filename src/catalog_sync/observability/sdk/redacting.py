@@ -1,9 +1,9 @@
-"""The first wall against secrets in telemetry: spans and log records are redacted before they leave.
+"""The first barrier against secrets in telemetry: spans and log records are redacted before they are exported.
 
-Spans are put right where other instrumentations err, too.
-An ended span cannot be changed, so a copy goes out where something had to be masked.
+Errors of other instrumentations are corrected, too. An ended span cannot be changed, so a copy is exported if something
+had to be redacted.
 
-The limits of length that the user sets cut here, too: the SDK would cut before a secret is known by its whole text.
+The user's length limits are applied here, too: the SDK would truncate a secret before it can be recognised.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ _Record = TypeVar("_Record", ReadableLogRecord, ReadWriteLogRecord)
 
 
 class HandsOn:
-    """What is the same for exporters and processors that hand on to another one."""
+    """Common code of exporters and processors that pass data on to another one."""
 
     def __init__(self, target: Any) -> None:
         self._target = target
 
     def shutdown(self) -> None:
-        """Shuts the other one down."""
+        """Shuts the inner one down."""
         self._target.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flushes the other one, where it can."""
+        """Flushes the inner one, if it can."""
         flush = getattr(self._target, "force_flush", None)
         return True if flush is None else bool(flush(timeout_millis))
 
 
 class _RedactingExporter(HandsOn):
-    """Hands a batch to another exporter, redacted."""
+    """Passes a batch to another exporter, redacted."""
 
     def __init__(self, target: Any, redact_one: Callable[[Any], Any]) -> None:
         super().__init__(target)
@@ -57,24 +57,24 @@ class _RedactingExporter(HandsOn):
 
 
 class RedactingSpanExporter(_RedactingExporter, SpanExporter):
-    """Hands redacted spans to another exporter."""
+    """Passes redacted spans to another exporter."""
 
     def __init__(self, target: SpanExporter, limits: SpanLimits) -> None:
         super().__init__(target, functools.partial(redact_span, limits=limits))
 
 
 class RedactingSpanProcessor(HandsOn, SpanProcessor):
-    """Hands redacted spans to another processor."""
+    """Passes redacted spans to another processor."""
 
     def on_start(self, span: Span, parent_context: Any = None) -> None:
-        """Passes the span that starts."""
+        """Passes the started span."""
         self._target.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Passes the ended span, redacted.
 
-        A processor with a method ``wants`` is spared what it would not take. One with a method ``defer`` gets the
-        redaction itself and does it when it lets the span out.
+        A processor with a method ``wants`` is not called for spans that it would not take. One with a method ``defer``
+        gets the redaction as a function and calls it when it releases the span.
         """
         wants = getattr(self._target, "wants", None)
         if wants is not None and not wants(span):
@@ -87,14 +87,14 @@ class RedactingSpanProcessor(HandsOn, SpanProcessor):
 
 
 class RedactingLogExporter(_RedactingExporter, LogRecordExporter):
-    """Hands redacted log records to another exporter."""
+    """Passes redacted log records to another exporter."""
 
     def __init__(self, target: LogRecordExporter, longest: int | None) -> None:
         super().__init__(target, functools.partial(redacted, longest=longest))
 
 
 class RedactingLogProcessor(HandsOn, LogRecordProcessor):
-    """Hands redacted log records to another processor."""
+    """Passes redacted log records to another processor."""
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Passes a redacted copy."""
@@ -102,7 +102,7 @@ class RedactingLogProcessor(HandsOn, LogRecordProcessor):
 
 
 class _RedactedSpan(ReadableSpan):
-    """A copy that still knows how much the limits of the SDK had dropped."""
+    """A copy that keeps the counts of what the SDK's limits dropped."""
 
     original: ReadableSpan
 
@@ -120,7 +120,7 @@ class _RedactedSpan(ReadableSpan):
 
 
 def redact_span(span: ReadableSpan, limits: SpanLimits | None = None) -> ReadableSpan:
-    """The span itself where it holds no secret and nothing wrong, else a copy without."""
+    """The span itself if it contains no secret and needs no correction, else a corrected copy."""
     name = redact(span.name)
     expected = answered_as_expected(span)
     longest, longest_elsewhere = (
@@ -172,7 +172,7 @@ def _redact_link(link: Link, longest: int | None) -> Link:
 
 
 def _redact_attributes(attributes: Mapping[str, Any] | None, longest: int | None) -> Any:
-    """The same object where nothing changes."""
+    """The same object if nothing changes."""
     if not attributes:
         return attributes
     changed = {key: _cut(_redact_attribute(key, value), longest) for key, value in attributes.items()}

@@ -1,4 +1,4 @@
-"""Which signals are exported, and where to, as the standard variables say. Pure; imports nothing of the SDK."""
+"""Which signals are exported, and where to, according to the standard variables. Pure; imports nothing of the SDK."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Compression = Literal["gzip", "deflate", "none"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Target:
-    """Where one signal goes."""
+    """The destination of one signal."""
 
     endpoint: str | None
-    """Of OTLP; ``None`` where it goes to the console alone."""
+    """The OTLP endpoint; ``None`` if it only goes to the console."""
     protocol: Protocol
     timeout_set: bool
-    """The user set a timeout."""
+    """Whether the user set a timeout."""
     compression: Compression
     console: bool
-    """It is written to stderr."""
+    """Whether it is written to stderr."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Choice:
 
 
 def choose_signals(environ: Mapping[str, str]) -> Choice:
-    """Reads the standard variables. Raises ``ConfigurationError`` naming the one that cannot be used."""
+    """Reads the standard variables. Raises ``ConfigurationError`` naming the one that is not usable."""
     if sdk_disabled(environ):
         return Choice(disabled=True)
     traces, metrics, logs = (_target(environ, signal) for signal in SIGNALS)
@@ -73,6 +73,6 @@ def _target(environ: Mapping[str, str], signal: str) -> Target | None:
 
 
 def _compression(environ: Mapping[str, str], signal: str) -> Compression:
-    """Gzip where nothing is said."""
+    """Gzip by default."""
     _, text = otlp_variable(environ, signal, "COMPRESSION") or ("", "")
     return next((known for known in get_args(Compression) if known == text.lower()), "gzip")

@@ -1,4 +1,4 @@
-"""The telemetry of a running process, and its end within bounds. Imports nothing of the SDK."""
+"""The telemetry of a running process, and its bounded shutdown. Imports nothing of the SDK."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from opentelemetry import trace
 from otel_resilience.redaction import redact
 
 SHUTDOWN_TIMEOUT: Final = 4.5
-"""Seconds that the end of telemetry may take, whatever the collector does: with what else ends, less than five."""
+"""Maximum seconds for ending telemetry, whatever the collector does: with all other shutdowns, less than five."""
 
 EXIT_TIMEOUT: Final = 1.0
-"""Seconds that providers which are not ours get when the process exits: the session's end has flushed them before."""
+"""Seconds that other parties' providers are given at process exit: the end of the session has flushed them before."""
 
 _log = logging.getLogger(__name__)
 _at_exit: Final[list[_AtExit]] = []
@@ -39,14 +39,14 @@ class Telemetry:
         return bool(self.shutdowns) and not self._ended
 
     def force_flush(self, timeout: float = SHUTDOWN_TIMEOUT) -> bool:
-        """Sends what has been collected, for at most ``timeout`` seconds. Whether all of it was handled in time."""
+        """Sends what has been collected, for at most ``timeout`` seconds. Returns whether all of it was handled."""
         return _all_within(self.flushes, timeout) if self.active else True
 
     def shutdown(self, timeout: float = SHUTDOWN_TIMEOUT) -> bool:
-        """Sends what is left and ends, for at most ``timeout`` seconds in all. Whether it ended in time.
+        """Sends what is left and shuts down within ``timeout`` seconds in total. Returns whether it ended in time.
 
-        The signals end side by side, since the SDK gives each of them half a minute. What a dead collector did not take
-        by then is lost. Repeated calls do nothing.
+        The signals are shut down in parallel, since the SDK gives each of them half a minute. What an unreachable
+        collector did not accept by then is lost. Repeated calls do nothing.
         """
         if self._ended:
             return True
@@ -61,14 +61,14 @@ class Telemetry:
 
 
 def end_at_exit(action: Callable[[], object]) -> None:
-    """Runs ``action`` when the process exits, beside others, all of them for at most :data:`EXIT_TIMEOUT` seconds."""
+    """Runs ``action`` at process exit, in parallel with others, for at most :data:`EXIT_TIMEOUT` seconds."""
     if not _at_exit:
         atexit.register(_exit)
     _at_exit.append(_AtExit(action))
 
 
 class _AtExit:
-    """Its thread waits from the start: while a process exits, Python starts none any more."""
+    """Its thread waits from the start, since Python starts no threads while a process exits."""
 
     def __init__(self, action: Callable[[], object]) -> None:
         self._action = action
@@ -82,7 +82,7 @@ class _AtExit:
         _quietly(self._action)
 
     def ask(self) -> None:
-        """A fork has no thread of ours: there it is done at once."""
+        """A forked child does not have our thread: there the actions run directly."""
         if self._pid == os.getpid():
             self._asked.set()
         else:
@@ -102,7 +102,7 @@ def _exit() -> None:
 
 
 def tracing() -> bool:
-    """Whether a tracer provider is set up in this process, by us or by an application around us."""
+    """Whether a tracer provider is set up in this process, by us or by a host application."""
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
@@ -119,5 +119,5 @@ def _all_within(actions: Sequence[Callable[[], object]], timeout: float) -> bool
 def _quietly(action: Callable[[], object]) -> None:
     try:
         action()
-    except Exception as error:  # noqa: BLE001  # the end of telemetry must not become an error of the application
+    except Exception as error:  # noqa: BLE001  # shutting down telemetry must not become an error of the application
         _log.warning("telemetry did not end properly: %s", redact(repr(error)))

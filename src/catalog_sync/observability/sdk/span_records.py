@@ -1,4 +1,4 @@
-"""Ended spans of the SDK as plain records for whoever keeps them in this process."""
+"""Converts ended spans of the SDK to plain records, for the stores in this process."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from catalog_sync.observability.traces.deferred import DeferredSpans
 from catalog_sync.observability.traces.records import SpanEvent, SpanLink, SpanRecord, Status, Value
 
 MAX_TEXT: Final = 1000
-"""Characters of a text that are kept."""
+"""Maximum characters of a text."""
 MAX_ATTRIBUTES: Final = 64
 MAX_EVENTS: Final = 32
 MAX_SPAN: Final = 16_000
-"""Characters of all the texts of a span that are kept, attributes before events, later events before earlier ones."""
+"""Maximum characters of all texts of a span, attributes before events, later events before earlier ones."""
 
 _NANOS: Final = 1e9
 _STATUSES: Final[Mapping[StatusCode, Status]] = {
@@ -28,17 +28,17 @@ _STATUSES: Final[Mapping[StatusCode, Status]] = {
 
 
 class SpanRecords(SpanProcessor):
-    """Hands every span that has ended to ``keep``, which must be quick and not raise.
+    """Passes every ended span to ``keep``, which must be quick and not raise.
 
-    Requests that only read and went well are left out: there are thousands of them and nothing to see. So is what a
-    caller without a token adds to a trace that it names: it may be that of a sync.
+    Successful requests that only read are ignored: there are thousands of them and nothing to see. So are spans that a
+    caller without a token adds to a trace that it names, which may be that of a sync.
     """
 
     def __init__(self, keep: Callable[[SpanRecord], None]) -> None:
         self._keep = keep
 
     def wants(self, span: ReadableSpan) -> bool:
-        """Whether ``span`` is worth keeping, asked before it is redacted."""
+        """Whether ``span`` is worth keeping, called before it is redacted."""
         return not is_foreign(span.context) and (
             span.kind is not SpanKind.SERVER
             or span.status.status_code is StatusCode.ERROR
@@ -46,7 +46,7 @@ class SpanRecords(SpanProcessor):
         )
 
     def on_start(self, span: Span, parent_context: Any = None) -> None:
-        """Nothing is known yet."""
+        """Does nothing."""
 
     def on_end(self, span: ReadableSpan) -> None:
         """Keeps the span."""
@@ -54,30 +54,30 @@ class SpanRecords(SpanProcessor):
             self._keep(record_of(span))
 
     def shutdown(self) -> None:
-        """What was kept stays readable."""
+        """Does nothing: what was kept stays readable."""
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Nothing waits."""
+        """Nothing is buffered."""
         del timeout_millis
         return True
 
 
 class DeferredSpanRecords(SpanRecords):
-    """Keeps what :class:`SpanRecords` keeps, as it is; its records are made, redacted, when they are asked for."""
+    """Keeps the same spans as :class:`SpanRecords`; they are redacted and converted only when they are read."""
 
     def __init__(self, spans: DeferredSpans) -> None:
         super().__init__(lambda record: spans.add(int(record.trace_id, 16), lambda: record, error=record.failed))
         self._spans = spans
 
     def defer(self, span: ReadableSpan, redacted: Callable[[], ReadableSpan]) -> None:
-        """Keeps a span that is wanted; ``redacted`` is what of it may be let out."""
+        """Keeps a wanted span; ``redacted`` returns the version that may be shown."""
         if span.context is not None:
             error = span.status.status_code is StatusCode.ERROR
             self._spans.add(span.context.trace_id, lambda: record_of(redacted()), error=error)
 
 
 def record_of(span: ReadableSpan) -> SpanRecord:
-    """A redacted span with a context, cut to a bounded size."""
+    """The record of a redacted span with a context, truncated to a limited size."""
     context = span.get_span_context()
     if context is None:
         raise ValueError("the span has no context")
@@ -105,7 +105,7 @@ def record_of(span: ReadableSpan) -> SpanRecord:
 
 
 class _Room:
-    """Characters that are left for the texts of one span."""
+    """Characters left for the texts of one span."""
 
     def __init__(self, left: int) -> None:
         self.left = left

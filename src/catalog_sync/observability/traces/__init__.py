@@ -1,4 +1,4 @@
-"""What a process keeps of its own traces, so that a failed sync can be looked at without any other tool."""
+"""Traces that a process keeps itself, so that a failed sync can be examined without any other tool."""
 
 from catalog_sync.observability.traces.merged import MergedTraces
 from catalog_sync.observability.traces.records import (

@@ -1,4 +1,4 @@
-"""The spans of one run, kept as they ended; they are redacted and written only where the run failed."""
+"""The spans of one run, kept as they ended; they are redacted and written only if the run failed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _FOR_ERRORS: Final = 3 / 2
 
 
 class DeferredSpans:
-    """Takes spans as they end and redacts and cuts them when their trace is asked for. Safe for threads.
+    """Collects spans as they end; redacts and truncates them when their trace is read. Thread-safe.
 
-    At most ``max_spans``; of what comes later only errors are kept, up to half as many again.
+    At most ``max_spans``; after that only errors are kept, up to half as many again.
     """
 
     def __init__(self, *, max_spans: int = MAX_SPANS) -> None:
@@ -24,14 +24,14 @@ class DeferredSpans:
         self._lock = threading.Lock()
 
     def add(self, trace_id: int, make: Callable[[], SpanRecord], *, error: bool) -> None:
-        """Take in a span that has ended; ``make`` gives its record, redacted."""
+        """Adds an ended span; ``make`` returns its record, redacted."""
         room = self._max_spans * (_FOR_ERRORS if error else 1)
         with self._lock:
             if len(self._spans) < room:
                 self._spans.append((trace_id, make))
 
     def get(self, trace_id: str) -> list[SpanRecord]:
-        """The spans of a trace by their start."""
+        """The spans of a trace by start time."""
         wanted = int(trace_id, 16)
         with self._lock:
             found = [make for of, make in self._spans if of == wanted]

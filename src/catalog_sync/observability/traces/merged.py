@@ -1,4 +1,4 @@
-"""Traces of which several stores have a part."""
+"""Merges traces from several stores that each have a part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 
 class MergedTraces:
-    """Reads from all stores; what the first ones have stands. One that is out of reach is left out.
+    """Reads from all stores; the first ones take precedence. An unreachable store is left out.
 
     Implements ``TraceStore``.
     """
@@ -21,7 +21,6 @@ class MergedTraces:
         self._stores = stores
 
     async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
-        """The last failed traces, newest first."""
         merged: dict[str, TraceSummary] = {}
         for store in reversed(self._stores):
             try:
@@ -31,7 +30,7 @@ class MergedTraces:
         return sorted(merged.values(), key=lambda summary: summary.end, reverse=True)[:limit]
 
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
-        """All spans of a trace, by their start."""
+        """All spans of a trace, by start time."""
         merged: dict[str, SpanRecord] = {}
         for store in reversed(self._stores):
             try:

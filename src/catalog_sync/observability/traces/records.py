@@ -1,4 +1,4 @@
-"""Ended spans as plain values, their JSON form, and the port through which kept traces are read."""
+"""Ended spans as plain values, their JSON form, and the port for reading stored traces."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class SpanEvent:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SpanLink:
-    """Another span that has to do with this one."""
+    """Another span that is related to this one."""
 
     trace_id: str
     span_id: str
@@ -72,45 +72,44 @@ class SpanRecord(JsonForm):
     end: float
     status: Status
     message: str | None
-    """What the status says about a failure."""
+    """The description of the status of a failure."""
     attributes: Mapping[str, Value]
     events: tuple[SpanEvent, ...] = ()
     links: tuple[SpanLink, ...] = ()
 
     @property
     def size(self) -> int:
-        """About the bytes of memory that it takes, rather more than less."""
+        """Estimated bytes of memory that it takes, rather too many than too few."""
         events = sum(_PER_EVENT + _size(event.name) + _size_of(event.attributes) for event in self.events)
         texts = _size(self.name) + _size(self.service) + _size(self.message or "")
         return _PER_SPAN + texts + _size_of(self.attributes) + events + _PER_LINK * len(self.links)
 
     @property
     def of_sync(self) -> bool:
-        """Whether it belongs to the work of a sync."""
+        """Whether it is part of a sync."""
         return self.name.startswith(contract.SYNC_SPAN) or self.name == contract.PUBLISH_SPAN
 
     @property
     def failed(self) -> bool:
-        """Whether it shows a failure that no retry cured.
+        """Whether it shows a failure that no retry recovered from.
 
-        A failed attempt, or the request inside it, may have been repeated with success: then what surrounds them is
-        well.
+        A failed attempt, or the request inside it, may have been retried successfully: enclosing spans did not fail.
         """
         return self.status == "error" and self.name != _ATTEMPT and self.kind not in _EVIDENCE
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TraceSummary(JsonForm):
-    """A kept trace in one line. Times are seconds since the epoch."""
+    """A stored trace in one line. Times are seconds since the epoch."""
 
     trace_id: str
     name: str
-    """Of its first span."""
+    """Name of its first span."""
     start: float
     end: float
     spans: int
     errors: int
-    """Spans with status ``error``, attempts that were repeated among them."""
+    """Spans with status ``error``, including retried attempts."""
     failed: bool
     services: tuple[str, ...]
 
@@ -131,17 +130,17 @@ class TraceSummary(JsonForm):
 
 
 def span_order(span: SpanRecord) -> tuple[float, float]:
-    """The key that sorts spans by their start, parents before what begins with them."""
+    """The key that sorts spans by start time, parents before children that start at the same time."""
     return span.start, -span.end
 
 
 class TraceStore(Protocol):
-    """Reads traces that were kept. Methods may raise ``CacheConnectionError`` where they are kept elsewhere."""
+    """Reads stored traces. Methods may raise ``CacheConnectionError`` if they are stored elsewhere."""
 
     async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
         """The last failed traces, newest first."""
         ...
 
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
-        """The spans of a trace by their start, failed or not; empty where it is not kept (any more)."""
+        """The spans of a trace by start time, failed or not; empty if it is not stored (any more)."""
         ...

@@ -1,4 +1,4 @@
-"""A bounded memory of traces: those that failed, and the last ones of syncs whatever came of them."""
+"""A bounded store of traces: those that failed, and the most recent ones of syncs, whatever their outcome."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Final
 from catalog_sync.observability.traces.records import SpanRecord, TraceSummary, span_order
 
 MAX_SPANS: Final = 2000
-"""Spans of one trace; of what comes later only errors are kept, up to half as many again."""
+"""Spans of one trace; after that only errors are kept, up to half as many again."""
 MAX_TOTAL: Final = 20_000
-"""Spans of all traces together."""
+"""Maximum spans of all traces together."""
 MAX_BYTES: Final = 32 * 1024 * 1024
-"""Of memory that all of them take."""
+"""Maximum bytes of memory for all of them."""
 MAX_TRACE_BYTES: Final = 8 * 1024 * 1024
-"""Of memory that the spans of one trace take; later ones are dropped."""
+"""Maximum bytes of memory for the spans of one trace; later ones are dropped."""
 
 
 class _Trace:
@@ -30,10 +30,10 @@ class _Trace:
 
 
 class TraceRing:
-    """Takes spans as they end and forgets the oldest traces. Safe for threads; implements ``TraceStore``.
+    """Collects spans as they end and drops the oldest traces. Thread-safe; implements ``TraceStore``.
 
-    Three bounds: ``syncs`` failed traces of syncs, ``others`` further failed ones, and ``recent`` that are under way or
-    went well. A flood of failed reads therefore pushes out no sync. All of them together take at most ``max_bytes``.
+    Keeps at most ``syncs`` failed traces of syncs, ``others`` other failed ones, and ``recent`` ones that are running
+    or succeeded, so that a flood of failed reads displaces no sync; and at most ``max_bytes`` in total.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class TraceRing:
         self._lock = threading.Lock()
 
     def add(self, span: SpanRecord) -> None:
-        """Take in a span that has ended."""
+        """Adds an ended span."""
         with self._lock:
             shelf, trace = self._find(span.trace_id) or ("recent", _Trace())
             room = self._max_spans if span.status != "error" else self._max_spans * 3 // 2
@@ -75,13 +75,11 @@ class TraceRing:
             self._forget(shelf)
 
     async def failed(self, *, limit: int = 50) -> Sequence[TraceSummary]:
-        """The last failed traces, newest first."""
         with self._lock:
             kept = [list(trace.spans) for shelf in ("syncs", "others") for trace in self._traces[shelf].values()]
         return sorted(map(TraceSummary.of, kept), key=lambda summary: summary.end, reverse=True)[:limit]
 
     async def get(self, trace_id: str) -> Sequence[SpanRecord]:
-        """The spans of a trace by their start; empty where it is not kept."""
         with self._lock:
             found = self._find(trace_id)
             spans = list(found[1].spans) if found else []
@@ -98,7 +96,7 @@ class TraceRing:
         while len(self._traces[grown]) > self._bounds[grown]:
             self._drop_oldest(grown)
         while self._total > self._max_total or self._size > self._max_bytes:
-            # The trace that has just grown is the newest on its shelf: it stays.
+            # The trace that has just grown is the newest in its group: it stays.
             names = [name for name in ("recent", "others", "syncs") if len(self._traces[name]) > (name == grown)]
             if not names:
                 return

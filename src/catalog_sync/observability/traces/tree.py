@@ -1,4 +1,4 @@
-"""The spans of a trace as a tree for people: what went well is summed up, what failed is shown. Pure."""
+"""The spans of a trace as a tree for people: successes are summarised, failures are shown. Pure."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from catalog_sync.observability.traces.records import SpanRecord
 
 MOST_FAILED: Final = 8
-"""Failed calls side by side that are shown each."""
+"""Maximum failed sibling calls that are shown individually."""
 
 MARK: Final = "failed here -->"
-"""Before the attempt that failed, so that no narrow terminal wraps it."""
+"""Placed before the failed attempt, so that narrow terminals do not wrap it."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Node:
-    """A span and what happened within it, by its start."""
+    """A span and its children, by start time."""
 
     span: SpanRecord
     children: list[Node] = dataclasses.field(default_factory=list)
 
     def walk(self) -> Iterator[Node]:
-        """It and everything below it."""
+        """The node and everything below it."""
         waiting = [self]
         while waiting:
             node = waiting.pop()
@@ -40,7 +40,7 @@ class Node:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Line:
-    """A line of the tree and those below it."""
+    """A line of the tree and the lines below it."""
 
     text: str
     failed: bool = False
@@ -49,7 +49,7 @@ class Line:
 
 
 def roots(spans: Iterable[SpanRecord]) -> list[Node]:
-    """The spans whose parents are not kept, or lie in another process, with all that is below them."""
+    """The spans whose parents are not stored, or are in another process, with everything below them."""
     nodes = {span.span_id: Node(span) for span in spans}
     tops: list[Node] = []
     for node in nodes.values():
@@ -59,9 +59,9 @@ def roots(spans: Iterable[SpanRecord]) -> list[Node]:
 
 
 def failed_attempt(tops: Sequence[Node], error_type: str | None) -> SpanRecord | None:
-    """The attempt that made the sync fail: the last one of a call that failed for good, by preference with this type.
+    """The attempt that made the sync fail: the last one of a call that finally failed, preferably with this error type.
 
-    Where nothing was sent, what was refused or raised instead; ``None`` where no span failed.
+    If nothing was sent, what was rejected or raised instead; ``None`` if no span failed.
     """
     nodes = [node for top in tops for node in top.walk()]
     attempts = [child.span for node in nodes if node.span.failed for child in node.children if _failed_attempt(child)]
@@ -79,7 +79,7 @@ def failed_attempt(tops: Sequence[Node], error_type: str | None) -> SpanRecord |
 def lines(tops: Sequence[Node], marked: str | None, *, evidence: bool = False) -> list[Line]:
     """The tree; ``marked`` is the ID of the span of :func:`failed_attempt`.
 
-    Failures that a retry cured are left out; ``evidence``: what lies within calls that failed for good is not.
+    Failures that a retry recovered from are left out; with ``evidence``, only if their call succeeded in the end.
     """
     found: list[Line] = []
     shown = hidden = 0

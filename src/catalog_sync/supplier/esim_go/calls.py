@@ -1,8 +1,9 @@
-"""GET requests to the supplier through the policy's transport, and what only this supplier means by its answers."""
+"""GET requests to the supplier through the policy's transport, and the supplier's own meaning of responses."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -28,24 +29,27 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 USER_AGENT: Final = "catalog-sync"
+SAID_FROM: Final = 10.0
+"""Seconds. A longer pause is logged, since no progress is visible while it lasts."""
 _READ: Final = httpx.ByteStream(b"")
 _CALL: Final = "catalog_sync.call"
-"""The extension of a request that holds its :class:`_Call`."""
+"""The extension of a request with its :class:`_Call`."""
 _PAUSED: Final = Classification(ErrorClass.THROTTLED, Severity.MEDIUM, error_types.RATE_LIMITED, unsent=True)
-"""As that of a rate limit of ours whose next permit comes too late."""
+"""Like a rate limit of our own whose next permit comes too late."""
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(slots=True)
 class _Call:
-    """What the requests of one call share: more than one where it is redirected."""
+    """State shared by the requests of one call: several if it is redirected."""
 
     operation: str
     parse: Callable[[Any], Any]
     answers: Mapping[int, Any]
-    """The statuses of errors that are good answers, each with what it means."""
+    """The error statuses that are valid answers, each with its meaning."""
     deadline: Deadline
     url: httpx.URL | None
-    """What is to be asked next; ``None`` once there is a result."""
+    """The next URL to request; ``None`` once there is a result."""
     redirects: int = 0
     result: Any = None
 
@@ -68,7 +72,7 @@ class SupplierCalls:
         self._wall_clock = wall_clock
         self._base_url = settings.base_url.rstrip("/")
         self._costs: dict[str, int] = {}
-        """Permits that a request of an operation takes."""
+        """Permits that a request of each operation takes."""
         self._http = httpx.AsyncClient(
             transport=AsyncResilientTransport(
                 policy,
@@ -103,12 +107,11 @@ class SupplierCalls:
         template: str | None = None,
         answers: Mapping[int, T] = MappingProxyType({}),
     ) -> T:
-        """GET ``path`` and parse its JSON; what ``parse`` raises counts as a failure of the attempt.
+        """GETs ``path`` and parses its JSON; an exception from ``parse`` counts as a failure of the attempt.
 
-        Where the open circuit rejects the call, the error says what had opened it.
-        ``template`` is the path on telemetry where the path itself names a single thing. ``answers``: the statuses of
-        errors that are good answers, each with what it means.
-        Raises only ``CatalogSyncError``, its cause chained: ``SyncDeadlineError`` where ``deadline`` has passed.
+        If the open circuit rejects the call, the error says what had opened it. ``template`` is the path on telemetry
+        if the path itself identifies a single object. ``answers``: the error statuses that are valid answers, each with
+        its meaning. Raises only ``CatalogSyncError``, its cause chained: ``SyncDeadlineError`` after ``deadline``.
         """
         url = httpx.URL(self._base_url + path, params=dict(params) or None)
         call = _Call(operation, parse, answers, deadline, url)
@@ -116,7 +119,7 @@ class SupplierCalls:
         try:
             while call.url is not None:
                 response = await self._http.get(call.url, extensions={**extensions, "deadline": deadline.remaining()})
-                # Its stream refers back to it: the page would stay until garbage is looked for among old objects.
+                # Its stream refers back to it, and would keep the page alive until a late garbage collection.
                 response.stream = _READ
         except Exception as error:
             translated = translate(error, operation, self._policy.classifier)
@@ -136,7 +139,7 @@ class SupplierCalls:
             error.context["opened_by"] = opened.error_type
 
     async def _judge(self, response: httpx.Response) -> bool:
-        """Takes the result, or the address of a redirect within the host, from a complete answer; else raises."""
+        """Takes the result, or the URL of a redirect within the host, from a complete response; otherwise raises."""
         call: _Call = response.request.extensions[_CALL]
         self._apply_rate_limit(response, call)
         if response.status_code in call.answers:
@@ -152,17 +155,19 @@ class SupplierCalls:
         return True
 
     def _apply_rate_limit(self, response: httpx.Response, call: _Call) -> None:
-        """Let the supplier's own rate limit slow all callers down.
+        """Lets the supplier's own rate limit slow all callers down.
 
-        A pause that this sync cannot wait for ends it. It is not passed to the rate limit, which all processes share:
-        it would hold up a sync that someone requests meanwhile, for a day.
+        A pause that is too long for this sync ends it. It is not passed to the rate limit, which all processes share:
+        that would block a sync that someone requests meanwhile, for a day.
         """
         limiter = self._policy.rate_limiter
         now = self._wall_clock()
         pause = server_limits.pause(response.status_code, response.headers, now)
-        if pause > call.deadline.remaining():
+        if pause > min(call.deadline.remaining(), self._policy.retry.max_retry_after):
             call.deadline.paused_until = now + pause
         elif pause > 0 and limiter is not None:
+            if pause > SAID_FROM:
+                _log.warning("the supplier requested a pause: nothing is sent for %.0f s", pause)
             limiter.pause(pause)
         cost = server_limits.cost(response.headers)
         if cost is not None:
@@ -170,9 +175,9 @@ class SupplierCalls:
 
 
 class _Wire(httpx.AsyncBaseTransport):
-    """Counts what is sent, each attempt and each redirect; sends nothing where the supplier asked for too long a pause.
+    """Counts what is sent, each attempt and each redirect; sends nothing if the supplier asked for too long a pause.
 
-    What waited for its permit when that answer came gets here as well.
+    Requests that were waiting for their permit when that response came are stopped here as well.
     """
 
     def __init__(
@@ -199,5 +204,5 @@ class _Wire(httpx.AsyncBaseTransport):
         return await self._transport.handle_async_request(request)
 
     async def aclose(self) -> None:
-        """Closes the transport inside."""
+        """Closes the inner transport."""
         await self._transport.aclose()

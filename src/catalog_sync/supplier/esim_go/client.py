@@ -39,16 +39,16 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 PAGES_AHEAD: Final = 8
-"""Pages of one scope requested before the first of them was handed on."""
+"""Pages of one scope that are requested before the first of them was passed on."""
 
 MAX_PAGES: Final = 20_000
 
 MISMATCHES_TOLERATED: Final = 3
-"""From so many pages of a wrong format in a row, each counts as a failure of the supplier."""
+"""From so many pages of an invalid format in a row on, each counts as a failure of the supplier."""
 
 CONNECT_TIMEOUT: Final = 5.0
 PROBE_VALID_FOR: Final = 30.0
-"""Seconds for which one probe of the key answers for all groups that were denied."""
+"""Seconds for which one probe of the key is valid for all groups that were denied."""
 
 
 @contextlib.asynccontextmanager
@@ -60,10 +60,10 @@ async def open_supplier(
 ) -> AsyncIterator[EsimGoClient]:
     """A client with its connections, closed at the end. ``wrap`` may add telemetry to the transport of each attempt.
 
-    Of proxies only that of the settings is used: others would carry the key through a host that no setting names.
+    Only the proxy from the settings is used: others would send the key through a host that no setting names.
     """
-    # A plain-http base (the simulator) needs no trust store, and loading one takes longer than the first page. The
-    # empty one trusts no certificate.
+    # A plain-http base (the simulator) needs no trust store, and loading one takes longer than the first page. An empty
+    # one trusts no certificate.
     verify: ssl.SSLContext | bool = True
     if settings.base_url.startswith("http://"):
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -77,7 +77,7 @@ async def open_supplier(
 
 
 class EsimGoClient:
-    """eSIM Go behind the supplier port. Every call goes through the policy."""
+    """eSIM Go as a :class:`~catalog_sync.supplier.port.Supplier`. Every call goes through the policy."""
 
     def __init__(
         self,
@@ -126,9 +126,9 @@ class EsimGoClient:
         )
 
     async def get_bundle(self, name: str, *, deadline: Deadline) -> Bundle:
-        """``GET /catalogue/bundle/{name}``. Raises ``NotFoundError`` where it is gone, or cannot be a bundle's name."""
+        """``GET /catalogue/bundle/{name}``. Raises ``NotFoundError``, also for an impossible name."""
         if name in {"", ".", ".."} or not is_encodable(name):
-            # As a part of a path it would ask another address, with the key.
+            # As part of a path it would address something else, with the key.
             raise NotFoundError(f"no bundle has the name {name!r}")
         path = f"/catalogue/bundle/{quote(name, safe='')}"
 
@@ -146,11 +146,11 @@ class EsimGoClient:
         return found
 
     async def health_probe(self, *, deadline: Deadline) -> None:
-        """``GET /organisation``: cheap, and refused only with a bad key."""
+        """``GET /organisation``: cheap, and rejected only for a bad key."""
         await self._calls.get("probe organisation", "/organisation", {}, lambda data: data, deadline)
 
     async def iter_pages(self, scope: Scope, *, deadline: Deadline) -> AsyncGenerator[Page, None]:
-        """``GET /catalogue``, to the last page. Close the iterator when leaving it early."""
+        """``GET /catalogue``, up to the last page. Close the iterator when leaving it early."""
         first, size = await self._first_page(scope, deadline)
 
         def fetch(number: int) -> Awaitable[Page]:
@@ -162,7 +162,7 @@ class EsimGoClient:
                 yield page
 
     async def _first_page(self, scope: Scope, deadline: Deadline) -> tuple[Page, int]:
-        """The first page and the size that the supplier accepted for it; smaller ones are tried where it refuses."""
+        """The first page and the size that the supplier accepted for it; smaller ones are tried if it refuses."""
         size = self._page_size
         while True:
             try:
@@ -177,7 +177,7 @@ class EsimGoClient:
                 continue
             cut = page_size.cut_to(first, size)
             if cut is None:
-                # Remembered once it worked: what a denied group answers says nothing about the others.
+                # Remembered once it worked: the response for a denied group says nothing about the others.
                 self._page_size = min(self._page_size, size)
                 return first, size
             _log.info("%s: requesting pages of %d bundles from now on: of %d only %d came", scope, cut, size, cut)
@@ -213,7 +213,7 @@ class EsimGoClient:
             raise
 
     async def _check_key(self, deadline: Deadline, denied: AccessDeniedError) -> None:
-        """Tell a group that the account may not see from a refused key: then ``AuthenticationError``."""
+        """Distinguishes a group that the account may not see from a rejected key: then ``AuthenticationError``."""
         async with self._probing:
             if self._clock() - self._probed_at >= PROBE_VALID_FOR:
                 self._refused = None
@@ -222,11 +222,11 @@ class EsimGoClient:
                 except AccessDeniedError as refused:
                     self._refused = refused
                 except CatalogSyncError:
-                    return  # inconclusive, and recorded by the policy; the denial stands for its group alone
+                    return  # inconclusive, and recorded by the policy; the denial applies to its group alone
                 self._probed_at = self._clock()
             if self._refused is not None:
                 raise AuthenticationError(
-                    f"the supplier refuses the API key: {self._refused}",
+                    f"the supplier refuses the API key ({self._refused})",
                     classification=AuthenticationError.default.replace(error_type=self._refused.error_type),
                     context=self._refused.context,
                 ) from denied

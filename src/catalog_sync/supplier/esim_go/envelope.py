@@ -1,4 +1,4 @@
-"""The envelopes of the eSIM Go API: from parsed JSON to pages, groups and bundles, contradictions refused."""
+"""The envelopes of the eSIM Go API: from parsed JSON to pages, groups and bundles; contradictions are rejected."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def parse_page(data: Any, number: int) -> Page:
     """Page ``number`` from ``{bundles, pageCount, rows, pageSize}`` or a bare array.
 
-    Raises ``InvalidDataError``: to be confirmed by one retry where the envelope contradicts itself, ``schema_mismatch``
-    where all rows lack the same required field.
+    Raises ``InvalidDataError``: to be confirmed by one retry if the envelope contradicts itself, ``schema_mismatch`` if
+    all rows lack the same required field.
     """
     if isinstance(data, list):
         rows, row_count, page_count = data, None, None
@@ -47,9 +47,9 @@ def parse_page(data: Any, number: int) -> Page:
 
 
 def parse_groups(data: Any) -> list[str]:
-    """The names of ``{groups: [{name}]}`` or of a bare array, without repetitions.
+    """The names from ``{groups: [{name}]}`` or from a bare array, without duplicates.
 
-    Raises ``InvalidDataError`` where there is no usable name, ``UnusableGroupsError`` where some entries have none.
+    Raises ``InvalidDataError`` if there is no usable name, ``UnusableGroupsError`` if some entries have none.
     """
     groups = data.get("groups") if isinstance(data, dict) else data
     if not isinstance(groups, list):

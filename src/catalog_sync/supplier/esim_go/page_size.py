@@ -1,4 +1,4 @@
-"""How many bundles to ask for per page, where the supplier refuses a size or sends fewer than were asked for. Pure."""
+"""How many bundles to request per page, if the supplier refuses a size or sends fewer than requested. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from catalog_sync.supplier.port import Page
 
 PAGE_SIZES: Final = (50, 25, 10)
-"""Tried in turn where the supplier refuses a page size; the first is the largest that it documents."""
+"""Tried in turn if the supplier refuses a page size; the first is the largest documented one."""
 
 _REFUSALS: Final = frozenset({400, 401, 403, 413, 416, 422})
-"""Statuses that may mean that a page is too large, whatever the answer says."""
+"""Statuses that may mean that a page is too large, whatever the response says."""
 
 
 def smaller_than(size: int) -> int | None:
@@ -28,15 +28,15 @@ def may_be_refused(error: CatalogSyncError) -> bool:
 
 
 def is_refused(error: CatalogSyncError, size: int) -> bool:
-    """Whether the answer is about ``size``: it says so, or the size is above the documented one."""
+    """Whether the response is about ``size``: it says so, or the size is above the documented one."""
     response = getattr(error.__cause__, "response", None)
     return size > PAGE_SIZES[0] or (isinstance(response, httpx.Response) and b"perpage" in response.content.lower())
 
 
 def cut_to(first: Page, asked: int) -> int | None:
-    """The size to ask for instead of ``asked`` where the first page has fewer rows and its counts overlook that.
+    """The size to use instead of ``asked`` if the first page has fewer rows and its counts ignore that.
 
-    A supplier that sends fewer rows than it was asked for, yet numbers the pages as if it had sent all, would lose the
+    A supplier that sends fewer rows than requested, yet numbers the pages as if it had sent all, would lose the
     difference on every page. ``None``: the counts fit, or there are none.
     """
     sent = first.size

@@ -1,4 +1,4 @@
-"""Following pages to the end: a bounded window of requests ahead, and the checks that the pages fit together."""
+"""Follows pages to the end: a limited window of concurrent requests, and checks that the pages fit together."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from catalog_sync.supplier.port import Page
 
 _NO_SUCH_PAGE: Final = frozenset({400, 404, 410, 416, 422})
-"""Statuses of a page beyond the last."""
+"""Statuses for a page beyond the last."""
 
 
 class PageSequence:
-    """Pure: accepts the pages of one scope in order and refuses those that contradict the first.
+    """Pure: accepts the pages of one scope in order and rejects those that contradict the first.
 
-    ``max_pages`` bounds what is followed; a longer catalogue is an error, never a shorter answer.
+    ``max_pages`` limits how many are followed; a longer catalogue is an error, never a shorter result.
     """
 
     def __init__(self, first: Page, max_pages: int) -> None:
@@ -33,7 +33,7 @@ class PageSequence:
         self.accept(first)
 
     def accept(self, page: Page) -> None:
-        """Raises ``CatalogueChangedError`` where the totals moved or a page repeats an earlier one."""
+        """Raises ``CatalogueChangedError`` if the totals changed or a page repeats an earlier one."""
         if (page.page_count, page.rows) != (self._first.page_count, self._first.rows):
             raise CatalogueChangedError(
                 f"the catalogue changed while it was paged: page {page.number} reports {page.rows} rows on "
@@ -52,7 +52,7 @@ class PageSequence:
                 )
 
     def finish(self) -> None:
-        """Raises ``CatalogueChangedError`` where the pages hold more or fewer rows than the supplier claims."""
+        """Raises ``CatalogueChangedError`` if the pages have more or fewer rows than the supplier claims."""
         claimed = self._first.rows
         if claimed is not None and claimed != self._rows:
             raise CatalogueChangedError(
@@ -75,10 +75,10 @@ async def follow_pages(
     window: int,
     max_pages: int,
 ) -> AsyncGenerator[Page, None]:
-    """Yield ``first`` and all pages after it in order, with at most ``window`` requests under way.
+    """Yields ``first`` and all pages after it in order, with at most ``window`` concurrent requests.
 
-    Where the supplier does not say how many pages there are, they are full as long as they have as many rows as the
-    first: the supplier may send fewer than it is asked for. ``page_size`` is what it is asked for.
+    If the supplier does not say how many pages there are, a page counts as full if it has as many rows as the first:
+    the supplier may send fewer than ``page_size``, the requested number.
     """
     sequence = PageSequence(first, max_pages)
     yield first
@@ -114,7 +114,7 @@ async def follow_pages(
 
 async def _after(page: Page, fetch: Callable[[int], Awaitable[Page]], *, certain: bool) -> Page | None:
     """The page after ``page``. Unless it is ``certain``, there may be none: then the supplier has nothing under that
-    number, or the same again."""
+    number, or the same page again."""
     try:
         follower = await fetch(page.number + 1)
     except CatalogSyncError as error:

@@ -1,7 +1,8 @@
-"""What protects the calls to eSIM Go, and what its answers mean. Loads no HTTP client: ``status`` looks at it too."""
+"""The policy for calls to eSIM Go, and the meaning of its errors. Loads no HTTP client: ``status`` uses it too."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from catalog_sync.domain.errors import SUPPLIER
@@ -20,21 +21,25 @@ if TYPE_CHECKING:
     from otel_resilience.storage import SharedState
 
 MAX_IN_FLIGHT: Final = 16
-"""Requests under way at once. Enough for 10 per second at an answer time of 1.5 s, few enough for little memory."""
+"""Maximum concurrent requests. Enough for 10 per second at a response time of 1.5 s, few enough for little memory."""
 
 DEPENDENCY: Final = SUPPLIER
 """The supplier's ``resilience.dependency``."""
 
+LONGEST_WAIT: Final = 0.5
+"""Share of a sync's whole time that one wait which the supplier asks for may take. After a longer one too little would
+be left for the rest: the sync would wait for minutes and then publish nothing."""
+
 NO_LIMIT: Final = 1_000_000
-"""Requests per second that are never reached; pauses that the supplier requests still hold."""
+"""Requests per second that are never reached; pauses requested by the supplier still apply."""
 
 
 def classify_denial(error: BaseException) -> Classification | None:
-    """eSIM Go's own verdict: a denial concerns one group until the key itself is refused.
+    """The verdict for eSIM Go: a denial concerns one group until the key itself is rejected.
 
-    The key is static, so that a 401 is not repeated either.
+    The key is static, so a 401 is not retried either.
     """
-    import httpx  # only where a request failed
+    import httpx  # only if a request failed
 
     if not isinstance(error, httpx.HTTPStatusError) or error.response.status_code not in {401, 403}:
         return None
@@ -44,12 +49,11 @@ def classify_denial(error: BaseException) -> Classification | None:
 
 
 def supplier_policy(settings: Settings, shared: SharedState | None = None) -> Policy:
-    """What protects every call to the supplier. One per process: it holds breaker and retry budget, in ``shared`` where
-    they are to outlive the process and to be those of all workers.
-    """
+    """The policy for every call to the supplier. One per process: it holds breaker and retry budget, in ``shared`` if
+    they should outlive the process and be shared with all workers."""
     return Policy(
         DEPENDENCY,
-        retry=settings.retry,
+        retry=dataclasses.replace(settings.retry, max_retry_after=settings.sync_deadline * LONGEST_WAIT),
         breaker=settings.breaker,
         deadline=settings.sync_deadline,
         attempt_timeout=min(settings.attempt_timeout, settings.sync_deadline),
@@ -62,7 +66,7 @@ def supplier_policy(settings: Settings, shared: SharedState | None = None) -> Po
 
 
 def _rate_limit(settings: Settings) -> RateLimit | RateLimiter:
-    """That of the settings, shared through ``REDIS_URL`` where that is set, else of this process."""
+    """The rate limit from the settings, shared through ``REDIS_URL`` if that is set, else local to this process."""
     rate = settings.supplier_rate
     limit = max(1, int(rate)) if rate else NO_LIMIT
     config = RateLimit(limit, per=limit / rate if rate else 1.0)

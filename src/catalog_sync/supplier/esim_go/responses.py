@@ -1,4 +1,4 @@
-"""What becomes of a complete answer: no surprise redirects, errors that keep their status, JSON that costs no page."""
+"""Processing of complete responses: controlled redirects, errors that keep their status, tolerant JSON parsing."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from otel_resilience.classification import error_types
 from otel_resilience.redaction import redact
 
 SAMPLE_CHARS: Final = 200
-"""How much of an unexpected body a message shows, redacted."""
+"""Maximum characters of an unexpected body that a message shows, redacted."""
 
 MAX_DEPTH: Final = 64
-"""Arrays and objects within each other; a catalogue needs five."""
+"""Maximum nesting of arrays and objects; a catalogue needs five."""
 
 MAX_DIGITS: Final = 400
-"""Digits of a number, or of its exponent's size; doubles end at 309."""
+"""Maximum digits of a number, or of its exponent; doubles end at 309."""
 
 _NO_NUMBER: Final = Decimal("NaN")
 _TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
@@ -35,7 +35,7 @@ MAX_REDIRECTS: Final = 5
 CONFIRM_ONCE: Final = Classification(
     ErrorClass.PERMANENT, Severity.HIGH, error_types.INVALID_RESPONSE, BreakerEffect.FAILURE, max_retries=1
 )
-"""An answer with status 200 that cannot be used: asked for once more, since gateways do that in passing."""
+"""A response with status 200 that cannot be used: requested once more, since gateways do that occasionally."""
 
 
 def is_redirect(response: httpx.Response) -> bool:
@@ -44,9 +44,9 @@ def is_redirect(response: httpx.Response) -> bool:
 
 
 def redirect_target(response: httpx.Response, followed: int) -> httpx.URL:
-    """Where a redirect leads, after ``followed`` others.
+    """The target of a redirect, after ``followed`` others.
 
-    Raises ``RedirectRefusedError`` where it leaves the host or TLS, and where there are too many.
+    Raises ``RedirectRefusedError`` if it leaves the host or TLS, and if there are too many.
     """
     if followed == MAX_REDIRECTS:
         raise RedirectRefusedError(
@@ -69,7 +69,7 @@ def redirect_target(response: httpx.Response, followed: int) -> httpx.URL:
 
 
 def raise_for_status(response: httpx.Response, operation: str) -> None:
-    """Raise ``httpx.HTTPStatusError`` unless the answer is a success; headers and start of the body stay with it."""
+    """Raises ``httpx.HTTPStatusError`` unless the response is a success; it keeps headers and start of the body."""
     if not response.is_success:
         raise httpx.HTTPStatusError(
             f"{operation}: the supplier answered {response.status_code}: {sample(response.content)}",
@@ -80,18 +80,18 @@ def raise_for_status(response: httpx.Response, operation: str) -> None:
 
 def sample(body: bytes) -> str:
     """The start of a body for a message: redacted, on one line."""
-    # Redaction comes before the cut: a secret that is cut in two would not be recognised.
+    # Redaction comes before truncation: a secret that is cut in two would not be recognised.
     text = redact(body[: 8 * SAMPLE_CHARS].decode("utf-8", "replace"))
     return printable(" ".join(text.split()))[:SAMPLE_CHARS]
 
 
 def parse_json(response: httpx.Response) -> Any:
-    """The JSON of a successful answer, numbers with a fraction as ``Decimal``.
+    """The JSON of a successful response, numbers with a fraction as ``Decimal``.
 
-    One bad value costs no more than itself: bytes that are not UTF-8 become halves of surrogate pairs, numbers beyond
-    any use NaN, and what is nested deeper than :data:`MAX_DEPTH` ``None``; the validation of rows refuses those.
+    A bad value affects only itself: bytes that are not UTF-8 become unpaired surrogates, numbers of absurd size NaN,
+    and anything nested deeper than :data:`MAX_DEPTH` ``None``; the validation of rows rejects those.
 
-    Raises ``InvalidDataError``, to be confirmed by one retry, where it is empty, HTML, truncated or no JSON.
+    Raises ``InvalidDataError``, to be confirmed by one retry, if it is empty, HTML, truncated or not JSON.
     """
     content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     body = response.content.strip()
@@ -117,9 +117,9 @@ def _loads(text: str) -> Any:
 def _decimal(text: str) -> Decimal:
     try:
         number = Decimal(text)
-    except ArithmeticError:  # an exponent beyond the range of decimals: no price, but no reason to lose the page
+    except ArithmeticError:  # an exponent beyond the range of decimals: not a price, but no reason to lose the page
         return _NO_NUMBER
-    # Some arithmetic on 1e999999999 would write all its digits out.
+    # Some arithmetic on 1e999999999 would write out all its digits.
     return number if abs(number.adjusted()) <= MAX_DIGITS else _NO_NUMBER
 
 
@@ -128,7 +128,7 @@ def _integer(text: str) -> int | Decimal:
 
 
 def _flattened(text: str) -> str:
-    """``text`` with ``null`` in place of every array and object that lies deeper than :data:`MAX_DEPTH`."""
+    """``text`` with ``null`` in place of every array and object nested deeper than :data:`MAX_DEPTH`."""
     kept: list[str] = []
     depth = end = start = 0
     for token in _TOKENS.finditer(text):

@@ -1,4 +1,4 @@
-"""Rows of the eSIM Go catalogue: what makes a row valid, and the bundle it becomes."""
+"""Rows of the eSIM Go catalogue: their validation, and their conversion to bundles."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ UNLIMITED: Final = -1
 """``dataAmount`` of an unlimited plan."""
 
 NOT_COUNTRIES: Final = frozenset({"XX", "ZZ"})
-"""ISO 3166 sets these aside for "unknown"."""
+"""Codes that ISO 3166 reserves for "unknown"."""
 
 MAX_NAME: Final = 512
-"""Characters of the name of a bundle or a group."""
+"""Maximum characters of the name of a bundle or a group."""
 
 MIN_ROWS_FOR_SCHEMA_MISMATCH: Final = 3
 """Fewer rows that all lack the same field are bad rows, not a changed contract."""
@@ -50,7 +50,7 @@ def _encodable(text: str) -> str:
 
 
 def _plain_number(value: object) -> object:
-    """Refuses what only Python takes for a number: ``true``, ``"1_000"``, digits of other scripts."""
+    """Rejects what only Python accepts as a number: ``true``, ``"1_000"``, digits of other scripts."""
     if isinstance(value, bool) or (isinstance(value, str) and not _PLAIN.fullmatch(value)):
         raise ValueError("is not a number")
     return value
@@ -76,8 +76,8 @@ class CountryRow(BaseModel):
 
 
 class BundleRow(BaseModel):
-    """A bundle as the supplier sends it. Unknown fields are not looked at, nor are their names; unknown values of open
-    sets are no errors."""
+    """A bundle as the supplier sends it. Unknown fields and their names are ignored; unknown values of open sets are
+    accepted."""
 
     name: _Name
     duration: Annotated[int, _Number] = Field(ge=1, le=36_500)
@@ -100,7 +100,7 @@ class ValidatedRows(NamedTuple):
     rejected: list[Rejected]
 
     def lacking_everywhere(self) -> str | None:
-        """The required field that every row of this page lacks: the supplier renamed it. ``None``: there is none."""
+        """The required field that all rows of this page lack because the supplier renamed it. ``None``: none."""
         fields = {row.field for row in self.rejected if row.reason is QuarantineReason.MISSING_FIELD}
         if self.bundles or len(self.rejected) < MIN_ROWS_FOR_SCHEMA_MISMATCH or len(fields) != 1:
             return None
@@ -122,7 +122,7 @@ _REASONS: Final[Mapping[str, QuarantineReason]] = {
 
 
 def validate_rows(rows: Sequence[object]) -> ValidatedRows:
-    """Validate the rows of one page, each on its own: a bad row never takes a good one with it."""
+    """Validates the rows of one page separately: a bad row does not affect good ones."""
     result = ValidatedRows([], [])
     rows = [_known_fields(row) for row in rows]
     try:
@@ -140,7 +140,7 @@ def validate_rows(rows: Sequence[object]) -> ValidatedRows:
 
 
 def _known_fields(row: object) -> object:
-    """The row without the fields that are not read, whatever they hold."""
+    """The row with only the fields that are read, whatever the others contain."""
     return {name: row[name] for name in _FIELDS if name in row} if isinstance(row, Mapping) else row
 
 

@@ -1,1 +1,1 @@
-"""What a sync needs that several processes carry out together."""
+"""Support for syncs that several processes carry out together."""

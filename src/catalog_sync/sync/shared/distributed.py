@@ -1,4 +1,4 @@
-"""What the processes that share one sync hand along."""
+"""What the processes of a shared sync pass on to each other."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 class DistributedSync:
     """The identity of a sync whose steps run in several processes.
 
-    No process lives as long as the sync, so the lock belongs to the sync itself: whichever step runs adopts the lease
-    and extends it, and the fencing token travels with it.
+    No process lives as long as the sync, so the lock belongs to the sync itself: every step that runs adopts the lease
+    and extends it, and passes on the fencing token.
     """
 
     job: str
-    """Its ID; also the receipt under which one version at most is published."""
+    """Its ID; also the receipt under which at most one version is published."""
     correlation_id: str
     since: str
-    """When it was asked for, RFC 3339: a part of the identity of the lock's owner."""
+    """When it was requested, RFC 3339: part of the identity of the lock's owner."""
     started_at: str
-    """When its first step began, RFC 3339."""
+    """When its first step started, RFC 3339."""
     token: int | None = None
-    """The fencing token that the first step got; ``None`` before it has one."""
+    """The fencing token that the first step got; ``None`` before."""
     attempt: str = ""
-    """Distinguishes the versions that several attempts at the last step stage."""
+    """Distinguishes the versions staged by several attempts at the last step."""
     refused_by: LockHolder | None = None
-    """Who held the lock when the first step asked for it."""
+    """Who held the lock when the first step tried to acquire it."""
 
     record: Key | None = None
-    """Key of the record whose status says whether the sync is under way; the lock is given to no other."""
+    """Key of the record whose status says whether the sync is active; only then is the lock granted."""
 
     @property
     def lock_owner(self) -> SharedOwner:
@@ -48,16 +48,15 @@ class DistributedSync:
         return SharedOwner(f"job:{self.job}", self.since, self.record, self.job, self.token)
 
     def duration(self, now: datetime.datetime) -> float:
-        """Seconds since it began. Several processes share nothing but the wall clock, which may jump: at least 0."""
+        """Seconds since it started. Several processes only share the wall clock, which may jump: at least 0."""
         return max(0.0, (now - parse_rfc3339(self.started_at)).total_seconds())
 
 
 async def adopt_lease(store: CatalogStore, sync: DistributedSync) -> LockLease | LockHolder:
-    """The lease of the sync, taken over from the step before. Before the first step: the lease, or who holds it.
+    """The lease of the sync, taken over from the previous step. Before the first step: the lease, or who holds it.
 
-    A lease that ran out while no step was running is taken anew where no other run has published meanwhile. Raises
-    ``LockLostError`` where the sync owned the lock and another run owns it now, or has published since, and where the
-    sync is over.
+    A lease that expired while no step was running is re-acquired if no other run has published meanwhile. Raises
+    ``LockLostError`` if another run has taken the lock from the sync or has published since, and if the sync has ended.
     """
     lease = await store.lock.acquire(sync.correlation_id, shared=sync.lock_owner)
     if sync.token is not None and isinstance(lease, LockHolder):
@@ -66,9 +65,9 @@ async def adopt_lease(store: CatalogStore, sync: DistributedSync) -> LockLease |
 
 
 async def keep_lease(store: CatalogStore, sync: DistributedSync) -> None:
-    """Extend the lease while no step runs. A lock that is free stays free: the next step takes it, or learns why not.
+    """Extends the lease while no step runs. A free lock stays free: the next step acquires it, or learns why it cannot.
 
-    Raises ``LockLostError`` where another run holds the lock.
+    Raises ``LockLostError`` if another run holds the lock.
     """
     if await store.lock.renew(sync.correlation_id, sync.lock_owner) == "lost":
         holder = await store.lock.holder()

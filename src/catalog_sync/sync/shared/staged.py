@@ -1,7 +1,7 @@
-"""A sync in parts: what one process fetches and stages, and what another makes a version of.
+"""A sync in parts: what one process fetches and stages, and another makes a version of.
 
-The last step runs the same functions as a sync in one process. Only its supplier is another: it hands out what the
-parts have staged, and raises what they have met.
+The last step runs the same functions as a sync in one process. Only its supplier differs: it returns what the parts
+have staged, and raises the errors that they met.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
-    """What became of one step of a sync: of the plan, or of one scope that was fetched."""
+    """The result of one step of a sync: of the plan, or of fetching one scope."""
 
     version: str | None = None
-    """Where its bundles are staged."""
+    """The version under which its bundles are staged."""
     bundles: int = 0
     checksum: str | None = None
-    """Of those bundles; ``None`` where they were staged by a release without checksums."""
+    """The checksum of those bundles; ``None`` if they were staged by a release without checksums."""
     groups: tuple[str, ...] = ()
-    """Of the plan: the groups that the supplier lists; where its error is about some of them, the others."""
+    """For the plan: the groups that the supplier lists; if its error is about some of them, the others."""
     rejected: tuple[Rejected, ...] = ()
     sent: int = 0
-    """Requests to the supplier."""
+    """Requests sent to the supplier."""
     repeated: int = 0
     error: CatalogSyncError | None = None
 
@@ -49,7 +49,7 @@ class Part:
         return isinstance(self.error, FATAL)
 
     def to_json(self) -> dict[str, Any]:
-        """As it travels to the last step."""
+        """The form in which it is passed to the last step."""
         return {
             "version": self.version,
             "bundles": self.bundles,
@@ -77,7 +77,7 @@ class Part:
 
 
 async def fetch_part(fetch: Fetch, scope: Scope, staging: Staging) -> Part:
-    """Fetch a scope and stage its rows as they came, for the last step to merge. Raises ``CatalogSyncError``."""
+    """Fetches a scope and stages its rows unchanged, for the last step to merge. Raises ``CatalogSyncError``."""
     names: set[str] = set()
     withdrawn: set[str] = set()
 
@@ -97,21 +97,21 @@ async def fetch_part(fetch: Fetch, scope: Scope, staging: Staging) -> Part:
 
 
 async def fetch_bundle_part(supplier: Supplier, name: str, deadline: Deadline, staging: Staging) -> Part:
-    """Fetch and stage one bundle. Raises ``CatalogSyncError``, also where the supplier does not have it."""
+    """Fetches and stages one bundle. Raises ``CatalogSyncError``, also if the supplier does not have it."""
     await staging.put([await supplier.get_bundle(name, deadline=deadline)])
     return Part(version=staging.version, bundles=1, checksum=staging.total())
 
 
 @dataclasses.dataclass(eq=False)
 class StagedSupplier:
-    """The supplier of the last step: everything it says was said before, to the processes that made the parts."""
+    """The supplier of the last step: it repeats what the supplier answered to the processes that made the parts."""
 
     store: CatalogStore
     plan: Part
     parts: Mapping[str, Part]
     ended_by: CatalogSyncError | None = None
     counts: RequestCounts = dataclasses.field(default_factory=RequestCounts)
-    """Nothing before the first question, then the requests of all parts."""
+    """Zero before the first call, then the requests of all parts."""
     _counted: bool = False
 
     async def list_groups(self, *, deadline: Deadline) -> list[str]:

@@ -1,5 +1,5 @@
-"""Ways to notify people: chats, pagers, e-mail, a generic webhook, the log. Those over HTTP need httpx once they are
-made.
+"""Ways to notify people: chats, pagers, e-mail, a generic webhook, the log. Creating a channel that uses HTTP needs
+httpx.
 
 A channel of your own is any object that follows :class:`Channel`; ``docs/alerting-channels.md`` shows one.
 """
@@ -65,8 +65,8 @@ def from_url(
 ) -> SlackChannel | WebhookChannel:
     """The channel for a URL: Slack's format for Slack's own hosts, the generic webhook for any other.
 
-    ``secret`` signs generic messages, and ``template`` shapes them; Slack has no use for either. ``name`` is ``slack``
-    or ``webhook`` by default. Raises ``ValueError``, without the URL, where nothing can be posted there.
+    ``secret`` signs generic messages, and ``template`` shapes them; Slack ignores both. ``name`` is ``slack`` or
+    ``webhook`` by default. Raises ``ValueError``, without the URL in it, if the URL is not usable.
 
     Examples:
         >>> from otel_resilience.alerting.channels import from_url

@@ -1,4 +1,4 @@
-"""One delivery that ends in time, whatever the receiver does."""
+"""One delivery with a hard time limit, whatever the receiver does."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import threading
 
 
 class BoundedThread(threading.Thread):
-    """One delivery, in a thread that is left behind when its time is up.
+    """One delivery, in a thread that is abandoned when its time is up.
 
-    The thread, because nothing else bounds a name server or a receiver that sends a byte now and then.
+    A thread, because nothing else bounds a slow name server or a receiver that sends a byte now and then.
     """
 
     def __init__(self, name: str, timeout: float) -> None:
@@ -18,10 +18,10 @@ class BoundedThread(threading.Thread):
         self._ended = threading.Event()
 
     def bounded(self) -> bool:
-        """Runs it, and returns when it ended or its time is up: whether it ended by itself."""
+        """Runs it, and returns when it has ended or its time is up. Returns whether it ended by itself."""
         try:
             self.start()
-        except RuntimeError:  # no thread to be had, as at the end of the interpreter: each step is bounded still
+        except RuntimeError:  # no thread is available, as at interpreter shutdown: each step still has its own timeout
             self.run()
             return True
         if self._ended.wait(min(self._timeout, threading.TIMEOUT_MAX)):
@@ -30,10 +30,10 @@ class BoundedThread(threading.Thread):
         return False
 
     def run(self) -> None:
-        """Sends, and keeps what came of it."""
+        """Sends, and keeps the outcome."""
         try:
             self._send()
-        except Exception as error:  # noqa: BLE001  # classified for the caller's thread; it may hold secrets
+        except Exception as error:  # noqa: BLE001  # classified for the caller's thread; it may contain secrets
             self._failed(error)
         finally:
             self._ended.set()
@@ -45,7 +45,7 @@ class BoundedThread(threading.Thread):
         raise NotImplementedError
 
     def _held(self) -> socket.socket | None:
-        """The connection, where there is one."""
+        """The connection, if there is one."""
         raise NotImplementedError
 
     def _give_up(self) -> None:
@@ -54,4 +54,4 @@ class BoundedThread(threading.Thread):
             try:
                 socket.socket.shutdown(held, socket.SHUT_RDWR)  # wakes the thread; close() would not
             except OSError:
-                return  # closed by the other side already, so the thread is awake
+                return  # the other side has closed it already, so the thread is awake

@@ -1,6 +1,6 @@
-"""One POST to a receiver of alerts: bounded in time and size, invisible to instrumentation, silent about its URL.
+"""One POST to a receiver of alerts: bounded in time and size, hidden from instrumentation, never revealing its URL.
 
-Each request has its own thread and connection: alerts are rare, and a kept connection is often dead.
+Each request has its own thread and connection: alerts are rare, and an idle connection is often dead.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 
 USER_AGENT: Final = "otel-resilience-alerts"
 MAX_ANSWER: Final = 4096
-"""Bytes of an answer that are read at most."""
+"""Maximum bytes of a response that are read."""
 CONTRADICTED_WITHIN: Final = 1.0
-"""Seconds that the beginning of a body has to say that a success is none."""
+"""Seconds in which the start of a body may contradict a success status."""
 
 _NOT_MODIFIED: Final = Classification(ErrorClass.PERMANENT, Severity.HIGH, "304")
-"""No answer to a POST, and so no confirmation."""
+"""Not a confirmation: no POST is answered with it."""
 _CONTRADICTION: Final = Classification(ErrorClass.TRANSIENT, Severity.HIGH, error_types.INVALID_RESPONSE)
-"""A status of success whose body reports a failure, or comes from something before the receiver."""
+"""A success status whose body reports a failure, or comes from something in front of the receiver."""
 _FAILED_BEHIND: Final = b"webhook message delivery failed"
-"""How connectors of Teams begin when what is behind them refuses."""
+"""How the body of a Teams connector starts if the service behind it refuses."""
 _URL_PROBLEM: Final = "the URL of an alert channel must be http:// or https:// with a host, and hold no blanks"
 _NO_URL = re.compile(r"[\s\\\x00-\x1f\x7f\ud800-\udfff]")
 _TOKEN_LIKE = re.compile(r"(?=.*\d)[A-Za-z0-9._~+=-]{16,}")
@@ -65,9 +65,9 @@ class Endpoint:
     def __init__(
         self, channel: str, url: str, *, reasons: frozenset[str] = frozenset(), any_body: bool = False
     ) -> None:
-        """``reasons`` are the bodies of refusals that may be repeated in errors. ``any_body``: a success is one,
-        whatever its body says. Raises ``ValueError`` for the URL, and for the proxy that the environment names."""
-        import httpx  # early, so that a missing one shows at construction
+        """``reasons`` are bodies of refusals that errors may quote. ``any_body``: a success status counts whatever its
+        body says. Raises ``ValueError`` for an unusable URL or proxy from the environment."""
+        import httpx  # here, so that a missing package shows at construction
 
         self.channel = channel
         self._url = checked_url(url)
@@ -82,12 +82,12 @@ class Endpoint:
         logging.getLogger("httpx").addFilter(_not_ours)  # it logs whole URLs at INFO
 
     def post(self, body: bytes, headers: Mapping[str, str], *, timeout: float) -> None:
-        """Returns once the receiver has confirmed with any 2xx; at most ``timeout`` seconds. Raises `ChannelError`."""
+        """Returns once the receiver confirms with any 2xx, within ``timeout`` seconds. Raises `ChannelError`."""
         self._run(_Attempt(self._url, self._proxy, body, headers, timeout))
 
     def reach(self, *, timeout: float) -> None:
-        """Connects, through the proxy where there is one and with TLS where the URL says so, and sends no request to
-        the receiver; at most ``timeout`` seconds. Raises `ChannelError`."""
+        """Connects, through the proxy if there is one and with TLS if the URL says so, but sends no request to the
+        receiver. Takes at most ``timeout`` seconds. Raises `ChannelError`."""
         self._run(_Connection(self._url, self._proxy, timeout))
 
     def _run(self, attempt: _Attempt) -> None:
@@ -103,7 +103,7 @@ class Endpoint:
 
     def _judge(self, status: int, headers: Mapping[str, str], answer: bytes) -> None:
         if 200 <= status < 300:
-            if not self._any_body and says_no(answer):
+            if not self._any_body and reports_failure(answer):
                 raise self._error(_CONTRADICTION, status=status)
             return
         verdict = classify_status(status, headers) or _NOT_MODIFIED
@@ -118,7 +118,7 @@ class Endpoint:
 
 
 class Posting:
-    """What channels that post to one URL share."""
+    """What channels that post to one URL have in common."""
 
     keeps_incidents = False
 
@@ -132,10 +132,9 @@ class Posting:
         """Nothing to close: no connection is kept between deliveries."""
 
     def reach(self, *, timeout: float) -> None:
-        """A delivery in dry form: connects as for a message, within ``timeout`` seconds, and sends none.
+        """A dry run of a delivery: connects as for a message, within ``timeout`` seconds, and sends none.
 
-        Name server, proxy, port and certificate are tried; whether the receiver takes the key is not. Raises
-        :class:`ChannelError`.
+        It tests name resolution, proxy, port and certificate, but no key. Raises :class:`ChannelError`.
         """
         self._endpoint.reach(timeout=timeout)
 
@@ -143,16 +142,16 @@ class Posting:
 class ChatWebhook(Posting):
     """A chat that takes each notification as one message, posted to a secret URL.
 
-    ``min_interval`` is the least time in seconds between two messages. Raises ``ValueError``, without the URL, where
-    nothing can be posted there.
+    ``min_interval`` is the minimum time in seconds between two messages. Raises ``ValueError``, without the URL in it,
+    if the URL is not usable.
     """
 
     _name: ClassVar[str]
     _min_interval: ClassVar[float]
     _message: ClassVar[staticmethod[[Notification], Mapping[str, Any]]]
-    """What it is sent."""
+    """Builds the message."""
     _reasons: ClassVar[frozenset[str]] = frozenset()
-    """Bodies of its refusals that may be repeated in errors."""
+    """Bodies of its refusals that errors may quote."""
 
     def __init__(
         self,
@@ -162,7 +161,7 @@ class ChatWebhook(Posting):
         min_interval: float | None = None,
         coalesce_from: int | None = 2,
     ) -> None:
-        """``url`` is the secret URL of the webhook. Raises ``ValueError`` where nothing can be posted there."""
+        """``url`` is the secret URL of the webhook. Raises ``ValueError`` if it is not usable."""
         endpoint = Endpoint(self._name if name is None else name, url, reasons=self._reasons)
         super().__init__(endpoint, self._min_interval if min_interval is None else min_interval, coalesce_from)
 
@@ -176,10 +175,10 @@ class IncidentApi(Posting):
 
     keeps_incidents = True
     coalesce_from = None
-    """Each incident is one there, too."""
+    """Never: each incident is separate at the receiver, too."""
 
     def __init__(self, key: tuple[str, str], url: str, name: str, min_interval: float) -> None:
-        """``key``: what it is called, and itself. Raises ``ValueError`` where it is empty, or the URL is not usable."""
+        """``key``: its description and the key. Raises ``ValueError`` if it is empty, or the URL is not usable."""
         called, given = key
         self._key = check.secret_text(called, given).strip()
         if not self._key:
@@ -207,14 +206,14 @@ class _Attempt(BoundedThread):
             **headers,
         }
         self._timeouts: dict[str, float] = dict.fromkeys(("connect", "read", "write", "pool"), self._timeout)
-        """By what httpx waits for."""
+        """By phase, as httpx names them."""
         self._socket: socket.socket | None = None
         self._given_up = self._proxy_refused = False
 
     def _send(self) -> None:
         flag = _sending.set(True)
         try:
-            with suppressed_instrumentation():  # no span of ours, and no trace header, at a third party
+            with suppressed_instrumentation():  # no span of ours, and no trace header to a third party
                 self._post()
         finally:
             _sending.reset(flag)
@@ -238,16 +237,16 @@ class _Attempt(BoundedThread):
             ) as response,
         ):
             self.headers, self.status = dict(response.headers), response.status_code
-            if response.is_success:  # confirmed by now, unless the body says otherwise at once
+            if response.is_success:  # confirmed, unless the body contradicts it promptly
                 self._timeouts["read"] = min(CONTRADICTED_WITHIN, self._timeout)
                 self.answer = next(response.iter_raw(), b"")[:MAX_ANSWER]
             else:
                 self.answer = _beginning(response, ends)
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """httpcore reports each step: gives the socket, and the chance to stop before anything is sent."""
+        """httpcore reports each step: it provides the socket, and a chance to stop before anything is sent."""
         if self._proxy is not None and event.endswith(".connect_tcp.failed"):
-            self._proxy_refused = True  # the only host that is connected to
+            self._proxy_refused = True  # the proxy is the only host that is connected to
         if not event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             return
         stream = info["return_value"]
@@ -262,7 +261,7 @@ class _Attempt(BoundedThread):
 
 
 class _Connection(_Attempt):
-    """One request that ends where the connection stands, before anything is sent to the receiver."""
+    """One request that stops once connected, before anything is sent to the receiver."""
 
     def __init__(self, url: str, proxy: str | None, timeout: float) -> None:
         super().__init__(url, proxy, b"", {}, timeout)
@@ -274,7 +273,7 @@ class _Connection(_Attempt):
         if self._handshakes == 0 and event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             info["return_value"].close()
             self.reached = True
-            raise ConnectionAbortedError("the connection stands, and nothing is to be sent")
+            raise ConnectionAbortedError("the connection is established, and nothing must be sent")
 
 
 def _beginning(response: httpx.Response, ends: float) -> bytes:
@@ -286,8 +285,8 @@ def _beginning(response: httpx.Response, ends: float) -> bytes:
     return read[:MAX_ANSWER]
 
 
-def says_no(answer: bytes) -> bool:
-    """Whether the body of a success is a page, as of a login or a proxy, or reports a failure."""
+def reports_failure(answer: bytes) -> bool:
+    """Whether the body of a success status is a web page, such as that of a login or a proxy, or reports a failure."""
     text = answer.strip()
     if text.startswith(b"<") or text.lower().startswith(_FAILED_BEHIND):
         return True
@@ -307,15 +306,14 @@ def direct_client(proxy: str | None, *, timeout: float) -> httpx.Client:
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    """Made once: reading the certificates takes longer than a request."""
+    """Made once: loading the certificates takes longer than a request."""
     import httpx
 
     return httpx.create_ssl_context()
 
 
 def checked_url(url: str) -> str:
-    """``url`` without blanks around it. Raises ``TypeError`` or ``ValueError``, without the URL, where nothing can be
-    posted there."""
+    """``url`` without surrounding blanks. Raises ``TypeError`` or ``ValueError``, without the URL, if unusable."""
     url = check.secret_text("url", url).strip()
     try:
         parts = urlsplit(url)
@@ -328,7 +326,7 @@ def checked_url(url: str) -> str:
 
 
 def _register_secrets(url: str) -> None:
-    """What looks like a password or a token in the URL is masked from now on wherever text is redacted."""
+    """Anything in the URL that looks like a password or a token is redacted from now on."""
     parts = urlsplit(url)
     if parts.password:
         register_secret(unquote(parts.password))

@@ -1,7 +1,7 @@
-"""Which proxy of the environment a receiver is reached through, or why that cannot be.
+"""Which proxy from the environment is used for a receiver, or why it cannot be used.
 
-Decided here, not by the HTTP client: that one takes an address block in ``NO_PROXY`` for the name of a host, and
-refuses the whole environment for one of IPv6.
+Decided here instead of by the HTTP client, which takes an address block in ``NO_PROXY`` for a host name, and rejects
+the whole environment because of an IPv6 block.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _SCHEMES: Final = ("http", "https", "socks5", "socks5h")
 def proxy_for(url: str) -> str | None:
     """The proxy for a URL: by its scheme, else ``ALL_PROXY``, unless ``NO_PROXY`` names its host.
 
-    Raises ``ValueError`` with one line that names the variable where that proxy cannot be used; its password is never
-    in it, and is masked from now on.
+    Raises ``ValueError`` with one line that names the variable if that proxy cannot be used; its password is not in it,
+    and is redacted from now on.
     """
     parts = urlsplit(url)
     settings = getproxies()
@@ -49,8 +49,8 @@ def _checked(name: str, proxy: str) -> str:
 
 
 def _excepted(text: str, host: str, port: int | None) -> bool:
-    """Whether ``NO_PROXY`` names the host: by its name or that of a domain above it, its address, a block of
-    addresses, each with a port if wished; ``*``: every host."""
+    """Whether ``NO_PROXY`` names the host: by its name, a parent domain, its address, or a block of addresses, each
+    optionally with a port; ``*`` means every host."""
     host = host.rstrip(".").lower()
     address = _address(host)
     for entry in text.replace(",", " ").lower().split():

@@ -1,4 +1,4 @@
-"""Text for the eyes of people, within the limits of receivers, and JSON that every receiver can read. Pure."""
+"""Text for people, within the limits of receivers, and JSON that every receiver can read. Pure."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ _SIGNS: Final = {Severity.CRITICAL: "🔴", Severity.HIGH: "🟠", Severity.MEDI
 _REASONS_SHOWN: Final = {"escalated": "ESCALATED", "repeat": "STILL FIRING", "back": "BACK", "raised": "RAISED"}
 
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
-"""Controls, and what turns the direction of the text around it; receivers drop or refuse them."""
+"""Control characters, and those that change the text direction; receivers drop or refuse them."""
 _JOINER: Final = "\u200d"
 _MODIFIERS: Final = ("\U0001f3fb", "\U0001f3ff")
 _MAX_CLUSTER: Final = 32
 
 
 def well_formed(text: str) -> str:
-    """``text`` as UTF-8 can carry it: pairs of surrogates joined, single ones replaced."""
+    """``text`` as UTF-8 can encode it: surrogate pairs joined, unpaired ones replaced."""
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def readable(text: str) -> str:
-    """``text`` in one line, without controls and without marks that turn the direction of the text around it."""
+    """``text`` in one line, without control characters and marks that change the text direction."""
     return " ".join(_UNSEEN.sub(" ", well_formed(text)).split())
 
 
 def colour(notification: Notification) -> int:
-    """Of its severity, green where it is resolved: red, green and blue in 24 bits."""
+    """The 24-bit RGB colour of its severity; green if it is resolved."""
     return _RESOLVED if notification.status is Status.RESOLVED else _COLOURS[notification.severity]
 
 
 def width(char: str) -> int:
-    """UTF-16 code units, by which some receivers count; others count less."""
+    """UTF-16 code units, which some receivers count; others count fewer."""
     return 2 if char > "\uffff" else 1
 
 
 def cut(text: str, limit: int, cost: Callable[[str], int] = width) -> str:
-    """``text``, or as much of it as fits into ``limit``, with an ellipsis; never within a letter and its accents."""
+    """``text``, or what fits into ``limit`` with an ellipsis; never cut between a letter and its accents."""
     spent = at = fits = 0
     for at, char in enumerate(text):
         spent += cost(char)
@@ -103,9 +103,9 @@ def _sound(value: Any) -> Any:
 
 
 def escaped(text: str, limit: int, marks: re.Pattern[str], doubled: str = "") -> str:
-    """``text`` with a backslash before each of ``marks``, within ``limit`` after that.
+    """``text`` with a backslash before each of ``marks``, cut so that the result fits ``limit``.
 
-    ``doubled`` are further characters that take the place of two.
+    ``doubled`` are further characters that count twice.
     """
     kept = cut(text, limit, lambda char: 2 if char in doubled or marks.match(char) or char > "\uffff" else 1)
     return marks.sub(r"\\\1", kept)
@@ -119,7 +119,7 @@ def shown(value: Scalar) -> str:
 
 
 def moment(seconds: float) -> str:
-    """Seconds since the epoch for people, in UTC as the logs are."""
+    """Seconds since the epoch, for people, in UTC like the logs."""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -136,7 +136,7 @@ def occurrences(notification: Notification) -> str:
 
 
 def web_link(url: str | None) -> str | None:
-    """``url`` where a receiver would accept it as a link."""
+    """``url`` if a receiver would accept it as a link."""
     if url is None or len(url) > MAX_LINK or _UNSEEN.search(url) or any(char.isspace() for char in url):
         return None
     try:
@@ -153,7 +153,7 @@ def title(notification: Notification) -> str:
 
 
 def headline(notification: Notification) -> str:
-    """Sign, severity or state, and title."""
+    """Symbol, severity or state, and title."""
     shown_title = title(notification)
     if notification.reason == "test":
         return f"🧪 TEST {notification.severity}: {shown_title}"
@@ -165,7 +165,7 @@ def headline(notification: Notification) -> str:
 
 
 def links(notification: Notification, longest: int = MAX_LINK) -> list[tuple[str, str]]:
-    """Labels and URLs, of at most ``longest`` characters each, what a person opens first before the others."""
+    """Labels and URLs of at most ``longest`` characters each, in the order in which a person would open them."""
     to = notification.links
     targets = (
         ("Details", to.details),
@@ -181,17 +181,18 @@ def links(notification: Notification, longest: int = MAX_LINK) -> list[tuple[str
 def summary_and_links(
     notification: Notification, escape: Callable[[str, int], str], limit: int, longest_link: int
 ) -> str:
-    """The summary, escaped, and below it the links in Markdown: ``limit`` characters."""
+    """The summary, escaped, followed by the links in Markdown: at most ``limit`` characters."""
     shown_links = " · ".join(f"[{label}]({url})" for label, url in links(notification, longest_link))
     summary = escape(readable(notification.summary), limit - len(shown_links) - 2)
     return "\n\n".join(filter(None, (summary, shown_links)))
 
 
 def key_facts(notification: Notification) -> Iterator[tuple[str, str]]:
-    """Labels and values, neither ever empty: what, how often, since when."""
+    """Labels and values, never empty: where, what, how often, since when."""
     over = notification.status is Status.RESOLVED
     types = ", ".join(f"{kind} ({n})" for kind, n in notification.error_types.items())
     values = (
+        ("Environment", notification.environment),
         ("Dependency", notification.dependency),
         ("Error", " / ".join(filter(None, (notification.error_type, notification.error_class)))),
         ("Seen", occurrences(notification)),
@@ -206,7 +207,7 @@ def key_facts(notification: Notification) -> Iterator[tuple[str, str]]:
 
 def facts(notification: Notification, limit: int, room: int) -> Iterator[tuple[str, str]]:
     """:func:`key_facts`, then correlation ID, service and context: values of at most ``limit`` characters, as many as
-    ``room`` holds once every character is escaped."""
+    fit ``room`` with every character escaped."""
     more = (
         ("Correlation ID", readable(notification.correlation_id or "")),
         ("Service", readable(notification.service)),

@@ -1,4 +1,4 @@
-"""What a channel is: the protocol that users implement for their own."""
+"""The channel protocol, which users implement for their own channels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from otel_resilience.alerting.model.alert import Notification
 class Channel(Protocol):
     """Delivers notifications to people. One thread calls it, one notification at a time.
 
-    ``deliver`` returns once the receiver has confirmed, and raises whatever went wrong: the classifier decides about
-    retries, ``Retry-After`` is honoured, and a status of 401, 403, 404 or 410 disables the channel.
+    ``deliver`` returns once the receiver has confirmed, and otherwise raises any exception: the classifier decides
+    about retries, ``Retry-After`` is honoured, and a status of 401, 403, 404 or 410 disables the channel.
 
     Examples:
         >>> from otel_resilience.alerting import Route
@@ -31,7 +31,7 @@ class Channel(Protocol):
 
     @property
     def name(self) -> str:
-        """From a small set: it is an attribute of metrics."""
+        """From a small set of names: it is a metric attribute."""
         ...
 
     @property
@@ -41,7 +41,7 @@ class Channel(Protocol):
 
     @property
     def coalesce_from(self) -> int | None:
-        """From this many waiting notifications on they are sent as one. ``None``: each separately."""
+        """This many waiting notifications are sent as one. ``None``: each is sent separately."""
         ...
 
     @property
@@ -50,7 +50,7 @@ class Channel(Protocol):
         ...
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
-        """Send, within ``timeout`` seconds, and return when it is confirmed."""
+        """Send it within ``timeout`` seconds, and return once it is confirmed."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Discord, by a webhook of a channel, as an embed."""
+"""Discord, through a channel's webhook, as an embed."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from otel_resilience.alerting.channels._text import MAX_LABEL, colour, escaped, 
 from otel_resilience.alerting.model.alert import Notification, rfc3339
 
 MIN_INTERVAL: Final = 2.0
-"""Seconds: Discord takes about 30 messages a minute in one channel."""
+"""Seconds: Discord accepts about 30 messages a minute in one channel."""
 MAX_TITLE: Final = 256
 MAX_DESCRIPTION: Final = 2600
-"""Discord takes 4,096, and 6,000 characters in all of a message's embeds."""
+"""Discord accepts 4,096, and 6,000 characters in all embeds of a message together."""
 MAX_VALUE: Final = 150
 MAX_LINK: Final = 500
 MAX_FACTS: Final = 2800
-"""Characters of all facts, so that they and the rest are within Discord's 6,000."""
+"""Characters of all facts together, so that the whole message stays within Discord's 6,000."""
 
 _escape: Final = partial(escaped, marks=re.compile(r"([\\`*_~|>#\[\]()<:@-])"))
 
 
 def build_message(notification: Notification) -> dict[str, Any]:
-    """The message: one embed, and no one mentioned."""
+    """The message: one embed, without mentions."""
     embed: dict[str, Any] = {
         "title": _escape(headline(notification), MAX_TITLE),
         "color": colour(notification),
@@ -41,9 +41,9 @@ def build_message(notification: Notification) -> dict[str, Any]:
 
 
 class DiscordChannel(ChatWebhook):
-    """Posts each notification as an embed; from ``coalesce_from`` waiting ones on, as one.
+    """Posts each notification as an embed; ``coalesce_from`` or more waiting ones as one.
 
-    Nothing in it becomes a mention. If a response is lost, a message can appear twice.
+    No part of the text becomes a mention. If a response is lost, a message can appear twice.
 
     Examples:
         >>> from otel_resilience.alerting.channels import DiscordChannel

@@ -29,13 +29,13 @@ MAX_SUBJECT: Final = 200
 MAX_VALUE: Final = 1000
 MAX_FACTS: Final = 20_000
 MAX_LEFT: Final = 100
-"""Messages of which is remembered whom they have not reached."""
+"""Maximum messages for which unreached recipients are remembered."""
 
 _log = logging.getLogger("otel_resilience.alerting")
 
 _FORM: Final = (
-    "smtp:// (with STARTTLS) or smtps://, user:password@ in ASCII where the server asks for it, a host, and"
-    " /?from=ADDRESS&to=ADDRESS,ADDRESS; to= may stand more than once, tls=none sends without TLS and password"
+    "smtp:// (with STARTTLS) or smtps://, user:password@ in ASCII if the server needs it, a host, and"
+    " /?from=ADDRESS&to=ADDRESS,ADDRESS; to= may be repeated, tls=none sends without TLS and password"
 )
 _LATER: Final = Classification(ErrorClass.TRANSIENT, Severity.HIGH, "503")
 _NO_ADDRESS: Final = frozenset(' \t\r\n<>,;:"\\')
@@ -44,7 +44,7 @@ _PORTS: Final = {"smtp": 587, "smtps": 465}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MailServer:
-    """Where mail is handed over, by whom and for whom."""
+    """The server, its credentials, the sender and the recipients."""
 
     host: str
     port: int
@@ -59,7 +59,7 @@ class MailServer:
 def read_url(url: str) -> MailServer:
     """The server, sender and recipients of ``smtp(s)://user:password@host:587/?from=…&to=…``.
 
-    Raises ``ValueError``, without the URL, where it is not of that form.
+    Raises ``ValueError``, without the URL in it, if it does not have that form.
     """
     try:
         parts = urlsplit(check.secret_text("url", url).strip())
@@ -81,7 +81,7 @@ def read_url(url: str) -> MailServer:
         and bool(recipients)
         and all("@" in address.strip("@") and _NO_ADDRESS.isdisjoint(address) for address in addresses)
         and (user is None) == (password is None)
-        and f"{user}{password}".isascii()  # SMTP's way to sign in takes no other
+        and f"{user}{password}".isascii()  # SMTP authentication accepts nothing else
         and not (plain and (parts.scheme == "smtps" or password))
     )
     if not usable:
@@ -91,12 +91,12 @@ def read_url(url: str) -> MailServer:
 
 
 class EmailChannel:
-    """Sends each notification as a mail; from ``coalesce_from`` waiting ones on, as one.
+    """Sends each notification as a mail; ``coalesce_from`` or more waiting ones as one.
 
-    The mails of one incident are a thread. A certificate that cannot be verified, or a server without STARTTLS, is an
-    error: nothing is sent in the open unless ``tls=none`` says so. Needs no client library.
+    The mails of one incident form a thread. A certificate that cannot be verified, or a server without STARTTLS, is an
+    error: nothing is sent unencrypted unless ``tls=none`` says so. Needs no client library.
 
-    ``min_interval`` is the least time in seconds between two mails.
+    ``min_interval`` is the minimum time in seconds between two mails.
 
     Examples:
         >>> from otel_resilience.alerting.channels import EmailChannel
@@ -116,23 +116,23 @@ class EmailChannel:
         coalesce_from: int | None = 3,
         tls_context: ssl.SSLContext | None = None,
     ) -> None:
-        """``url``: see :func:`read_url`. ``tls_context``: by default the one with the system's certificates. Raises
-        ``ValueError``, without the URL, where it is not usable."""
+        """``url``: see :func:`read_url`. ``tls_context``: by default one with the system's certificates. Raises
+        ``ValueError``, without the URL in it, if it is not usable."""
         self.name = name
         self.min_interval = min_interval
         self.coalesce_from = coalesce_from
         self._server = read_url(url)
         self._tls = tls_context
         self._left: dict[str, tuple[str, ...]] = {}
-        """By the ID of a message the recipients that it has not reached, where it has reached others."""
+        """By message ID, the recipients still to be reached after others were."""
         if self._server.password:
             register_secret(self._server.password)
             login = f"\0{self._server.user}\0{self._server.password}"
-            register_secret(base64.b64encode(login.encode()).decode())  # as it is sent
+            register_secret(base64.b64encode(login.encode()).decode())  # in the form in which it is sent
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
-        """Hands the mail over, within ``timeout`` seconds. Raises :class:`ChannelError`, also where the server puts off
-        some recipients: it is tried again for those alone. One that it refuses for good beside others is logged."""
+        """Hands the mail over within ``timeout`` seconds. Raises :class:`ChannelError`, also if the server defers some
+        recipients: only they are tried again. If it rejects some permanently and accepts others, that is logged."""
         server = self._server
         recipients = self._left.get(notification.id, server.recipients)
         transfer = _Transfer(
@@ -159,7 +159,7 @@ class EmailChannel:
             raise self._error(_LATER, refused[put_off[0]], smtplib.SMTPRecipientsRefused.__name__)
 
     def reach(self, *, timeout: float) -> None:
-        """A dry run of a delivery: connects, with TLS, and signs in, within ``timeout`` seconds; hands no mail over.
+        """A dry run of a delivery: connects with TLS and signs in, within ``timeout`` seconds, and sends no mail.
 
         Raises :class:`ChannelError`.
         """
@@ -179,7 +179,7 @@ class EmailChannel:
 
 
 def build_mail(notification: Notification, server: MailServer) -> email.message.EmailMessage:
-    """The mail: plain text, marked as one of a program, in the thread of its incident."""
+    """The mail: plain text, marked as automatically generated, in the thread of its incident."""
     domain = server.sender.rpartition("@")[2]
     mail = email.message.EmailMessage()
     mail["Subject"] = cut(headline(notification), MAX_SUBJECT)
@@ -210,7 +210,7 @@ class _Transfer(BoundedThread):
     ) -> None:
         super().__init__("alert mail", timeout)
         self.refused: dict[str, int] = {}
-        """Recipients that the server did not take while it took others, with its replies."""
+        """Recipients that the server rejected while it accepted others, with its replies."""
         self._recipients = recipients
         self.failure: tuple[Classification, int | None, str] | None = None
         self._server, self._mail, self._tls = server, mail, tls
@@ -246,7 +246,7 @@ class _Transfer(BoundedThread):
 
 
 def _verdict(error: Exception) -> Classification:
-    """4yz: try again; 5yz: not this way; 535 and the like: the password is refused."""
+    """4yz: try again; 5yz: permanent; 535 and similar: the credentials are rejected."""
     if isinstance(error, smtplib.SMTPAuthenticationError) and error.smtp_code >= 500:
         return Classification(ErrorClass.PERMANENT, Severity.HIGH, "401")
     if isinstance(error, smtplib.SMTPRecipientsRefused):
@@ -264,7 +264,7 @@ def _verdict(error: Exception) -> Classification:
 
 @functools.cache
 def _default_tls() -> ssl.SSLContext:
-    """Made once: reading the certificates takes longer than a mail."""
+    """Made once: loading the certificates takes longer than a mail."""
     return ssl.create_default_context()
 
 

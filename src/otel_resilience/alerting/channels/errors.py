@@ -12,13 +12,14 @@ REVOKED_STATUSES: Final = frozenset({401, 403, 404, 410})
 
 
 class ChannelError(ResilienceError):
-    """A channel could not deliver a notification to its receiver. Describes itself to the classifier.
+    """A channel could not deliver a notification to its receiver. It carries its own classification.
 
-    It is made from scratch and has no cause: those of HTTP clients hold the request, and with it URL, key and body.
+    It is created without a cause: exceptions of HTTP clients hold the request, and with it URL, key and body.
 
     Examples:
         >>> from otel_resilience.alerting.channels import ChannelError
-        >>> error = ChannelError("slack", Classification("permanent", "HIGH", "404"), status=404)
+        >>> refused = Classification(ErrorClass.PERMANENT, Severity.HIGH, "404")
+        >>> error = ChannelError("slack", refused, status=404)
         >>> error.revoked
         True
     """
@@ -30,13 +31,13 @@ class ChannelError(ResilienceError):
         self.channel = channel
         self.classification = classification
         self.status = status
-        """HTTP status of the answer; ``None`` where none came."""
+        """HTTP status of the response; ``None`` without a response."""
         self.reason = reason
-        """The receiver's own code for it where that is one of a known set, else the name of the client's exception."""
+        """The receiver's own error code if it is a known one, else the name of the client's exception."""
 
     @property
     def revoked(self) -> bool:
-        """Whether the receiver refused the channel itself (401, 403, 404, 410), so that it needs a new URL or key."""
+        """Whether the receiver rejected the channel itself (401, 403, 404, 410), so that it needs a new URL or key."""
         return self.status in REVOKED_STATUSES
 
     def __str__(self) -> str:

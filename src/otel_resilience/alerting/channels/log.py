@@ -32,9 +32,9 @@ _NAMES: Final = {
 class LogChannel:
     """Writes one record per notification to the logger ``otel_resilience.alerts``.
 
-    Its level follows the severity: INFO, WARNING, ERROR, CRITICAL; resolved ones are INFO. Its fields stand in
-    ``extra`` under ``otel.attributes``, as those of the library's events. A record that no handler takes is lost in
-    silence: the application has to set up logging.
+    Its level follows the severity: INFO, WARNING, ERROR, CRITICAL; resolved ones are INFO. Its fields are in ``extra``
+    under ``otel.attributes``, like those of the library's events. A record that no handler takes is lost silently: the
+    application has to set up logging.
 
     Examples:
         >>> from otel_resilience.alerting import AlertConfig, AlertService, Route
@@ -51,7 +51,7 @@ class LogChannel:
         self._log = logging.getLogger(LOGGER)
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
-        """Writes it; ``timeout``, in seconds, is not needed."""
+        """Writes it; ``timeout``, in seconds, is ignored."""
         resolved = notification.status is Status.RESOLVED
         level = logging.INFO if resolved else _LEVELS[notification.severity]
         self._log.log(level, "%s", _line(notification), extra={"otel.attributes": attributes(notification)})
@@ -68,7 +68,7 @@ def _line(notification: Notification) -> str:
 
 
 def attributes(notification: Notification) -> dict[str, Any]:
-    """The fields of a record, under the names of the telemetry contract."""
+    """The fields of a record, named as in the telemetry contract."""
     data = notification.to_json()
     links, context = data.pop("links"), data.pop("context")
     found = {

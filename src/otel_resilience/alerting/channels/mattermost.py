@@ -1,4 +1,4 @@
-"""Mattermost and Rocket.Chat, by an incoming webhook, with one attachment."""
+"""Mattermost and Rocket.Chat, through an incoming webhook, with one attachment."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from otel_resilience.alerting.channels._text import MAX_LABEL, colour, escaped, 
 from otel_resilience.alerting.model.alert import Notification
 
 MIN_INTERVAL: Final = 0.2
-"""Seconds: Mattermost takes ten requests a second by default, where its limit is switched on."""
+"""Seconds: Mattermost accepts ten requests a second by default, if its rate limit is on."""
 MAX_TEXT: Final = 4900
-"""Mattermost takes 16,383 characters and far more in attachments, Rocket.Chat 5,000 by default."""
+"""Mattermost accepts 16,383 characters and far more in attachments, Rocket.Chat 5,000 by default."""
 MAX_LINK: Final = 900
 MAX_TITLE: Final = 300
 MAX_VALUE: Final = 300
@@ -22,7 +22,7 @@ _MARKUP: Final = re.compile(r"([\\*_\[\]()`#~|<>-])")
 
 
 def build_message(notification: Notification) -> dict[str, Any]:
-    """The message: the headline, and an attachment with the facts, as both programs read it."""
+    """The message: the headline, and an attachment with the facts in a form that both programs accept."""
     title = _escape(headline(notification), MAX_TITLE)
     attachment = {
         "fallback": title,
@@ -37,14 +37,14 @@ def build_message(notification: Notification) -> dict[str, Any]:
 
 
 def _escape(text: str, limit: int) -> str:
-    """``text`` without markup and mentions, within ``limit`` after that."""
+    """``text`` without markup and mentions, cut so that the result fits ``limit``."""
     return escaped(text, limit, _MARKUP, doubled="@").replace("@", "@\u200b")
 
 
 class MattermostChannel(ChatWebhook):
-    """Posts each notification as a message with an attachment; from ``coalesce_from`` waiting ones on, as one.
+    """Posts each notification as a message with an attachment; ``coalesce_from`` or more waiting ones as one.
 
-    Nothing in it becomes a mention. If a response is lost, a message can appear twice.
+    No part of the text becomes a mention. If a response is lost, a message can appear twice.
 
     Examples:
         >>> from otel_resilience.alerting.channels import MattermostChannel

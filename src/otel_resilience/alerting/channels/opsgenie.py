@@ -1,4 +1,4 @@
-"""Opsgenie and Jira Service Management, by Opsgenie's Alert API."""
+"""Opsgenie and Jira Service Management, through Opsgenie's Alert API."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from otel_resilience.alerting.model.alert import Notification, Status
 from otel_resilience.classification.model import Severity
 
 ALERTS_URL: Final = "https://api.opsgenie.com/v2/alerts"
-"""In the EU ``https://api.eu.opsgenie.com/v2/alerts``; Jira Service Management has an address of its own, which ends
-with ``/v2/alerts`` too."""
+"""EU: ``https://api.eu.opsgenie.com/v2/alerts``. Addresses of Jira Service Management end with ``/v2/alerts`` too."""
 MIN_INTERVAL: Final = 0.5
 MAX_MESSAGE: Final = 130
 MAX_DESCRIPTION: Final = 15_000
@@ -21,18 +20,18 @@ MAX_ENTITY: Final = 512
 MAX_SOURCE: Final = 100
 MAX_TAG: Final = 50
 MAX_DETAILS: Final = 8000
-"""Characters of all names and values."""
+"""Characters of all names and values together."""
 MAX_DETAIL: Final = 500
 _PRIORITIES: Final = {Severity.CRITICAL: "P1", Severity.HIGH: "P2", Severity.MEDIUM: "P3", Severity.LOW: "P5"}
 
 
 class OpsgenieChannel(IncidentApi):
-    """Opens an alert in Opsgenie with the first message, and closes it in the end.
+    """Opens an alert in Opsgenie with an incident's first message, and closes it with the last.
 
-    All messages about an incident carry one ``alias``, whichever process of the system sends them, so that a repeated
-    one is counted in the open alert.
+    All messages about an incident carry the same ``alias``, whichever process of the system sends them, so that
+    repetitions are counted in the open alert.
 
-    ``min_interval`` is the least time in seconds between two requests.
+    ``min_interval`` is the minimum time in seconds between two requests.
 
     Examples:
         >>> from otel_resilience.alerting.channels import OpsgenieChannel
@@ -49,7 +48,7 @@ class OpsgenieChannel(IncidentApi):
         name: str = "opsgenie",
         min_interval: float = MIN_INTERVAL,
     ) -> None:
-        """``api_key``: of an API integration. Raises ``ValueError`` where it is empty, or the URL is not usable."""
+        """``api_key``: that of an API integration. Raises ``ValueError`` if it is empty, or the URL is not usable."""
         self._url = checked_url(url).rstrip("/")
         super().__init__(("an Opsgenie API key", api_key), self._url, name, min_interval)
         self._headers = {"Authorization": f"GenieKey {self._key}"}
@@ -64,12 +63,12 @@ class OpsgenieChannel(IncidentApi):
 
 
 def close_url(url: str, notification: Notification) -> str:
-    """Where the alert of this incident is closed."""
+    """The URL that closes this incident's alert."""
     return f"{url}/{quote(dedup_key(notification), safe='')}/close?identifierType=alias"
 
 
 def build_alert(notification: Notification) -> dict[str, Any]:
-    """The alert that is opened."""
+    """The body that opens the alert."""
     alert = {
         "message": cut(headline(notification), MAX_MESSAGE),
         "alias": dedup_key(notification),
@@ -84,7 +83,7 @@ def build_alert(notification: Notification) -> dict[str, Any]:
 
 
 def build_close(notification: Notification) -> dict[str, Any]:
-    """What the alert is closed with."""
+    """The body that closes the alert."""
     return {"source": _source(notification), "note": cut(_description(notification) or "Resolved.", MAX_DESCRIPTION)}
 
 

@@ -1,4 +1,4 @@
-"""PagerDuty, by its Events API v2."""
+"""PagerDuty, through its Events API v2."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from otel_resilience.classification.model import Severity
 
 EVENTS_URL: Final = "https://events.pagerduty.com/v2/enqueue"
 MIN_INTERVAL: Final = 0.5
-"""Seconds: PagerDuty takes about 120 events a minute from one key."""
+"""Seconds: PagerDuty accepts about 120 events a minute for one key."""
 MAX_DEDUP_KEY: Final = 255
 MAX_SUMMARY: Final = 1024
 
@@ -24,18 +24,18 @@ _SEVERITIES: Final = {
 }  # fmt: skip
 _DETAILS: Final = (
     "summary", "status", "reason", "count", "total", "first_seen", "last_seen", "duration_s", "escalation",
-    "error_type", "error_class", "correlation_id", "fingerprint", "incident",
+    "error_type", "error_class", "correlation_id", "fingerprint", "incident", "environment",
 )  # fmt: skip
 
 
 class PagerDutyChannel(IncidentApi):
-    """Opens an incident in PagerDuty with the first message, updates it with further ones, resolves it in the end.
+    """Opens an incident in PagerDuty with the first message, updates it with further ones, resolves it with the last.
 
-    All messages about an incident carry one ``dedup_key``, ``{service}:{environment}:{fingerprint}``, whichever process
-    of the system sends them. So a repeated trigger joins the open incident, and leaves one that a person acknowledged
-    as it is.
+    All messages about an incident carry the same ``dedup_key``, ``{service}:{environment}:{fingerprint}``, whichever
+    process of the system sends them. So a repeated trigger joins the open incident, and one that a person has
+    acknowledged stays acknowledged.
 
-    ``min_interval`` is the least time in seconds between two events.
+    ``min_interval`` is the minimum time in seconds between two events.
 
     Examples:
         >>> from otel_resilience.alerting.channels import PagerDutyChannel
@@ -56,8 +56,8 @@ class PagerDutyChannel(IncidentApi):
         name: str = "pagerduty",
         min_interval: float = MIN_INTERVAL,
     ) -> None:
-        """``routing_key``: the integration key of a service; PagerDuty's own have 32 letters and digits, receivers that
-        speak its language may give others. ``ValueError`` where it is empty."""
+        """``routing_key``: the integration key of a service. PagerDuty's own have 32 letters and digits; compatible
+        receivers may use others. Raises ``ValueError`` if it is empty."""
         super().__init__(("a PagerDuty routing key", routing_key), url, name, min_interval)
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
@@ -67,8 +67,8 @@ class PagerDutyChannel(IncidentApi):
 
 
 def dedup_key(notification: Notification) -> str:
-    """``{service}:{environment}:{fingerprint}``, without the environment where there is none; names that are too long
-    for that are cut and made unique by their hash."""
+    """``{service}:{environment}:{fingerprint}``, without the environment if there is none; a key that is too long is
+    cut and made unique by a hash."""
     environment = () if notification.environment is None else (notification.environment,)
     key = ":".join(map(readable, (notification.service, *environment, notification.fingerprint)))
     if len(key) > MAX_DEDUP_KEY:
@@ -78,7 +78,7 @@ def dedup_key(notification: Notification) -> str:
 
 
 def build_event(notification: Notification) -> dict[str, Any]:
-    """The event, but for the routing key."""
+    """The event without the routing key."""
     resolved = notification.status is Status.RESOLVED
     event: dict[str, Any] = {
         "event_action": "resolve" if resolved else "trigger",

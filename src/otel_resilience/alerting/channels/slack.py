@@ -1,4 +1,4 @@
-"""Slack, by an incoming webhook, in Block Kit."""
+"""Slack, through an incoming webhook, in Block Kit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from otel_resilience.alerting.model.alert import Notification, Status, format_du
 from otel_resilience.alerting.model.digest import DIGEST, MORE
 
 MIN_INTERVAL: Final = 1.0
-"""Seconds: Slack takes about one message a second from one webhook."""
+"""Seconds: Slack accepts about one message a second for one webhook."""
 MAX_HEADER: Final = 150
 MAX_TEXT: Final = 3000
 MAX_FIELD: Final = 2000
@@ -29,13 +29,13 @@ REASONS: Final = frozenset({
     "no_team", "team_disabled", "user_not_found", "channel_not_found", "channel_is_archived", "action_prohibited",
     "posting_to_general_channel_denied", "too_many_attachments", "rate_limited", "rollup_error",
 })  # fmt: skip
-"""What Slack says in plain text when it refuses a message."""
+"""What Slack answers in plain text if it refuses a message."""
 
 _ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def build_message(notification: Notification) -> dict[str, Any]:
-    """The message: blocks, and ``text`` for where they are not shown, as in the notification on a phone."""
+    """The message: blocks, and ``text`` for clients that cannot show them, such as a phone's notification."""
     blocks = [
         {"type": "header", "text": _plain(headline(notification), MAX_HEADER)},
         *_section(_escape(readable(notification.summary), MAX_TEXT)),
@@ -60,7 +60,7 @@ def _after_headline(notification: Notification) -> str:
 
 
 def _section(text: str) -> list[dict[str, Any]]:
-    """None where there is no text."""
+    """Empty if there is no text."""
     return [{"type": "section", "text": _marked(text, MAX_TEXT)}] if text else []
 
 
@@ -69,7 +69,7 @@ def _fields(notification: Notification) -> list[str]:
 
 
 def _context(notification: Notification) -> str:
-    """As many whole lines as fit; of a digest the incidents."""
+    """As many whole lines as fit; for a digest, one per incident."""
     in_digest = notification.reason == DIGEST
     entries = dict(notification.context)
     more = int(entries.pop(MORE, None) or 0) if in_digest else 0
@@ -116,7 +116,7 @@ def _marked(text: str, limit: int) -> dict[str, Any]:
 
 
 def _escape(text: str, limit: int) -> str:
-    """``text`` with Slack's three control characters escaped, within ``limit`` after that."""
+    """``text`` with Slack's three control characters escaped, cut so that the result fits ``limit``."""
     return "".join(_ESCAPES.get(char, char) for char in cut(text, limit, _escaped_width))
 
 
@@ -125,7 +125,7 @@ def _escaped_width(char: str) -> int:
 
 
 class SlackChannel(ChatWebhook):
-    """Posts each notification as a message of blocks; from ``coalesce_from`` waiting ones on, as one message.
+    """Posts each notification as a message of blocks; ``coalesce_from`` or more waiting ones as one message.
 
     Slack has no deduplication key: if a response is lost, a message can appear twice.
 

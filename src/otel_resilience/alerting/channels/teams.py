@@ -1,4 +1,4 @@
-"""Microsoft Teams, by the webhook of a workflow, as an Adaptive Card."""
+"""Microsoft Teams, through a workflow's webhook, as an Adaptive Card."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from otel_resilience.classification.model import Severity
 MIN_INTERVAL: Final = 1.0
 """Seconds: Teams limits a webhook to about four requests a second, a workflow to fewer over a minute."""
 MAX_UNITS: Final = 28 * 1024 // 2
-"""Of a whole message: Teams takes about 28 KB, and has been seen to count them in UTF-16."""
+"""UTF-16 code units of a whole message: Teams accepts about 28 KB, which appear to be counted in UTF-16."""
 MAX_TITLE: Final = 300
 MAX_SUMMARY: Final = 2000
 MAX_VALUE: Final = 300
 MAX_LINK: Final = 2000
 _PER_FACT: Final = 24
-"""Of a fact, what is not its text."""
+"""Overhead of a fact, without its text."""
 
 _COLOURS: Final = {
     Severity.CRITICAL: "attention", Severity.HIGH: "warning", Severity.MEDIUM: "warning", Severity.LOW: "accent",
@@ -65,7 +65,7 @@ def build_message(notification: Notification) -> dict[str, Any]:
     room = MAX_UNITS - 300 - len(encode(card).decode("utf-8").encode("utf-16-le")) // 2 - MAX_FACTS * _PER_FACT
     shown = [
         {"title": _escape(label, 2 * MAX_LABEL), "value": _escape(value, 2 * MAX_VALUE)}
-        for label, value in facts(notification, MAX_VALUE, room * 2 // 3)  # JSON makes three of an escaped character
+        for label, value in facts(notification, MAX_VALUE, room * 2 // 3)  # an escaped character takes three in JSON
     ]
     if shown:
         body.append({"type": "FactSet", "facts": shown})
@@ -74,10 +74,10 @@ def build_message(notification: Notification) -> dict[str, Any]:
 
 
 class TeamsChannel(ChatWebhook):
-    """Posts each notification as a card; from ``coalesce_from`` waiting ones on, as one.
+    """Posts each notification as a card; ``coalesce_from`` or more waiting ones as one.
 
-    If a response is lost, a message can appear twice. The workflow is the one that posts to a channel or chat when a
-    webhook request is received; its URL holds the signature that authorises it.
+    If a response is lost, a message can appear twice. Use the workflow that posts to a channel or chat when it receives
+    a webhook request; its URL contains the signature that authorises it.
 
     Examples:
         >>> from otel_resilience.alerting.channels import TeamsChannel

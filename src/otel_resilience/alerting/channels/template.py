@@ -1,4 +1,4 @@
-"""A message of your own for the generic webhook: JSON with ``{{ field }}`` where a notification says something."""
+"""A custom message for the generic webhook: JSON with ``{{ field }}`` for the fields of a notification."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIELDS: Final = frozenset(
     {*SHOWN_FIELDS, "headline", "environment", "merged", "duration_s"}
     | {f"links.{link.name}" for link in dataclasses.fields(Links)}
 )
-"""What may stand between the braces: the fields of the generic webhook, and the ``headline`` that chats show."""
+"""What may be written between the braces: the fields of the generic webhook, and the ``headline`` that chats show."""
 
 MAX_TEMPLATE: Final = 65_536
 """Characters."""
@@ -29,9 +29,9 @@ _BARE: Final = re.compile(r'("(?:[^"\\]|\\.)*")|' + _PLACEHOLDER.pattern)
 class MessageTemplate:
     """JSON in which texts hold ``{{ field }}``.
 
-    A text that is one placeholder and nothing else becomes the field's value: a number, an object, ``null`` where there
-    is none. Within a longer text it becomes text, nothing where there is none. Whatever a field holds, the message is
-    valid JSON: the template is read before it is filled.
+    A string that is exactly one placeholder becomes the field's value: a number, an object, ``null`` if there is none.
+    Within a longer string it becomes text, empty if there is none. The template is parsed before it is filled, so the
+    message is valid JSON whatever a field contains.
 
     Examples:
         >>> from otel_resilience.alerting.channels import MessageTemplate, from_url
@@ -41,8 +41,8 @@ class MessageTemplate:
     """
 
     def __init__(self, text: str) -> None:
-        """Raises ``ValueError`` where it is no JSON object, names a field that is not one of :data:`FIELDS`, or has a
-        placeholder in a name. What stands under a name such as ``token`` is masked in every log from now on."""
+        """Raises ``ValueError`` if it is not a JSON object, names a field that is not one of :data:`FIELDS`, or has a
+        placeholder in a name. The value of a name such as ``token`` is redacted from every log from now on."""
         if len(text) > MAX_TEMPLATE:
             raise ValueError(f"a template of at most {MAX_TEMPLATE:,} characters")
         try:
@@ -54,7 +54,7 @@ class MessageTemplate:
             where = f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "?"
             raise ValueError(f"a template that is JSON once it is filled; it is not, at {where}") from None
         if not isinstance(self._parts, dict):
-            raise ValueError("a template that is a JSON object")  # noqa: TRY004  # of what was set, not of the caller
+            raise ValueError("a template that is a JSON object")  # noqa: TRY004  # an error in a setting
         _check(self._parts)
 
     def fill(self, notification: Notification) -> dict[str, Any]:

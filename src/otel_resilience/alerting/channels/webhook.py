@@ -22,7 +22,7 @@ class WebhookChannel(Posting):
     holds the seconds since the epoch and ``X-Signature-256`` is ``sha256=`` and the hexadecimal HMAC-SHA256 over the
     timestamp, a dot and the body, so that the receiver can recognise forged and replayed messages.
 
-    ``min_interval`` is the least time in seconds between two messages.
+    ``min_interval`` is the minimum time in seconds between two messages.
 
     Examples:
         >>> from otel_resilience.alerting.channels import WebhookChannel
@@ -44,8 +44,8 @@ class WebhookChannel(Posting):
         coalesce_from: int | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``template``: the message to post, for a receiver that wants another one. ``now`` gives seconds since the
-        epoch. Raises ``ValueError`` for a URL that nothing can be posted to."""
+        """``template``: the message to post, for a receiver that needs a different one. ``now`` gives seconds since the
+        epoch. Raises ``ValueError`` if the URL is not usable."""
         super().__init__(Endpoint(name, url, any_body=True), min_interval, coalesce_from)
         self._secret = b"" if secret is None else check.secret_text("secret", secret).encode()
         self._now, self._template = now, template
@@ -65,5 +65,5 @@ class WebhookChannel(Posting):
 
 
 def sign(secret: bytes, timestamp: str, body: bytes) -> str:
-    """The value of ``X-Signature-256``. Receivers compare with :func:`hmac.compare_digest`."""
+    """The value of ``X-Signature-256``. Receivers should compare it with :func:`hmac.compare_digest`."""
     return "sha256=" + hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()

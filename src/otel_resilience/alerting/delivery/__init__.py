@@ -1,1 +1,1 @@
-"""From an incident to a confirmed notification: dispatch, a worker per channel, receipts, what is pending."""
+"""From an incident to a confirmed notification: dispatch, a worker per channel, receipts, pending notifications."""

@@ -1,4 +1,4 @@
-"""How channels are tried."""
+"""How delivery through a channel is attempted."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from otel_resilience.retries.config import RetryConfig
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryConfig:
-    """How a channel is tried. Durations in seconds, at least 0; counts at least 1. Raises ``TypeError`` or
-    ``ValueError`` naming the parameter.
+    """How delivery through a channel is attempted. Durations in seconds, at least 0; counts at least 1. Raises
+    ``TypeError`` or ``ValueError`` naming the parameter.
 
     Examples:
         >>> from otel_resilience.alerting import AlertConfig, AlertService, DeliveryConfig
@@ -24,28 +24,28 @@ class DeliveryConfig:
     """
 
     attempt_timeout: float = 5.0
-    """One message on its way, the answer included; greater than 0."""
+    """Time limit for one message, the response included; greater than 0."""
     retry: RetryConfig = dataclasses.field(
         default_factory=lambda: RetryConfig(max_attempts=3, base_delay=0.5, max_retry_after=30.0)
     )
-    """A receiver that asks for more patience than ``max_retry_after`` gets it; another channel takes over meanwhile."""
+    """A receiver that asks for more than ``max_retry_after`` gets it; another channel takes over meanwhile."""
     breaker: CircuitBreakerConfig = dataclasses.field(
         default_factory=lambda: CircuitBreakerConfig(consecutive_failures=5, reset_timeout=15.0)
     )
-    """Opens where the receiver is not well; another channel takes over."""
+    """Opens if the receiver keeps failing; another channel takes over."""
     first_pause: float = 15.0
-    """Wait after a notification was given up by the retry, doubled each time; the next one is not sooner."""
+    """Wait after the retries of a notification gave up, doubled each time; the next notification is not sent sooner."""
     longest_pause: float = 300.0
-    """The longest such wait."""
+    """Maximum of that wait."""
     first_probe: float = 60.0
-    """Wait after a receiver revoked our access, doubled each time: then the next message is tried all the same. One
-    of CRITICAL severity is tried at once, whatever came before."""
+    """Wait after a receiver revoked our access, doubled each time; then the next message is tried anyway. A message of
+    CRITICAL severity is always tried immediately."""
     longest_probe: float = 3600.0
-    """The longest such wait."""
+    """Maximum of that wait."""
     per_minute: int = 60
-    """Most messages of a channel in any minute; what comes beyond waits and leaves together."""
+    """Maximum messages of a channel in any minute; further ones wait and are sent together."""
     max_queue: int = 1000
-    """Notifications that may wait for a channel; beyond it the two oldest become one."""
+    """Maximum notifications waiting for a channel; beyond that the two oldest are merged into one."""
 
     def __post_init__(self) -> None:
         check.instance("retry", self.retry, RetryConfig)

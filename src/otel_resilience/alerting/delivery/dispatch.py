@@ -1,4 +1,4 @@
-"""Brings notifications to the channels that they are for, and to others where those fail."""
+"""Sends notifications to the channels they are meant for, and to other channels if those fail."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from otel_resilience.policy.policy import Policy
 from otel_resilience.redaction import redact
 
 DEPENDENCY_PREFIX: Final = "alert-"
-"""The ``resilience.dependency`` of a channel is this and its name."""
+"""The ``resilience.dependency`` of a channel is this prefix and its name."""
 
 SECURED_WITHIN: Final = 5.0
-"""Seconds for which a message waits for the disk at most, before it is sent all the same."""
+"""Maximum seconds that a message waits to be stored on disk before it is sent anyway."""
 
 REVOKED: Final = frozenset(map(str, REVOKED_STATUSES))
-"""Answers by which a receiver revokes our access."""
+"""``error.type`` values with which a receiver revokes our access."""
 
 DISABLED_KIND: Final = "alert_channel_disabled"
 REFUSED: Final = "no channel is set up for it"
@@ -41,18 +41,18 @@ _log = logging.getLogger("otel_resilience.alerting")
 
 
 class Owner(Protocol):
-    """The alert service, as seen from here: its methods say what they do. Called without the lock."""
+    """The alert service, as seen from here; the methods are documented there. Called without the lock."""
 
     def now(self) -> float: ...
-    def on_receipt(self, receipt: Receipt) -> None: ...
+    def on_receipt(self, receipt: Receipt, *, by_all: bool = False) -> None: ...
     def report(self, alert: Alert) -> None: ...
     def is_outdated(self, notification: Notification, *, keeper: str | None) -> bool: ...
 
 
 class Dispatcher:
-    """The channels with their queues and threads, and the ledger of who has what. Shares the lock of its owner.
+    """The channels with their queues and threads, and the ledger of deliveries. Shares the lock of its owner.
 
-    What a channel's thread reports comes after :meth:`tried`.
+    The methods after :meth:`tried` are called by the channels' threads.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Dispatcher:
         sleep: Callable[[float], None] | None,
         on_settled: Callable[[], None],
     ) -> None:
-        """``on_settled`` is called, with the lock, while closing: a channel has done what it could so far."""
+        """``on_settled`` is called, with the lock held, while closing: a channel has done what it could so far."""
         self._owner = owner
         self._archive = archive
         self._lock = lock
@@ -84,7 +84,7 @@ class Dispatcher:
 
     @property
     def all_settled(self) -> bool:
-        """Whether nothing more can be sent before the time of :meth:`close` is up."""
+        """Whether nothing more can be sent before the deadline of :meth:`close`."""
         return all(worker.is_settled for worker in self.workers.values())
 
     def queue_sizes(self) -> Mapping[str, int]:
@@ -100,7 +100,7 @@ class Dispatcher:
         return receipt.channel in self._keeping and receipt.notification.status is Status.FIRING
 
     def send(self, notification: Notification) -> None:
-        """Queue it at every channel that it is for."""
+        """Queues it at every channel it is meant for."""
         with self._lock:
             self._archive.accept(notification, durable=is_durable(notification))
             names = self._ledger.open(notification)
@@ -111,11 +111,11 @@ class Dispatcher:
                 self._archive.move_to_dead_letters(notification, REFUSED)
 
     def step(self) -> float:
-        """Send what may be sent now, in this thread. Returns when to come again, on the clock."""
+        """Sends what may be sent now, in this thread. Returns when to call again, on the clock."""
         return min((worker.step() for worker in self.workers.values()), default=math.inf)
 
     def close(self, give_up_at: float) -> None:
-        """From now on nothing waits beyond ``give_up_at`` on the clock."""
+        """From now on nothing waits longer than until ``give_up_at`` on the clock."""
         for worker in self.workers.values():
             worker.close(give_up_at)
 
@@ -125,36 +125,37 @@ class Dispatcher:
             worker.finish()
 
     def close_channels(self) -> list[Notification]:
-        """Close the channels, with the lock. Returns what no channel took."""
+        """Closes the channels, with the lock held. Returns the notifications that no channel delivered."""
         for worker in self.workers.values():
             try:
                 worker.channel.close()
-            except Exception as error:  # noqa: BLE001  # a foreign channel; the others must be closed too
+            except Exception as error:  # noqa: BLE001  # third-party code; the other channels must be closed too
                 _log.warning("the channel %s could not be closed: %s", worker.channel.name, redact(repr_of(error)))
         return self._ledger.undelivered()
 
     def tried(self) -> list[Notification]:
-        """What channels failed with and none took, with the lock."""
+        """Notifications that channels failed to deliver and none delivered; call it with the lock held."""
         return self._ledger.tried()
 
     def delivered(self, channel: str, notification: Notification) -> None:
         """The channel confirmed."""
         with self._lock:
-            members = self._ledger.members(channel, notification)
-            for member in members:
-                left = self._ledger.delivered(channel, member)
+            members = [
+                (each, self._ledger.delivered(channel, each)) for each in self._ledger.members(channel, notification)
+            ]
+            for member, left in members:
                 if not left:
                     self._archive.done(member)
                 elif is_durable(member):
                     self._archive.left_for(member, left)
             self._ledger.ungroup(channel, notification)
-        for member in members:
+        for member, left in members:
             seconds = max(0.0, self._owner.now() - member.caused_at)
             signals.delivered(channel, member, seconds)
-            self._owner.on_receipt(Receipt(channel, member, True, seconds))
+            self._owner.on_receipt(Receipt(channel, member, True, seconds), by_all=not left)
 
     def failed(self, channel: str, notification: Notification, verdict: Classification, *, final: bool) -> bool:
-        """The channel gave it up for now, or for good where ``final``. Whether it is to keep it and try again."""
+        """The channel gave up for now, or for good if ``final``. Returns whether to try again later."""
         keep = False
         news = []
         with self._lock:
@@ -178,7 +179,7 @@ class Dispatcher:
         return keep
 
     def disabled(self, channel: str, verdict: Classification) -> None:
-        """The receiver revoked our access: until it takes a message again, the channel is only probed."""
+        """The receiver revoked our access: until it accepts a message again, the channel is only probed."""
         alert = Alert(
             kind=DISABLED_KIND,
             title=f"Alert channel {channel} is disabled",
@@ -192,12 +193,12 @@ class Dispatcher:
         self._owner.report(alert)
 
     def secure(self, notification: Notification, timeout: float) -> None:
-        """Before it is sent: what must not be lost is on the disk, unless that takes more than ``timeout`` seconds."""
+        """Before sending: what must not be lost is on disk, unless that takes more than ``timeout`` seconds."""
         if is_durable(notification) and not self._archive.secured(timeout):
             _log.warning("the disk is slow: %r is sent before it is stored", notification.title)
 
     def is_outdated(self, channel: str, notification: Notification) -> bool:
-        """Before it is sent: whether another process was faster; then it is done with at this channel."""
+        """Before sending: whether another process has already handled it; then this channel is done with it."""
         with self._lock:
             if not self._owner.is_outdated(notification, keeper=channel if channel in self._keeping else None):
                 return False
@@ -207,7 +208,7 @@ class Dispatcher:
             return True
 
     def grouped(self, channel: str, notifications: list[Notification], into: Notification) -> None:
-        """Several are sent as one."""
+        """Several notifications are sent as one."""
         with self._lock:
             signals.suppressed("grouped", len(notifications))
             if into.status is Status.RESOLVED and into in self._ledger:
@@ -218,7 +219,7 @@ class Dispatcher:
 
 
 class InterruptedDeliveryError(ResilienceError):
-    """The service closes: there is no time for the wait before the next attempt."""
+    """The service is closing: there is no time to wait for the next attempt."""
 
     classification = CANCELLED
 
@@ -226,7 +227,7 @@ class InterruptedDeliveryError(ResilienceError):
 class ChannelWorker:
     """Delivers the notifications of one channel, in order.
 
-    :meth:`step` does what can be done now; :meth:`run` is the thread that calls it. Tests call :meth:`step` alone.
+    :meth:`step` sends what can be sent now; :meth:`run` is the thread that calls it. Tests call :meth:`step` directly.
     """
 
     def __init__(
@@ -242,7 +243,7 @@ class ChannelWorker:
     ) -> None:
         self.channel = channel
         self.revoked: Classification | None = None
-        """What the receiver answered when it revoked our access, until it takes a message again."""
+        """What the receiver answered when it revoked our access, until it accepts a message again."""
         self._dispatcher = dispatcher
         self._config = config
         self._clock = clock
@@ -270,15 +271,15 @@ class ChannelWorker:
         return len(self._queue)
 
     def would_try(self, notification: Notification) -> bool:
-        """Whether it is sent, and not refused at once: one bad answer is not believed for ever."""
+        """Whether it would be sent rather than refused without trying: one bad answer is not final."""
         about_us = notification.dependency == DEPENDENCY_PREFIX + self.channel.name
         critical = notification.severity is Severity.CRITICAL and not about_us
         return self.revoked is None or critical or self._clock() >= self._probe_at
 
     def put(self, notification: Notification) -> None:
-        """Queue it; the end of an incident takes the place of its own messages that are still queued.
+        """Queues it. A resolution replaces the queued messages about the same incident,
 
-        Not so for a CRITICAL one at a receiver that keeps incidents: it ignores the end of one that it does not know.
+        except a CRITICAL one at a receiver that keeps incidents: it ignores the resolution of an unknown incident.
         """
         with self._changed:
             if notification.status is Status.RESOLVED:
@@ -294,11 +295,11 @@ class ChannelWorker:
         while self._work():
             try:
                 self.step()
-            except Exception as error:  # noqa: BLE001  # the thread continues; what is durable lies in the outbox
+            except Exception as error:  # noqa: BLE001  # the thread continues; durable notifications are in the outbox
                 _log.error("unexpected error during delivery to %s: %s", self.channel.name, redact(repr_of(error)))
 
     def _work(self) -> bool:
-        """Wait until there is something to send. ``False``: the end."""
+        """Waits until there is something to send. ``False``: the worker must end."""
         with self._changed:
             self._busy = False
             while not self._finished and (wait := self._ready_at() - self._clock()) > 0:
@@ -313,7 +314,7 @@ class ChannelWorker:
         return max(self._not_before, self._earliest()) if self._queue else math.inf
 
     def close(self, give_up_at: float) -> None:
-        """From now on nothing waits beyond ``give_up_at`` on the clock."""
+        """From now on nothing waits longer than until ``give_up_at`` on the clock."""
         with self._changed:
             self._closing, self._give_up_at = True, give_up_at
             self._changed.notify_all()
@@ -326,13 +327,13 @@ class ChannelWorker:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing more can be sent before the time of :meth:`close` is up."""
+        """Whether nothing more can be sent before the deadline of :meth:`close`."""
         if self._busy:
             return False
         return self._ready_at() >= self._give_up_at
 
     def step(self) -> float:
-        """Send what may be sent now. Returns when to come again, on the clock; infinity: when something is put."""
+        """Sends what may be sent now. Returns when to call again, on the clock; infinity: once something is queued."""
         while True:
             now = self._clock()
             notification, at = self._next(now)
@@ -375,19 +376,19 @@ class ChannelWorker:
         return self._in_place_of(unsent, resolved)
 
     def _must_precede(self, notification: Notification) -> bool:
-        """Whether the end of its incident does not stand for it at this channel."""
+        """Whether it must be delivered before the resolution of its incident at this channel."""
         critical = notification.status is Status.FIRING and notification.severity is Severity.CRITICAL
         return critical and self.channel.keeps_incidents
 
     def _in_place_of(self, unsent: list[Notification], resolved: Notification) -> Notification:
-        """The end of an incident with the occurrences that were not reported before."""
+        """The resolution of an incident, with the occurrences that were not reported before."""
         if not unsent:
             return resolved
         self._dispatcher.grouped(self.channel.name, unsent, resolved)
         return dataclasses.replace(resolved, count=resolved.count + sum(each.count for each in unsent))
 
     def _send(self, notification: Notification) -> bool:
-        """Whether to continue with the next one."""
+        """Sends it. Returns whether to continue with the next one."""
         if self.revoked is not None and not self.would_try(notification):
             self._dispatcher.failed(self.channel.name, notification, self.revoked, final=True)
             return True
@@ -409,12 +410,12 @@ class ChannelWorker:
             ended(None)
             self._pause, self._not_before = self._config.first_pause, -math.inf
             self.revoked, self._probe_pause = None, self._config.first_probe
-            # Within the span: its event and its metrics lead to the trace.
+            # Within the span, so that the event and the metrics link to the trace.
             self._dispatcher.delivered(self.channel.name, notification)
         return True
 
     def _deliver(self, notification: Notification) -> None:
-        if (wait := self._earliest() - self._clock()) > 0:  # a repetition is a message, too
+        if (wait := self._earliest() - self._clock()) > 0:  # a retry counts as a message, too
             self.policy.sleep(wait)
         timeout = self._config.attempt_timeout
         if self._closing:
@@ -448,7 +449,7 @@ class ChannelWorker:
         return False
 
     def _put_back(self, notification: Notification) -> None:
-        """Where the end of its incident is queued by now, that takes its place as in :meth:`put`."""
+        """Returns it to the queue, unless the queued resolution of its incident replaces it as in :meth:`put`."""
         with self._changed:
             for place, each in enumerate(self._queue):
                 if self._must_precede(notification):

@@ -1,4 +1,4 @@
-"""What became of every notification: where it waits, who took it, who takes over, what cannot be delivered. Pure."""
+"""The state of every notification: waiting, delivered, taken over by another channel, or undeliverable. Pure."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from otel_resilience.classification.model import Severity
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Route:
-    """A channel, and what goes there. Raises ``TypeError`` naming the parameter.
+    """A channel, and which notifications it gets. Raises ``TypeError`` naming the parameter.
 
     Examples:
         >>> from otel_resilience.alerting import Route
         >>> from otel_resilience.alerting.channels import LogChannel, PagerDutyChannel
         >>> pager = Route(PagerDutyChannel("an integration key"), lowest=Severity.CRITICAL)
-        >>> log = Route(LogChannel(), fallback=True)  # where the pager fails
+        >>> log = Route(LogChannel(), fallback=True)  # if the pager fails
         >>> pager.name, log.name
         ('pagerduty', 'log')
     """
 
     channel: Channel
-    """Brings them to people."""
+    """Delivers the notifications."""
     lowest: Severity = Severity.LOW
-    """The least severity that goes there."""
+    """The minimum severity that it gets."""
     only: frozenset[Severity] | None = None
-    """Severities that it is for, where it is not for all from ``lowest`` on."""
+    """If set, only these severities."""
     fallback: bool = False
     """It gets nothing unless another channel fails."""
 
@@ -47,7 +47,7 @@ class Route:
         return self.channel.name
 
     def takes(self, notification: Notification) -> bool:
-        """Whether the notification goes there at once."""
+        """Whether the notification goes to this channel immediately."""
         if notification.channels is not None:
             return self.name in notification.channels
         if self.name in notification.further_channels:
@@ -63,42 +63,42 @@ class FailureDecision:
     keep: bool = False
     """The channel keeps it and tries again."""
     substitute: str | None = None
-    """A channel that gets it now."""
+    """Another channel that gets it now."""
     finished: bool = False
     """No channel is still trying to deliver it."""
     undeliverable: bool = False
     """No channel is still trying to deliver it, and none has."""
     reported: bool = False
-    """The channel failed with it before, which was reported then."""
+    """The channel failed with it before, and that was reported then."""
 
 
 @dataclasses.dataclass(slots=True)
 class _Tracked:
     notification: Notification
     meant: frozenset[str]
-    """Channels that it is for; others are substitutes."""
+    """Channels that it is meant for; others are substitutes."""
     waiting: set[str]
     delivered: set[str] = dataclasses.field(default_factory=set)
     failed: dict[str, bool] = dataclasses.field(default_factory=dict)
-    """By channel: whether it was for good."""
+    """By channel: whether it failed for good."""
 
 
 class Ledger:
     """Not safe for threads."""
 
     def __init__(self, routes: Sequence[Route], refuses: Callable[[str, Notification], bool]) -> None:
-        """``refuses``: whether the channel of this name is not even to be tried with a notification."""
+        """``refuses``: whether the channel of this name would refuse a notification without trying."""
         self.routes = tuple(routes)
         self._refuses = refuses
         self._tracked: dict[str, _Tracked] = {}
         self._merged: dict[tuple[str, str], tuple[str, ...]] = {}
-        """By channel and ID of a digest: what it stands for."""
+        """By channel and ID of a digest: the notifications that it represents."""
 
     def __contains__(self, notification: Notification) -> bool:
         return notification.id in self._tracked
 
     def open(self, notification: Notification) -> list[str]:
-        """Begins to track it. The names of the channels that it goes to; the fallbacks where there are no others."""
+        """Starts tracking it. Returns the channels that it goes to; the fallbacks if there are no others."""
         free = [route for route in self.routes if not self._refuses(route.name, notification)]
         names = [route.name for route in free if route.takes(notification)]
         if not names and notification.channels is None:
@@ -108,31 +108,31 @@ class Ledger:
         return names
 
     def undelivered(self) -> list[Notification]:
-        """What no channel took so far."""
+        """Notifications that no channel has delivered so far."""
         return [tracked.notification for tracked in self._tracked.values() if not tracked.delivered]
 
     def tried(self) -> list[Notification]:
-        """What every channel failed with that came to try it, and none took so far."""
+        """Undelivered notifications that every channel which tried them has failed with."""
         return [each.notification for each in self._tracked.values() if each.failed and not each.delivered]
 
     def members(self, channel: str, notification: Notification) -> list[Notification]:
-        """The notifications that a digest at this channel stands for, or the notification itself."""
+        """The notifications that a digest at this channel represents, or the notification itself."""
         ids = self._merged.get((channel, notification.id), (notification.id,))
         return [self._tracked[each].notification for each in ids if each in self._tracked]
 
     def group(self, channel: str, notifications: Iterable[Notification], into: Notification) -> None:
-        """Several leave as one; what becomes of that one becomes of each."""
+        """Several are sent as one, whose outcome applies to each of them."""
         ids: list[str] = []
         for notification in notifications:
             ids.extend(self._merged.pop((channel, notification.id), (notification.id,)))
         self._merged[channel, into.id] = tuple(ids)
 
     def ungroup(self, channel: str, notification: Notification) -> None:
-        """A digest is done with at this channel."""
+        """This channel is done with a digest."""
         self._merged.pop((channel, notification.id), None)
 
     def replace(self, channel: str, notifications: Iterable[Notification]) -> list[Notification]:
-        """The end of their incident is sent in their place. Returns those that no other channel has yet to send."""
+        """The resolution of their incident is sent instead. Returns those that no other channel has yet to send."""
         done = []
         for each in notifications:
             done += [member for member in self.members(channel, each) if not self._left(channel, member)]
@@ -140,16 +140,16 @@ class Ledger:
         return done
 
     def delivered(self, channel: str, member: Notification) -> set[str]:
-        """A channel took it. The channels that it still waits for."""
+        """A channel delivered it. Returns the channels that it still waits for."""
         tracked = self._tracked.get(member.id)
         if tracked is not None:
             tracked.delivered.add(channel)
         return self._left(channel, member)
 
     def failed(self, channel: str, member: Notification, *, final: bool) -> FailureDecision:
-        """A channel gave it up, ``final``ly or for now.
+        """A channel gave up, ``final``ly or for now.
 
-        A channel that it is for keeps it until it can take it. As long as no channel took it, another one gets it, too.
+        A channel that it is meant for keeps trying. Until any channel delivers it, another one gets it too.
         """
         tracked = self._tracked.get(member.id)
         if tracked is None:
@@ -169,11 +169,11 @@ class Ledger:
         return FailureDecision(keep, substitute, finished, finished and not tracked.delivered, reported)
 
     def close(self, member: Notification) -> None:
-        """Nothing more will happen to it."""
+        """Stops tracking it."""
         self._tracked.pop(member.id, None)
 
     def _substitute(self, tracked: _Tracked, channel: str) -> str | None:
-        """The channel that takes over: a fallback, and one that did not fail yet, before others."""
+        """The channel that takes over: preferably a fallback, and one that has not failed yet."""
         only = tracked.notification.channels
         free = [
             route

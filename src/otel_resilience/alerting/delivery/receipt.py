@@ -1,4 +1,4 @@
-"""What became of a notification at a channel, and in whose context an alert was raised."""
+"""The outcome of a notification at a channel, and the context in which an alert was raised."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Receipt:
     notification: Notification
     delivered: bool
     seconds: float
-    """Seconds from the cause to the confirmation, or until it was given up."""
+    """Seconds from the cause to the confirmation, or until the channel gave up."""
     error_type: str | None = None
 
 
 def in_context(alert: Alert) -> Alert:
-    """With the correlation ID and the span of the caller, unless it names others."""
+    """The alert with the correlation ID and the span of the caller, unless it has its own."""
     if alert.correlation_id is not None:
         return alert
     span = trace.get_current_span().get_span_context()

@@ -1,1 +1,1 @@
-"""What alerts and incidents are, and the pure rules of the book of incidents."""
+"""Alerts, incidents, and the pure rules of the incident book."""

@@ -1,4 +1,4 @@
-"""What people are notified of: an alert as it is raised, and a notification as channels get it. Without secrets."""
+"""An alert as it is raised, and a notification as channels get it. Free of secrets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from otel_resilience._internal import validation as check
 from otel_resilience.classification.model import Severity
 from otel_resilience.redaction import REDACTED, is_secret_name, redact, redact_url
 
+MAX_KIND: Final = 60
 MAX_TITLE: Final = 200
 MAX_SUMMARY: Final = 1000
 MAX_VALUE: Final = 500
 """Characters of one value of the context."""
 MAX_CONTEXT: Final = 20
-"""Entries of the context."""
+"""Maximum entries of the context."""
 MAX_SHOWN_TYPES: Final = 10
 """Values of ``error.type`` in a notification, the most frequent ones."""
 
@@ -28,7 +29,7 @@ SHOWN_FIELDS: Final = (
     "fingerprint", "incident", "count", "total", "first_seen", "last_seen", "escalation", "reason", "error_types",
     "links", "context", "service",
 )  # fmt: skip
-"""Of a notification, what every message of the generic webhook holds."""
+"""The fields of a notification that every message of the generic webhook contains."""
 
 Scalar = str | int | float | bool | None
 
@@ -43,14 +44,14 @@ class Status(StrEnum):
     """
 
     FIRING = "firing"
-    """It goes on."""
+    """It is ongoing."""
     RESOLVED = "resolved"
     """It is over."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """Something that may be worth notifying a person about. Secrets are taken out of every text when it is made.
+    """Something that may be worth notifying a person about. Secrets are redacted from every text when it is created.
 
     Two alerts with the same fingerprint belong to the same incident. It is ``kind``, ``dependency`` and
     ``fingerprint_by`` put together: add to the latter what should keep incidents apart. Raises ``TypeError`` or
@@ -72,41 +73,42 @@ class Alert:
     severity: Severity
     """How urgent it is."""
     summary: str = ""
-    """What more there is to say; at most 1000 characters are kept."""
+    """Further details; at most 1000 characters are kept."""
     dependency: str | None = None
-    """What was called, where it is about a call."""
+    """The called dependency, if the alert is about a call."""
     error_type: str | None = None
-    """The ``error.type`` of what failed."""
+    """The ``error.type`` of the failure."""
     error_class: str | None = None
     """Its :class:`~otel_resilience.ErrorClass`, as text."""
     correlation_id: str | None = None
-    """32 hex digits; ``None``: that of the context in which it is reported."""
+    """32 hex digits; ``None``: taken from the context in which it is reported."""
     span_id: str | None = None
-    """16 hex digits of the span that was current, for the link from the delivery's span."""
+    """16 hex digits of the current span, for the link from the delivery's span."""
     fingerprint_by: tuple[str, ...] = ()
-    """What keeps its incidents apart besides ``kind`` and ``dependency``."""
+    """What separates its incidents besides ``kind`` and ``dependency``."""
     context: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)
-    """Facts for the message; at most 20, those with the name of a secret masked."""
+    """Facts for the message; at most 20, values with the name of a secret redacted."""
     at_once: bool = False
-    """Notified without waiting for others to group with. CRITICAL ones always are."""
+    """Notified without waiting for others to group with. CRITICAL alerts always are."""
     threshold: int = 1
-    """Notified from this many occurrences within ``window`` on; at least 1."""
+    """Occurrences within ``window`` from which on it is notified; at least 1."""
     window: float = 60.0
-    """Seconds, greater than 0."""
+    """Seconds that :attr:`threshold` looks back; greater than 0."""
     details_url: str | None = None
-    """A page about what happened, such as that of the job that failed; where links lead to, beside those of
+    """A page about what happened, such as that of the failed job; linked besides the URLs of
     :class:`~otel_resilience.alerting.AlertConfig`."""
     quiet_after: float | None = None
-    """Seconds without another occurrence after which the incident counts as over. ``None``: it ends only by
-    :meth:`~otel_resilience.alerting.AlertService.resolve`."""
+    """Seconds without another occurrence after which the incident counts as resolved. ``None``: only
+    :meth:`~otel_resilience.alerting.AlertService.resolve` ends it."""
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        for name, limit in (("kind", 60), ("title", MAX_TITLE), ("summary", MAX_SUMMARY)):
-            put(self, name, _clean(check.text(name, getattr(self, name)), limit))
+        put(self, "kind", clean_kind(check.text("kind", self.kind)))
+        put(self, "title", clean_name(check.text("title", self.title)))
+        put(self, "summary", _clean(check.text("summary", self.summary), MAX_SUMMARY))
         for name in ("dependency", "error_type", "error_class"):
             value = check.optional_text(name, getattr(self, name))
-            put(self, name, None if value is None else _clean(value, MAX_TITLE))
+            put(self, name, None if value is None else clean_name(value))
         for name in ("correlation_id", "span_id", "details_url"):
             value = check.optional_text(name, getattr(self, name))
             put(self, name, None if value is None else _encodable(value))
@@ -123,7 +125,7 @@ class Alert:
             check.seconds("quiet_after", self.quiet_after, zero=True)
 
     def with_clean(self, **changes: Any) -> Alert:
-        """A copy with changes that hold no secret: those are not looked for, which would take most of the time."""
+        """A copy with changes that contain no secret: skips the redaction, which would take most of the time."""
         copy = object.__new__(Alert)
         for name in self.__dataclass_fields__:
             object.__setattr__(copy, name, changes[name] if name in changes else getattr(self, name))
@@ -132,25 +134,34 @@ class Alert:
     @property
     def fingerprint(self) -> str:
         """16 hex digits, the same for every alert of the incident, on every machine."""
-        return fingerprint(self.kind, self.dependency, *self.fingerprint_by)
+        return _fingerprint(self.kind, self.dependency, *self.fingerprint_by)
 
 
 def fingerprint(kind: str, dependency: str | None = None, *parts: str) -> str:
     """The fingerprint of alerts of this ``kind`` and ``dependency``, with ``parts`` as ``fingerprint_by``: 16 hex
-    digits.
+    digits. Raises ``TypeError`` naming what is no string.
 
     Examples:
         >>> from otel_resilience.alerting import fingerprint
         >>> fingerprint("circuit_breaker", "supplier")
         '22c2165726e07305'
     """
+    named = check.optional_text("dependency", dependency)
+    return _fingerprint(
+        clean_kind(check.text("kind", kind)),
+        None if named is None else clean_name(named),
+        *(redact(check.text("a part of the fingerprint", part)) for part in parts),
+    )
+
+
+def _fingerprint(kind: str, dependency: str | None, *parts: str) -> str:
     text = "\x1f".join((kind, dependency or "", *parts))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Links:
-    """Where the evidence is; ``None`` where no template was configured.
+    """Links to the evidence; ``None`` if no template was configured.
 
     Examples:
         >>> from otel_resilience.alerting import AlertConfig
@@ -163,20 +174,20 @@ class Links:
     dashboard: str | None = None
     runbook: str | None = None
     incident: str | None = None
-    """The page of the incident, where people see and handle it."""
+    """The page of the incident, where people view and handle it."""
     details: str | None = None
     """:attr:`Alert.details_url`."""
 
     def to_json(self) -> dict[str, str | None]:
-        """``trace``, ``dashboard`` and ``runbook`` always, the others where there is one."""
+        """``trace``, ``dashboard`` and ``runbook`` always, the others if set."""
         always = {"trace", "dashboard", "runbook"}
         return {name: url for name, url in dataclasses.asdict(self).items() if url is not None or name in always}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """One message about one incident, as channels get it. Made by the alert service; free of secrets. Times are seconds
-    since the epoch.
+    """One message about one incident, as channels get it. Created by the alert service; free of secrets. Times are
+    seconds since the epoch.
 
     Examples:
         >>> from otel_resilience.alerting import Alert, AlertConfig, IncidentBook
@@ -188,37 +199,37 @@ class Notification:
     """
 
     id: str
-    """Unique; a repeated delivery of the same message carries the same one."""
+    """Unique; a repeated delivery of the same message has the same ID."""
     status: Status
-    """Whether the incident goes on."""
+    """Whether the incident is ongoing."""
     severity: Severity
     """The highest so far."""
     kind: str
-    """As that of the alert, like the texts that follow."""
+    """That of the alert, like the texts that follow."""
     title: str
     summary: str
     dependency: str | None = None
     error_type: str | None = None
     error_class: str | None = None
     correlation_id: str | None = None
-    """Of the latest occurrence."""
+    """That of the latest occurrence."""
     span_id: str | None = None
     fingerprint: str
-    """Stays the same over the incident: deduplication key at the receivers."""
+    """Constant for the whole incident: the deduplication key at receivers."""
     incident: str
-    """The incident's own ID; another one once it comes back after it was over."""
+    """The incident's own ID; a new one if it recurs after it ended."""
     count: int = 1
-    """Occurrences since the last message about this incident; over all its messages they add up to :attr:`total`."""
+    """Occurrences since the last message about this incident; summed over all its messages this is :attr:`total`."""
     total: int = 1
     """Occurrences since the incident began."""
     first_seen: float
     """Seconds since the epoch."""
     last_seen: float
-    """Of the latest occurrence; seconds since the epoch."""
+    """Time of the latest occurrence; seconds since the epoch."""
     escalation: int = 0
-    """How often it was escalated; 0 at first."""
+    """How often it was escalated; initially 0."""
     links: Links
-    """Where the evidence is."""
+    """Links to the evidence."""
     context: Mapping[str, Scalar] = dataclasses.field(default_factory=dict)
     service: str
     """The name of the system, by :attr:`AlertConfig.service`."""
@@ -228,25 +239,25 @@ class Notification:
     error_types: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """How often each ``error.type`` was seen, the most frequent first; at most ten."""
     channels: tuple[str, ...] | None = None
-    """The only channels that shall get it. ``None``: those that its severity goes to."""
+    """If set, only these channels get it. ``None``: those for its severity."""
     further_channels: tuple[str, ...] = ()
-    """Channels that get it besides those."""
+    """Channels that get it in addition."""
     caused_at: float = 0.0
-    """When what it reports happened, in seconds since the epoch: delivery times are measured from here."""
+    """When the reported event happened, in seconds since the epoch: delivery times are measured from here."""
     ended_at: float | None = None
-    """When the incident was over; resolved ones only."""
+    """When the incident ended; resolved ones only."""
     quiet_after: float | None = None
-    """As that of the alert."""
+    """That of the alert."""
     environment: str | None = None
     """``deployment.environment.name`` of the service."""
     sender: str = ""
-    """The process that made it."""
+    """The process that created it."""
     merged: tuple[str, ...] = ()
-    """IDs of the messages that this one stands for, in their order; empty where it stands for itself."""
+    """IDs of the messages that this one replaces, in order; empty if it replaces none."""
 
     @property
     def duration(self) -> float:
-        """Seconds that the incident lasts so far; of a resolved one, that it lasted in all."""
+        """Seconds that the incident has lasted so far; if resolved, its total duration."""
         return max(0.0, (self.last_seen if self.ended_at is None else self.ended_at) - self.first_seen)
 
     def to_json(self) -> dict[str, Any]:
@@ -270,7 +281,7 @@ class Notification:
         return data
 
     def dump(self) -> dict[str, Any]:
-        """Everything, for the outbox; :meth:`load` is the inverse."""
+        """All fields, for the outbox; :meth:`load` is the inverse."""
         fields: dict[str, Any] = stored.dumped(self)
         return fields
 
@@ -322,6 +333,16 @@ def clean_context(context: Mapping[str, Any]) -> dict[str, Scalar]:
 
 def _encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def clean_kind(text: str) -> str:
+    """A kind as alerts have it: what is compared with theirs is cleaned in the same way."""
+    return _clean(text, MAX_KIND)
+
+
+def clean_name(text: str) -> str:
+    """As :func:`clean_kind`, for a dependency, a type of error, or a title."""
+    return _clean(text, MAX_TITLE)
 
 
 def _clean(text: str, limit: int) -> str:

@@ -1,16 +1,16 @@
-"""The incidents as they stand, and which message about them is due when. Pure: given the time, no I/O, no threads.
+"""The current incidents, and which message about them is due when. Pure: the time is passed in, no I/O, no threads.
 
     watching -> pending -> open -> over
                  |  ^
                  v  |
               inhibited
 
-*Watching*: fewer occurrences than the threshold. *Pending*: the first message waits for its group. *Inhibited*: there
-is a message about its cause already. *Open*: a message was sent, until it was calm for long enough. *Over*: remembered,
-to notice that it comes back.
+*Watching*: fewer occurrences than the threshold. *Pending*: the first message waits for others to group with.
+*Inhibited*: people were already notified of its cause. *Open*: a message was sent, and it has not been quiet for long
+enough. *Over*: remembered, to notice that it recurs.
 
-All processes of a service share their incidents through a store. A book holds the copies of one process:
-:meth:`IncidentBook.merge` takes in what others wrote, :meth:`IncidentBook.to_save` says what they are to learn.
+All processes of a service share their incidents through a store. A book holds one process's copies:
+:meth:`IncidentBook.merge` applies what others wrote, :meth:`IncidentBook.to_save` returns what they need to know.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final
 
-from otel_resilience.alerting.model.alert import Alert, Notification, Status
+from otel_resilience.alerting.model.alert import Alert, Notification, Status, clean_kind, clean_name
 from otel_resilience.alerting.model.config import AlertConfig
 from otel_resilience.alerting.model.incident import Incident, Phase, step_at
 from otel_resilience.alerting.model.observed import Observed
@@ -30,38 +30,44 @@ from otel_resilience.classification.model import Severity
 OVERFLOW_KIND: Final = "overflow"
 
 LONG_WATCH: Final = 3600.0
-"""Seconds: a threshold whose window is longer counts across processes."""
+"""Seconds: a threshold with a longer window counts across processes."""
 
 HEAD_START: Final = 2.0
-"""Seconds that the process which saw an incident first has to send its first message before another one does."""
+"""Seconds that the process which saw an incident first has to send its first message before another process does."""
 
 CONFIRMED_WITHIN: Final = 5.0
-"""Seconds for which the end of an incident waits until another process has delivered the message before it, so that
-receivers get them in their order. A process that ends does not wait."""
+"""Seconds that the end of an incident waits until another process has delivered the message before it to all its
+channels, so that receivers get them in order. A process that is shutting down waits for less."""
 
 CONFIRM_EVERY: Final = 60.0
-"""Seconds after which an open incident without further occurrences is confirmed again as ongoing."""
+"""Seconds after which an open incident without further occurrences is marked as ongoing again."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RecoverySign:
-    """A sign of recovery: at this time all incidents that match had recovered. Later ones are not affected."""
+    """A sign of recovery: all matching incidents had recovered at this time. Later ones are not affected."""
 
     at: float
     """Seconds since the epoch."""
     certain: bool = False
-    """More than a first sign of recovery: the incident ends at once."""
+    """Stronger than a first sign of recovery: the incident ends immediately."""
     fingerprint: str | None = None
     dependency: str | None = None
     kinds: frozenset[str] | None = None
 
+    def __post_init__(self) -> None:
+        if self.dependency is not None:
+            object.__setattr__(self, "dependency", clean_name(self.dependency))
+        if self.kinds is not None:
+            object.__setattr__(self, "kinds", frozenset(map(clean_kind, self.kinds)))
+
     @property
     def subject(self) -> tuple[object, ...]:
-        """What it is about; a later sign with the same subject stands for both."""
+        """What it is about; a later sign about the same replaces this one."""
         return (self.fingerprint, self.dependency, self.kinds)
 
     def matches(self, incident: Incident) -> bool:
-        """Whether the incident is one of those."""
+        """Whether it applies to the incident."""
         return (
             self.fingerprint in (None, incident.fingerprint)
             and self.dependency in (None, incident.dependency)
@@ -71,18 +77,18 @@ class RecoverySign:
 
 @dataclasses.dataclass(slots=True)
 class Outcome:
-    """What a report led to."""
+    """The result of a report."""
 
     incident: Incident | None
     suppressed: str | None
-    """Why this alert gets no notification of its own; ``None`` where it opened an incident that will be notified."""
+    """Why this alert gets no notification of its own; ``None`` if it opened an incident that will be notified."""
 
 
 class IncidentBook:
     """The incidents of a service as one process knows them. Not safe for threads.
 
-    Pure: the time, in seconds since the epoch, is passed in. :class:`AlertService` has one; tests of a configuration
-    can use it alone.
+    Pure: the time, in seconds since the epoch, is passed in. :class:`AlertService` uses one; it can be used alone to
+    test a configuration.
 
     Examples:
         >>> from otel_resilience.alerting import Alert, AlertConfig, IncidentBook
@@ -110,33 +116,33 @@ class IncidentBook:
         self._cancelled: dict[str, float] = {}
         """When incidents seemed to have ended before anyone was notified."""
         self.suppressed: deque[tuple[str, int]] = deque()
-        """Reasons of the contract, each with how many alerts it held back outside a report; the caller takes them."""
+        """Telemetry reasons, each with how many alerts it suppressed outside a report; the caller empties it."""
         self.withdrawn: deque[Incident] = deque()
-        """Incidents whose first message is not sent, for now or at all; the caller takes them."""
+        """Incidents whose first message is not sent, for now or at all; the caller empties it."""
         self.ended_elsewhere: deque[tuple[Incident, set[str]]] = deque()
-        """Open incidents that another process ended, with the channels of whose confirmations it did not know; the
-        caller takes them."""
-        self._flushed = False
+        """Open incidents that another process ended, with the channels whose confirmations it did not know of; the
+        caller empties it."""
+        self._send_ends_by = math.inf
 
     def __iter__(self) -> Iterator[Incident]:
-        """The incidents at this moment, those that are over included."""
+        """The current incidents, including those that are over."""
         return iter(tuple(self._incidents.values()))
 
     def __len__(self) -> int:
         return len(self._incidents)
 
     def get(self, fingerprint: str) -> Incident | None:
-        """The incident of this fingerprint, in whatever phase."""
+        """The incident with this fingerprint, in any phase."""
         return self._incidents.get(fingerprint)
 
     def report(self, alert: Alert, now: float, *, lowest: Severity | None = None) -> Outcome:
-        """Something happened at ``now``, in seconds since the epoch. ``lowest`` replaces the least severity."""
+        """Something happened at ``now``, in seconds since the epoch. ``lowest`` replaces the minimum severity."""
         if alert.severity < (self.config.min_severity if lowest is None else lowest):
             return Outcome(None, "below_severity")
         if any(silence.covers(alert, now) for silence in self.config.silences):
             known = self._incidents.get(self.config.identify(alert.fingerprint))
             if known is not None and known.phase is Phase.OPEN:
-                known.see(alert, now)  # silent, but not over; a rise is sent when the silence ends
+                known.see(alert, now)  # silent, but not over; a higher severity is sent when the silence ends
                 self._seen(known, alert, now)
             return Outcome(None, "silenced")
         incident, seen = self._find(alert, now)
@@ -148,7 +154,7 @@ class IncidentBook:
         if incident.phase in {Phase.WATCHING, Phase.INHIBITED}:
             return self._begin(incident, now, urgent=alert.at_once)
         if incident.phase is Phase.PENDING:
-            if incident.severity is Severity.CRITICAL:  # which the bound of an hour does not hold up
+            if incident.severity is Severity.CRITICAL:  # the hourly limit does not apply to it
                 incident.not_before = min(incident.not_before, incident.earliest(self.config))
             if incident.severity is Severity.CRITICAL or alert.at_once:
                 incident.due = min(incident.due, max(now, incident.not_before))
@@ -160,11 +166,11 @@ class IncidentBook:
         return "dedup"
 
     def resolve(self, fingerprint: str, now: float, *, certain: bool = False) -> Incident | None:
-        """The cause is gone: the incident ends once it was calm for ``keep_firing``.
+        """The cause is gone: the incident ends once it has been quiet for ``keep_firing``.
 
-        ``certain``: more than a first sign of recovery, so it ends at once; unless it was reopened before: then such
-        signs have been wrong. An incident that was not notified yet is dropped silently; should it be seen again
-        before ``keep_firing`` has passed, it is flapping, and notified at once. Returns the incident, if there was one.
+        ``certain``: stronger than a first sign of recovery, so it ends immediately, unless it was reopened before: then
+        such signs have been wrong. An incident that was not notified yet is dropped silently; if it occurs again before
+        ``keep_firing`` has passed, it is flapping, and notified immediately. Returns the incident, if there was one.
         """
         incident = self._incidents.get(fingerprint)
         if incident is None or incident.phase is Phase.OVER:
@@ -178,11 +184,11 @@ class IncidentBook:
         return incident
 
     def apply(self, sign: RecoverySign) -> list[Incident]:
-        """Resolve all that the sign concerns; consequences before their causes, which would set them free."""
+        """Resolves all incidents that the sign concerns; consequences before causes, whose end would release them."""
         return self._resolve_all(sign, [each for each in self if each.last_seen <= sign.at])
 
     def apply_again(self, sign: RecoverySign) -> list[Incident]:
-        """As :meth:`apply`, to what was merged since; what this process saw at the very time of the sign came later."""
+        """Like :meth:`apply`, for incidents merged since. One seen here at exactly the sign's time came after it."""
         concerned = [each for each in self if each.last_seen < sign.at + (0.0 if each.observed_here else 1e-6)]
         return self._resolve_all(sign, concerned)
 
@@ -214,9 +220,12 @@ class IncidentBook:
                 incident.batch = first[0].id
         return messages
 
-    def flush(self, now: float) -> None:
-        """The process ends: its first messages and what was left out of them are due now, and what was calm ends."""
-        self._flushed = True
+    def flush(self, now: float, *, send_ends_by: float = -math.inf) -> None:
+        """The process is ending: pending first messages and what they left out are due now, and quiet incidents end.
+
+        The end of an incident waits until ``send_ends_by`` at most for the message before it; by default not at all.
+        """
+        self._send_ends_by = send_ends_by
         for incident in self:
             if incident.phase is Phase.PENDING and incident.observed_here:
                 incident.due = min(incident.due, max(now, incident.not_before))
@@ -233,13 +242,13 @@ class IncidentBook:
         return min((self._wakes_at(incident, batches) for incident in self), default=math.inf)
 
     def next_notification_at(self, incident: Incident) -> float:
-        """When this incident is notified next because of its occurrences; infinity: not because of those."""
+        """When this incident is next notified because of its occurrences; infinity: never because of those."""
         if incident.phase is Phase.OPEN and self._has_more(incident):
             return min(incident.due, incident.last_notified_at + self.config.rate_limit)
         return incident.due
 
     def adopt(self, incident: Incident, now: float) -> bool:
-        """Take in an incident that this book does not know. ``False`` where it does, or has no room."""
+        """Adds an incident that this book does not know. ``False`` if it is known already, or there is no room."""
         own = self._incidents.get(incident.fingerprint)
         if own is not None and (own.id == incident.id or own.phase not in {Phase.WATCHING, Phase.OVER}):
             return False
@@ -250,7 +259,7 @@ class IncidentBook:
         return True
 
     def merge(self, stored: Incident, now: float) -> None:
-        """Take in how the store knows an incident; what this process observed meanwhile is added to it."""
+        """Takes over the stored state of an incident; what this process observed meanwhile is added to it."""
         stored.not_after(now, self.config)
         own = self._incidents.get(stored.fingerprint)
         if own is None:
@@ -260,14 +269,14 @@ class IncidentBook:
             return
         if own.revision == stored.revision:
             return
-        if _is_older(stored, own):  # the store went back, as to an older replica
+        if _is_older(stored, own):  # the store went back in time, as after a failover to an older replica
             own.revision, own.unsaved = stored.revision, True
             return
         if own.phase is Phase.OVER and own.id == stored.id and own.ended_at >= stored.last_seen:
             if stored.phase is not Phase.OPEN:
                 own.revision, own.unsaved = stored.revision, stored.phase is not Phase.OVER
                 return
-            own.fresh.calm_since = own.ended_at  # there is a message about it by now, so its end takes another
+            own.fresh.calm_since = own.ended_at  # there is a message about it by now, so ending it needs another one
         if stored.phase is Phase.OVER:
             self._take_end(own, stored, now)
             return
@@ -285,13 +294,13 @@ class IncidentBook:
             self._seen(stored, observed.alert, now)
 
     def restore_lost(self, known: Container[str]) -> None:
-        """The store holds only these fingerprints: what it has lost is written again."""
+        """The store holds only these fingerprints: those that it has lost are written again."""
         for incident in self:
             if incident.revision is not None and incident.fingerprint not in known:
                 incident.revision, incident.unsaved = None, incident.phase is not Phase.OVER
 
     def woke_up(self, now: float) -> None:
-        """No process looked for a while: what went unobserved says nothing about an incident."""
+        """No process was watching for a while: what went unobserved says nothing about an incident."""
         for incident in self:
             incident.observed_here, incident.watched_since = False, now
 
@@ -301,7 +310,7 @@ class IncidentBook:
             incident.not_after(now, self.config)
 
     def settle(self, now: float) -> None:
-        """After a merge: consequences whose cause ended in another process are over."""
+        """After a merge: ends the consequences whose cause ended in another process."""
         self._release_consequences(cause_was_open=True, now=now)
 
     def to_save(self) -> list[Incident]:
@@ -309,12 +318,12 @@ class IncidentBook:
         return [each for each in self if each.needs_saving and self.is_shared(each)]
 
     def is_shared(self, incident: Incident) -> bool:
-        """Whether other processes are to know of it: not of occurrences below a threshold of seconds or minutes."""
+        """Whether other processes should know of it: not of occurrences below a threshold with a short window."""
         known = incident.revision is not None or incident.phase in {Phase.PENDING, Phase.OPEN}
         return known or (incident.phase is Phase.WATCHING and incident.alert.window > LONG_WATCH)
 
     def _take_end(self, own: Incident, over: Incident, now: float) -> None:
-        """Another process ended the incident. What was seen after that is the next one."""
+        """Another process ended the incident. Occurrences after that belong to the next one."""
         observed, own.fresh = own.fresh, Observed()
         self.withdrawn.append(own)
         if own.phase is Phase.OPEN and own.id == over.id:
@@ -331,12 +340,12 @@ class IncidentBook:
         self._begin(back, now, urgent=observed.alert.at_once)
 
     def forget(self, fingerprint: str) -> None:
-        """Drop an incident silently."""
+        """Drops an incident silently."""
         self._incidents.pop(fingerprint, None)
 
     def _find(self, alert: Alert, now: float) -> tuple[Incident, Alert]:
-        """The incident that the alert counts for, and the alert as it counts there: another one where there is no
-        room for it."""
+        """The incident that the alert counts towards, and the alert as counted there: the overflow incident if there is
+        no room for another."""
         fingerprint = self.config.identify(alert.fingerprint)
         known = self._incidents.get(fingerprint)
         if known is None and len(self._incidents) >= self.config.max_incidents and not self._make_room(now):
@@ -359,7 +368,7 @@ class IncidentBook:
         )
 
     def _make_room(self, now: float) -> bool:
-        """Drop what is remembered or watched without need; looked for once a second, for it costs a look at all."""
+        """Drops incidents that are remembered or watched without need; once a second, since looking is expensive."""
         if now < self._full_until:
             return False
         for incident in self:
@@ -412,7 +421,7 @@ class IncidentBook:
             self._cancelled[fingerprint] = now
 
     def _withdraw(self, incident: Incident, now: float) -> None:
-        """It ended before a message was sent about it. Where the store knows it, or an earlier one, it is kept."""
+        """It ended before a message was sent about it. It is kept if the store knows it, or an earlier one."""
         was_pending = incident.phase is Phase.PENDING
         if incident.revision is None and not incident.returns and not was_pending:
             self.forget(incident.fingerprint)
@@ -423,7 +432,7 @@ class IncidentBook:
             self._release_consequences(cause_was_open=False, now=now)
 
     def _release_consequences(self, *, cause_was_open: bool, now: float) -> None:
-        """A cause ended: its consequences end too where there was a message about it; else they continue."""
+        """A cause ended: its consequences end too if people were notified of it; otherwise they continue."""
         for other in self:
             if other.phase is not Phase.INHIBITED or self._inhibited(other):
                 continue
@@ -469,7 +478,7 @@ class IncidentBook:
         return incident.next_message(self.config, now, reason, status, sender=self.sender)
 
     def _plans(self, incident: Incident, ends_at: float) -> Iterator[tuple[float, str]]:
-        """When there is another message about an open incident, and why; the most important first."""
+        """When another message about an open incident is due, and why; the most important first."""
         config = self.config
         silences = (each.until for each in config.silences if each.matches(incident.alert))
         silenced_until = max(incident.silenced_until, *silences, -math.inf)
@@ -494,7 +503,7 @@ class IncidentBook:
             yield max(incident.last_notified_at + config.repeat_interval, may_escalate_from), "repeat"
 
     def _batches(self) -> dict[str, float]:
-        """When the last of those that began in one group ends, as far as that is known."""
+        """By group, when the last of the incidents that were first notified together ends, as far as known."""
         latest: dict[str, float] = {}
         for each in self:
             if each.batch is not None and each.phase is Phase.OPEN:
@@ -502,20 +511,21 @@ class IncidentBook:
         return latest
 
     def _ends_at(self, incident: Incident, batches: Mapping[str, float]) -> float:
-        """When it ends. Incidents of one group end together: one waits for the others, for a while."""
+        """When it ends. Incidents of one group end together: each waits for the others, for a while."""
         own = incident.ends_at(self.config)
         if incident.batch is not None and incident.over_at is None and math.isfinite(own):
             own = min(batches.get(incident.batch, own), own + self.config.keep_firing)
         if incident.returns and not incident.closed:
-            own = max(own, incident.room_for(2))  # it flaps: what comes back within the hour is the same incident
+            own = max(own, incident.room_for(2))  # it is flapping: what recurs within the hour is the same incident
         return max(own, self._in_flight_until(incident, own))
 
     def _in_flight_until(self, incident: Incident, end: float) -> float:
-        """Until when its last message may be on its way from another process."""
+        """Until when its last message may still be on its way from another process."""
         ours = incident.sender_of(incident.messages) in (None, self.sender)
-        if self._flushed or ours or incident.is_confirmed:
+        if ours or incident.is_confirmed:
             return -math.inf
-        return min(incident.last_notified_at, end) + CONFIRMED_WITHIN  # the other one's clock may be ahead
+        confirmed_by = min(incident.last_notified_at, end) + CONFIRMED_WITHIN  # the other one's clock may be ahead
+        return min(confirmed_by, self._send_ends_by)
 
     def awaits_confirmation(self, now: float) -> bool:
         """Whether an end waits until another process has delivered the message before it."""
@@ -530,12 +540,12 @@ class IncidentBook:
         return self._next_message(incident, now, "resolved", Status.RESOLVED)
 
     def _has_more(self, incident: Incident) -> bool:
-        """Whether a first message that could not wait left out far more than it reported."""
+        """Whether a first message that could not wait left out far more occurrences than it reported."""
         enough = incident.unreported_count >= self.config.more_from * max(1, incident.last_reported_count)
         return incident.sent_without_grouping and not incident.followed_up and enough
 
     def _escalate(self, incident: Incident, now: float) -> bool:
-        """Take the steps whose time has come. Whether one of them makes a difference."""
+        """Takes the escalation steps that are due. Returns whether one of them makes a difference."""
         changed = False
         for number, step in enumerate(self.config.escalation):
             if number not in incident.steps and step_at(incident, step) <= now:

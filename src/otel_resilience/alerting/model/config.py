@@ -10,7 +10,7 @@ from types import NoneType
 from typing import Final
 
 from otel_resilience._internal import validation as check
-from otel_resilience.alerting.model.alert import Alert, Links
+from otel_resilience.alerting.model.alert import Alert, Links, clean_kind, clean_name
 from otel_resilience.classification.model import Severity
 
 
@@ -30,13 +30,13 @@ class EscalationStep:
     """
 
     after: float | None = None
-    """Seconds since the incident began, greater than 0."""
+    """Seconds since the incident started, greater than 0."""
     returns: int | None = None
-    """How often it came back within :attr:`AlertConfig.remember` after it was over; at least 1."""
+    """How often it recurred within :attr:`AlertConfig.remember` after it ended; at least 1."""
     severity: Severity | None = None
-    """What its severity rises to; ``None``: one step up."""
+    """The severity that it is raised to; ``None``: one level up."""
     channels: tuple[str, ...] = ()
-    """Channels that get it from then on, besides those of its severity."""
+    """Channels that get it from then on, in addition to those for its severity."""
 
     def __post_init__(self) -> None:
         if (self.after is None) == (self.returns is None):
@@ -51,10 +51,9 @@ class EscalationStep:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Silence:
-    """No message about alerts that match all given fields until ``until``: seconds since the epoch, or for ever.
+    """Suppresses messages about alerts that match all given fields, until ``until`` (seconds since the epoch).
 
-    Of an incident that is open already, only the end is sent meanwhile. Raises ``TypeError`` or ``ValueError`` naming
-    the parameter.
+    If the incident is open already, only its end is sent. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
     Examples:
         >>> from otel_resilience.alerting import Alert, Silence
@@ -73,14 +72,15 @@ class Silence:
     severity: Severity | None = None
     """That of the alert."""
     until: float = math.inf
-    """Seconds since the epoch, at least 0; by default for ever."""
+    """Seconds since the epoch, at least 0; by default without end."""
 
     def __post_init__(self) -> None:
-        """Raises ``ValueError`` where no field is given: it would silence everything."""
+        """Raises ``ValueError`` if no field is given: it would silence everything."""
         if (self.kind, self.dependency, self.error_type, self.severity) == (None, None, None, None):
             raise ValueError("a silence needs at least one of kind, dependency, error_type, severity")
-        for name in ("kind", "dependency", "error_type"):
-            check.optional_text(name, getattr(self, name))
+        for name, clean in (("kind", clean_kind), ("dependency", clean_name), ("error_type", clean_name)):
+            value = check.optional_text(name, getattr(self, name))
+            object.__setattr__(self, name, None if value is None else clean(value))
         check.instance("severity", self.severity, Severity, NoneType)
         if self.until != math.inf:
             check.number("until", self.until, minimum=0)
@@ -90,7 +90,7 @@ class Silence:
         return now < self.until and self.matches(alert)
 
     def matches(self, alert: Alert) -> bool:
-        """Whether ``alert`` is one of those that it silences while it lasts."""
+        """Whether it would silence ``alert`` at a time before ``until``."""
         return all(
             wanted is None or wanted == given
             for wanted, given in (
@@ -117,11 +117,13 @@ class Inhibition:
     causes: frozenset[str]
     """Kinds of the incidents that explain others."""
     consequences: frozenset[str]
-    """Kinds of those that they explain."""
+    """Kinds of the incidents that they explain."""
 
     def __post_init__(self) -> None:
-        check.series("causes", self.causes, str)
-        check.series("consequences", self.consequences, str)
+        for name in ("causes", "consequences"):
+            kinds = getattr(self, name)
+            check.series(name, kinds, str)
+            object.__setattr__(self, name, frozenset(map(clean_kind, kinds)))
 
 
 UNKNOWN_SERVICE: Final = "unknown_service"
@@ -137,8 +139,8 @@ class AlertConfig:
     """Noise control. Durations in seconds, at least 0; those after which something is repeated or forgotten greater
     than 0; counts at least 1. Raises ``TypeError`` or ``ValueError`` naming the parameter.
 
-    Group wait, repeat and keep-firing have the shape of Alertmanager; the group wait is shorter, so that a page is out
-    within 60 s although a breaker may take 53 s to open (alert-noise simulation).
+    Group wait, repeat and keep-firing work as in Alertmanager. The default group wait is shorter, so that a page goes
+    out within 60 s although a breaker may take 53 s to open (alert-noise simulation).
 
     Examples:
         >>> from otel_resilience.alerting import AlertConfig
@@ -152,30 +154,30 @@ class AlertConfig:
     """
 
     service: str = UNKNOWN_SERVICE
-    """The name of the system whose incidents these are: the same in all its processes. It is part of every fingerprint,
-    so that services which share a store or a routing key keep their incidents apart."""
+    """The name of the system that the incidents belong to: the same in all its processes. It is part of every
+    fingerprint, so that services which share a store or a routing key keep their incidents apart."""
     environment: str | None = None
     """``deployment.environment.name``, part of every fingerprint too."""
     min_severity: Severity = Severity.HIGH
-    """Alerts below it are only counted."""
+    """Alerts below this severity are only counted."""
     group_wait: float = 5.0
-    """How long the first message waits for others to group with; CRITICAL ones do not wait."""
+    """How long the first message waits for others to group with; CRITICAL alerts do not wait."""
     rate_limit: float = 60.0
-    """Least time between two messages with the same fingerprint; its end and a rise to CRITICAL are exempt."""
+    """Minimum time between two messages with the same fingerprint; resolutions and a rise to CRITICAL are exempt."""
     keep_firing: float = 300.0
-    """How long an incident must be calm before it ends, so that flapping is one incident."""
+    """How long an incident must be quiet before it ends, so that flapping is one incident."""
     repeat_interval: float = 14_400.0
     """An ongoing incident is notified again this long after the last message."""
     remember: float = 86_400.0
-    """How long an incident that ended is remembered, to notice that it is reopened."""
+    """How long an ended incident is remembered, to notice that it is reopened."""
     more_from: int = 10
     """A first message that could not wait is followed up once there are this many times as many occurrences."""
     expire_after: float = 604_800.0
-    """An incident that no process has seen for this long ends, whatever its kind: what reported it is gone."""
+    """An incident that no process has seen for this long ends, whatever its kind: its reporter is gone."""
     max_incidents: int = 1000
-    """Incidents kept apart; what comes beyond is one incident of kind ``overflow``."""
+    """Separate incidents; any beyond that count as one incident of kind ``overflow``."""
     escalation: tuple[EscalationStep, ...] = DEFAULT_ESCALATION
-    """By default after an hour, and when it has come back three times."""
+    """By default after an hour, and when it has recurred three times."""
     silences: tuple[Silence, ...] = ()
     """Alerts that are not notified for a while."""
     inhibitions: tuple[Inhibition, ...] = (
@@ -185,11 +187,11 @@ class AlertConfig:
     trace_url: str | None = None
     """A template with ``{trace_id}``."""
     dashboard_url: str | None = None
-    """A template which may hold ``{name}``: the kind of the alert."""
+    """A template that may contain ``{name}``: the kind of the alert."""
     runbook_url: str | None = None
-    """As :attr:`dashboard_url`."""
+    """Like :attr:`dashboard_url`."""
     incident_url: str | None = None
-    """A template with ``{id}``, the incident's own ID: the page where people see and handle it."""
+    """A template with ``{id}``, the incident's own ID: the page where people view and handle it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "service", check.label("service", self.service))
@@ -209,13 +211,13 @@ class AlertConfig:
 
     @property
     def owner(self) -> tuple[str, ...]:
-        """Whose incidents these are; empty where the service has no name."""
+        """Who the incidents belong to; empty if the service has no name."""
         if self.service == UNKNOWN_SERVICE and self.environment is None:
             return ()
         return (self.service, self.environment or "")
 
     def identify(self, fingerprint: str) -> str:
-        """The fingerprint of an incident: that of its alerts, and the :attr:`owner`. 16 hex digits."""
+        """The fingerprint of an incident, made from that of its alerts and the :attr:`owner`. 16 hex digits."""
         if not self.owner:
             return fingerprint
         return hashlib.sha256("\x1f".join((*self.owner, fingerprint)).encode()).hexdigest()[:16]
@@ -236,7 +238,7 @@ class AlertConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """How many classified errors of a severity within ``window`` seconds are an alert; ``None``: never.
+    """How many classified errors of a severity within ``window`` seconds raise an alert; ``None``: never.
 
     Raises ``TypeError`` or ``ValueError`` naming the parameter.
 

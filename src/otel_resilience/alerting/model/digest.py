@@ -25,16 +25,16 @@ T = TypeVar("T")
 DIGEST: Final = "digest"
 """``kind`` and ``reason`` of a digest."""
 MORE: Final = "more"
-"""Key of a digest's context: how many incidents were left out of its list."""
+"""Key in a digest's context: how many incidents were left out of its list."""
 
 
 def digest(notifications: Sequence[Notification]) -> Notification:
-    """One notification in the place of many; a single one stays itself. Raises ``ValueError`` for none at all.
+    """One notification in place of several; a single one is returned as is. Raises ``ValueError`` if there are none.
 
     Several about one incident become the latest of them, with all their occurrences. Otherwise the digest lists the
-    incidents in its context, firing ones and then the worst first, at most :data:`MAX_CONTEXT` entries. It fires while
-    one of them fires, is as severe as the worst, and keeps what all have in common. ``merged`` names every message in
-    it; the same messages always give the same ``id``.
+    incidents in its context, firing ones first and then by severity, at most :data:`MAX_CONTEXT` entries. It is firing
+    while any of them is, has their highest severity, and keeps the fields they have in common. ``merged`` names every
+    message in it; the same messages always give the same ``id``.
     """
     if not notifications:
         raise ValueError("nothing to put into a digest")
@@ -88,6 +88,7 @@ def _listed(incidents: list[Notification]) -> Notification:
         ),
         context=context,
         service=_common(each.service for each in incidents) or incidents[0].service,
+        environment=_common(each.environment for each in incidents),
         reason=DIGEST,
         error_types=dict(
             sum((Counter(each.error_types) for each in incidents), Counter()).most_common(MAX_SHOWN_TYPES)
@@ -119,7 +120,7 @@ def _line(notification: Notification) -> str:
 
 
 def _common(values: Iterable[T]) -> T | None:
-    """What they all are, or ``None``."""
+    """The value that they all have, or ``None``."""
     distinct = set(values)
     return distinct.pop() if len(distinct) == 1 else None
 

@@ -1,8 +1,8 @@
-"""One incident: what is known of it, and the notifications about it. Pure.
+"""One incident: what is known about it, and the notifications about it. Pure.
 
-An incident belongs to the store that processes share. A process works on its copy, notes in :class:`Observed` what it
-saw that the store does not hold yet, and writes its copy back if the store still holds the revision it began from. If
-not, it takes the newer record and adds what it observed (:meth:`Incident.absorb`).
+An incident lives in the store that processes share. A process works on its copy, records in :class:`Observed` what it
+saw that the store does not hold yet, and writes its copy back if the store still holds the revision that it started
+from. If not, it takes the newer record and adds what it observed (:meth:`Incident.absorb`).
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ BOUNDED: Final = Severity.CRITICAL
 MOST_IN_AN_HOUR: Final = 4
 HOUR: Final = 3600.0
 CLOCKS_DIFFER: Final = 1.0
-"""Seconds by which the clock of another machine may be ahead of ours without any harm."""
+"""Seconds by which another machine's clock may be ahead of ours without consequences."""
 SETTLE: Final = 900.0
-"""Seconds, those of the longest job by default, for which a process that took an incident in neither escalates nor
-repeats it before it has observed the incident itself."""
+"""Seconds, the default length of the longest job, during which a process that adopted an incident neither escalates nor
+repeats it unless it observes the incident itself."""
 
 _SEVERITIES: Final = tuple(Severity)
 _TIMES: Final = (
@@ -49,7 +49,7 @@ _TIMES: Final = (
     "acknowledged_at", "silenced_until",
 )  # fmt: skip
 _UNLIMITED: Final = ("due", "not_before", "silenced_until")
-"""Times that need not be one: infinite by default, which JSON holds as ``null``."""
+"""Times that may be infinite, which JSON holds as ``null``."""
 _ENTRIES: Final[dict[str, dict[str, Any]]] = {
     "deliveries": {"channel": str, "message": int, "seconds": float},
     "escalations": {"severity": Severity, "channels": list[str]},
@@ -66,7 +66,7 @@ _FORMER_NAMES: Final = {
     "untold_since": "unreported_since",
     "rushed": "sent_without_grouping",
 }
-"""Fields of records that earlier versions stored, and what they are called here."""
+"""Field names in records stored by earlier versions, and their current names."""
 
 
 class Phase(StrEnum):
@@ -83,18 +83,18 @@ class Phase(StrEnum):
     PENDING = "pending"
     """The first message waits for others to group with."""
     INHIBITED = "inhibited"
-    """There is a message about its cause already."""
+    """People were already notified of its cause."""
     OPEN = "open"
-    """A message was sent, and it has not been calm for long enough."""
+    """A message was sent, and it has not been quiet for long enough."""
     OVER = "over"
-    """Remembered, to notice that it comes back."""
+    """Remembered, to notice that it recurs."""
 
 
 @dataclasses.dataclass(slots=True)
 class Incident:
-    """What one fingerprint stands for. Times are seconds since the epoch.
+    """The state of one fingerprint. Times are seconds since the epoch.
 
-    Made and changed by the alert service; read it from :meth:`AlertService.incidents`.
+    Created and changed by the alert service; read it from :meth:`AlertService.incidents`.
 
     Examples:
         >>> from otel_resilience.alerting import Alert, AlertConfig, AlertService
@@ -113,14 +113,14 @@ class Incident:
     first_seen: float
     last_seen: float
     watched_since: float
-    """Since when this process would notice another occurrence. Not stored."""
+    """Since when this process would have noticed another occurrence. Not stored."""
     phase: Phase = Phase.WATCHING
     total: int = 0
     unreported_count: int = 0
     unreported_since: float = 0.0
     due: float = math.inf
     not_before: float = -math.inf
-    """A message with this fingerprint was sent not long ago: the next one waits until then."""
+    """A message with this fingerprint was sent recently: the next one waits until then."""
     last_notified_at: float = 0.0
     last_reported_count: int = 0
     """Occurrences in the last message."""
@@ -128,35 +128,35 @@ class Incident:
     messages: int = 0
     followed_up: bool = False
     sent_without_grouping: bool = False
-    """The first message was sent without waiting for its group."""
+    """The first message was sent without waiting for others to group with."""
     started_here: bool = False
     """This process sent the first message about it. Not stored."""
     observed_here: bool = False
     """This process saw an occurrence or a sign of recovery. Not stored."""
     senders: tuple[str, ...] = ()
-    """The processes that sent the last messages, in their order."""
+    """The processes that sent the last messages, in order."""
     sent_at: tuple[float, ...] = ()
-    """When the last messages with this fingerprint were sent, those about earlier incidents included."""
+    """When the last messages with this fingerprint were sent, including those about earlier incidents."""
     steps: tuple[int, ...] = ()
-    """Numbers of the escalation steps that were taken."""
+    """Numbers of the escalation steps taken."""
     channels: tuple[str, ...] = ()
-    """Channels beyond those of its severity."""
+    """Channels in addition to those for its severity."""
     returns: int = 0
     batch: str | None = None
-    """Incidents whose first messages were sent together share this."""
+    """Shared by incidents whose first messages were sent together."""
     calm_since: float | None = None
     over_at: float | None = None
     latest_correlation_id: str | None = None
     latest_span_id: str | None = None
     error_types: dict[str, int] = dataclasses.field(default_factory=dict)
     recent: deque[tuple[float, str | None]] = dataclasses.field(default_factory=deque)
-    """The last occurrences with their ``error.type``, as many as the threshold asks for."""
+    """The last occurrences with their ``error.type``, as many as the threshold needs."""
     holders: tuple[str, ...] = ()
-    """Channels whose receiver holds it open until it is notified of the end."""
+    """Channels whose receiver keeps it open until it is notified of the end."""
     deliveries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """The last confirmations: channel, number of the message, time, seconds from the cause to the confirmation."""
     acknowledged_at: float | None = None
-    """When a person took it: from then on it is neither escalated nor repeated."""
+    """When a person acknowledged it: from then on it is neither escalated nor repeated."""
     silenced_until: float = -math.inf
     """Until then only its end is sent."""
     closed: bool = False
@@ -164,19 +164,21 @@ class Incident:
     actions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """What people last did with it: action, by whom, reason, time; see :meth:`note_action`."""
     resend: bool = False
-    """A person asked for its message once more. Not stored."""
+    """A person asked for its message to be sent again. Not stored."""
     revision: str | None = None
-    """Of the stored record that this copy builds on; ``None``: it was never stored."""
+    """Revision of the stored record that this copy is based on; ``None``: it was never stored."""
     fresh: Observed = dataclasses.field(default_factory=Observed)
     """What the stored record does not hold yet. Not stored."""
     unsaved: bool = False
-    """Changed in another way than by what was observed. Not stored."""
+    """Changed other than by observations. Not stored."""
     escalations: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    """When each step was taken, with the severity and the further channels since then."""
+    """When each step was taken, with the resulting severity and additional channels."""
+    confirmed: int = 0
+    """The number of the last message that all its channels have confirmed."""
 
     @classmethod
     def of(cls, alert: Alert, now: float, fingerprint: str | None = None) -> Incident:
-        """A new incident that no message was sent about. ``fingerprint``: by default that of the alert."""
+        """A new incident without messages. ``fingerprint``: by default that of the alert."""
         return cls(
             id=secrets.token_hex(8),
             fingerprint=alert.fingerprint if fingerprint is None else fingerprint,
@@ -204,7 +206,7 @@ class Incident:
 
     @property
     def ended_at(self) -> float:
-        """Of one that ended: at the first sign of recovery, else with the last occurrence."""
+        """When an incident that is over ended: at the first sign of recovery, else with the last occurrence."""
         if self.over_at is not None:
             return self.over_at
         return self.last_seen if self.calm_since is None else self.calm_since
@@ -220,14 +222,14 @@ class Incident:
         return self.unsaved or bool(self.fresh)
 
     def sender_of(self, message: int) -> str | None:
-        """The process that sent the message of this number; ``None`` where that is not known any more."""
+        """The process that sent the message with this number; ``None`` if no longer known."""
         place = message - 1 - (self.messages - len(self.senders))
         return self.senders[place] if 0 <= place < len(self.senders) else None
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether a channel confirmed the last message."""
-        return any(delivery.get("message") == self.messages for delivery in self.deliveries)
+        """Whether all channels of the last message have confirmed it."""
+        return self.confirmed == self.messages > 0
 
     def see(self, alert: Alert, now: float) -> None:
         """One more occurrence."""
@@ -245,7 +247,7 @@ class Incident:
         self._mark_ongoing(now)
 
     def becomes_calm(self, at: float, *, certain: bool) -> None:
-        """A sign of recovery; a ``certain`` one ends an incident that was not reopened before."""
+        """A sign of recovery; if ``certain``, it ends an incident that was not reopened before."""
         self.observed_here = True
         if self.calm_since is None:
             self.calm_since = self.fresh.calm_since = at
@@ -259,12 +261,12 @@ class Incident:
         self.unsaved = True
 
     def silence(self, until: float) -> None:
-        """A person wants no message except the resolution until then."""
+        """A person wants no message but the resolution until then."""
         self.silenced_until = self.fresh.silenced_until = max(self.silenced_until, until)
         self.unsaved = True
 
     def note_action(self, action: str, by: str | None, reason: str | None, at: float) -> None:
-        """Keep who did what with it, and why."""
+        """Records who did what with it, and why."""
         noted = {"action": action, "by": by, "reason": reason, "at": rfc3339(at)}
         self.fresh.actions.append(noted)
         self._note([noted])
@@ -274,13 +276,13 @@ class Incident:
         self.actions = [*self.actions, *actions][-MAX_ACTIONS:]
 
     def close(self, at: float) -> None:
-        """A person closes it; an occurrence after that is another incident."""
+        """A person closes it; an occurrence after that starts a new incident."""
         self.calm_since = self.fresh.calm_since = max(at, self.last_seen)
         self.over_at = self.fresh.over_at = self.calm_since
         self.closed = self.fresh.closed = True
 
     def room_for(self, messages: int) -> float:
-        """From when on so many messages fit into the bound of an hour; always for what is severe enough."""
+        """From when on so many messages fit the hourly limit; immediately if it is severe enough."""
         place = MOST_IN_AN_HOUR + 1 - messages
         if self.severity >= BOUNDED or len(self.sent_at) < place:
             return -math.inf
@@ -293,7 +295,7 @@ class Incident:
         return max(self.sent_at[-1] + config.rate_limit, self.room_for(1))
 
     def not_after(self, now: float, config: AlertConfig) -> None:
-        """What a clock that was ahead wrote down happened now, at the latest; what it planned is planned anew."""
+        """Times written by a clock that was ahead become at most now; what was planned is planned again."""
         for name in ("first_seen", "last_seen", "last_notified_at", "unreported_since", "watched_since"):
             setattr(self, name, min(getattr(self, name), now))
         for name in ("calm_since", "over_at", "acknowledged_at"):
@@ -307,8 +309,7 @@ class Incident:
         self._silence_from(now)
 
     def _silence_from(self, now: float) -> None:
-        """A silence that a clock which was ahead wrote down is as long as the person asked for. It is written down, for
-        it began now."""
+        """A silence written by a clock that was ahead gets the requested length, from now on. The change is stored."""
         place = max((n for n, entry in enumerate(self.actions) if entry["action"] == "silence"), default=None)
         if place is None:
             return
@@ -321,8 +322,7 @@ class Incident:
             self.unsaved = True
 
     def absorb(self, observed: Observed) -> None:
-        """Add what this process observed to what the store holds. An occurrence or a sign of recovery: the later one
-        counts."""
+        """Adds what this process observed to the stored record. The latest occurrence counts."""
         if observed.count and observed.alert is not None:
             self._see(observed.count, observed.first_at, observed.last_bad, observed.alert, observed.latest)
             for error_type, number in observed.error_types.items():
@@ -341,6 +341,7 @@ class Incident:
         self._note(observed.actions)
         for delivery in observed.deliveries:
             self._deliver(delivery, observed.holders)
+        self.confirmed = max(self.confirmed, observed.confirmed)
         self.fresh = observed
         self.observed_here |= bool(observed)
 
@@ -355,7 +356,7 @@ class Incident:
         if alert.severity > self.severity:
             self.severity = alert.severity
             self.alert = alert
-            self.acknowledged_at = self.fresh.acknowledged_at = None  # who took it did not know this
+            self.acknowledged_at = self.fresh.acknowledged_at = None  # whoever acknowledged it did not know this
 
     def _mark_ongoing(self, at: float) -> None:
         self.last_seen = max(self.last_seen, at)
@@ -364,7 +365,7 @@ class Incident:
             self.closed = False
 
     def threshold_reached(self) -> bool:
-        """Whether enough occurrences lie within the window; the incident then began with the first of them."""
+        """Whether enough occurrences lie within the window; the incident then started with the first of them."""
         alert = self.alert
         if self.phase is not Phase.WATCHING or alert.threshold == 1:
             return True
@@ -393,13 +394,13 @@ class Incident:
         return back
 
     def withdraw(self, at: float) -> None:
-        """It ended at this time, before a message was sent about it. What is known of earlier ones stays."""
+        """It ended at this time, before a message was sent about it. Data about earlier incidents is kept."""
         self.phase, self.calm_since = Phase.OVER, at
         self.unreported_count, self.due, self.unsaved = 0, math.inf, True
         self.recent.clear()
 
     def ends_at(self, config: AlertConfig) -> float:
-        """When it ends unless it is seen again; infinity where nothing says so.
+        """When it ends unless it is seen again; infinity if nothing limits it.
 
         A process that only loaded it from the store watches for a while first: it does not know what went unobserved
         before it started.
@@ -416,7 +417,7 @@ class Incident:
         return ends if self.observed_here else max(ends, watched)
 
     def end_with_process(self, config: AlertConfig, now: float) -> None:
-        """The process ends, and may be the last for a day: what was calm for long enough ends now."""
+        """The process is ending, perhaps the last one for a day: incidents that were quiet for long enough end now."""
         calm_for = math.inf if self.calm_since is None else config.keep_firing
         if self.alert.quiet_after is not None:
             calm_for = min(calm_for, self.alert.quiet_after)
@@ -425,11 +426,11 @@ class Incident:
             self.over_at = self.fresh.over_at = self.calm_since
 
     def may_escalate_from(self, config: AlertConfig) -> float:
-        """From when on it may be escalated or repeated: time in which no process looked says nothing."""
+        """From when on it may be escalated or repeated: time in which no process was watching does not count."""
         return -math.inf if self.observed_here else self.watched_since + max(config.keep_firing, SETTLE)
 
     def take_step(self, number: int, step: EscalationStep, now: float) -> bool:
-        """Escalate. Whether that makes a difference to what people get."""
+        """Escalates. Returns whether that makes a difference to what people get."""
         before = (self.severity, self.channels)
         self.steps = (*self.steps, number)
         self.severity = escalated_severity(self.severity, step.severity)
@@ -441,7 +442,7 @@ class Incident:
     def next_message(
         self, config: AlertConfig, now: float, reason: str, status: Status = Status.FIRING, *, sender: str = ""
     ) -> Notification:
-        """The next message, for what happened since the last one. ``sender``: the process that sends it."""
+        """The next message, about what happened since the last one. ``sender``: the process that sends it."""
         self.messages += 1
         self.senders = (*self.senders, sender)[-MAX_SENDERS:]
         self.sent_at = (*self.sent_at, now)[-MOST_IN_AN_HOUR:]
@@ -454,12 +455,17 @@ class Incident:
         self.resend = False
         return notification
 
-    def confirm(self, channel: str, now: float, seconds: float, *, message: int = 0, held: bool = False) -> None:
-        """A channel took a ``message`` about it, ``seconds`` after its cause. ``held``: its receiver holds it open."""
+    def confirm(
+        self, channel: str, now: float, seconds: float, *, message: int = 0, held: bool = False, by_all: bool = False
+    ) -> None:
+        """A channel confirmed a ``message`` about it, ``seconds`` after its cause. ``held``: its receiver keeps it
+        open. ``by_all``: so have all its other channels."""
         delivery = {"channel": channel, "message": message, "at": rfc3339(now), "seconds": round(seconds, 3)}
         holders = (channel,) if held else ()
         self._deliver(delivery, holders)
         self.fresh.deliveries.append(delivery)
+        if by_all:
+            self.confirmed = self.fresh.confirmed = max(self.confirmed, message)
         self.fresh.holders = tuple(dict.fromkeys((*self.fresh.holders, *holders)))
 
     def _deliver(self, delivery: dict[str, Any], holders: tuple[str, ...]) -> None:
@@ -470,7 +476,7 @@ class Incident:
     def notification(
         self, config: AlertConfig, now: float, reason: str, status: Status, *, sender: str
     ) -> Notification:
-        """The incident as a message, without any effect on it."""
+        """The incident as a message, without side effects."""
         alert = self.alert
         latest = self.messages > 1 and status is Status.FIRING
         correlation_id = self.latest_correlation_id if latest else alert.correlation_id or self.latest_correlation_id
@@ -528,7 +534,7 @@ class Incident:
         return context
 
     def dump(self) -> dict[str, Any]:
-        """Everything, as JSON; :meth:`load` is the inverse."""
+        """All stored fields, as JSON; :meth:`load` is the inverse."""
         names = (field.name for field in dataclasses.fields(self) if field.name not in _LOCAL)
         return {name: stored.dumped(getattr(self, name)) for name in names}
 
@@ -545,7 +551,7 @@ class Incident:
 
 
 def _check(fields: Mapping[str, Any]) -> None:
-    """Raises ``KeyError``, ``TypeError`` or ``ValueError`` where what was stored of an incident cannot be."""
+    """Raises ``KeyError``, ``TypeError`` or ``ValueError`` if a stored incident is not valid."""
     stored.check_times(fields.get(name) for name in _TIMES)
     stored.check_times(fields.get("sent_at", ()))
     stored.check_times(at for at, _ in fields["recent"])
@@ -559,20 +565,20 @@ def _check(fields: Mapping[str, Any]) -> None:
 
 
 def message_number(notification: Notification) -> int:
-    """Which message of its incident it is, counted from 1; 0 where it is none of them."""
+    """Which message of its incident it is, counted from 1; 0 if it belongs to none."""
     incident, _, number = notification.id.rpartition("-")
     return int(number) if incident == notification.incident and number.isdecimal() else 0
 
 
 def step_at(incident: Incident, step: EscalationStep) -> float:
-    """When an escalation step is due; infinity where the incident has not come back often enough."""
+    """When an escalation step is due; infinity if the incident has not recurred often enough."""
     if step.after is not None:
         return incident.first_seen + step.after
     return incident.first_seen if step.returns is not None and incident.returns >= step.returns else math.inf
 
 
 def escalated_severity(current: Severity, target: Severity | None) -> Severity:
-    """``target``, else one step up; never lower than ``current``."""
+    """``target``, else one level up; never lower than ``current``."""
     if target is None:
         target = _SEVERITIES[min(_SEVERITIES.index(current) + 1, len(_SEVERITIES) - 1)]
     return max(current, target)

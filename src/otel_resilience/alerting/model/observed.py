@@ -11,10 +11,10 @@ from typing import Any, Final
 from otel_resilience.alerting.model.alert import Alert
 
 MAX_ERROR_TYPES: Final = 50
-"""Different ``error.type`` values that are counted apart."""
+"""How many ``error.type`` values are counted separately."""
 
 Recent = deque[tuple[float, str | None]]
-"""The last occurrences with their ``error.type``, as many as the threshold asks for."""
+"""The last occurrences with their ``error.type``, as many as the threshold needs."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -26,14 +26,15 @@ class Observed:
     last_bad: float = -math.inf
     """The last occurrence, or the last time it was seen to be ongoing."""
     alert: Alert | None = None
-    """The first one of the highest severity."""
+    """The first alert of the highest severity."""
     latest: Alert | None = None
-    """The last one that has a correlation ID."""
+    """The last alert that has a correlation ID."""
     error_types: dict[str, int] = dataclasses.field(default_factory=dict)
     recent: Recent = dataclasses.field(default_factory=deque)
     calm_since: float | None = None
     over_at: float | None = None
     deliveries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    confirmed: int = 0
     holders: tuple[str, ...] = ()
     acknowledged_at: float | None = None
     silenced_until: float = -math.inf
@@ -64,7 +65,7 @@ class Observed:
         self.closed = False
 
     def add(self, later: Observed) -> None:
-        """Append what was observed after this."""
+        """Appends later observations."""
         self.count += later.count
         self.first_at = min(self.first_at, later.first_at)
         if math.isfinite(later.last_bad):
@@ -79,6 +80,7 @@ class Observed:
             self.calm_since = later.calm_since if self.calm_since is None else self.calm_since
             self.over_at = later.over_at if self.over_at is None else self.over_at
         self.deliveries += later.deliveries
+        self.confirmed = max(self.confirmed, later.confirmed)
         self.holders = tuple(dict.fromkeys((*self.holders, *later.holders)))
         self.acknowledged_at = self.acknowledged_at or later.acknowledged_at
         self.silenced_until = max(self.silenced_until, later.silenced_until)
@@ -87,13 +89,13 @@ class Observed:
 
 
 def count_type(counts: dict[str, int], error_type: str | None, number: int) -> None:
-    """Count occurrences of an ``error.type``, of at most :data:`MAX_ERROR_TYPES` different ones."""
+    """Counts occurrences of an ``error.type``, for at most :data:`MAX_ERROR_TYPES` different ones."""
     if error_type is not None and (error_type in counts or len(counts) < MAX_ERROR_TYPES):
         counts[error_type] = counts.get(error_type, 0) + number
 
 
 def with_more(recent: Recent, threshold: int, more: Iterable[tuple[float, str | None]]) -> Recent:
-    """The last occurrences, as many as the threshold asks for; of one, none are kept."""
+    """The last occurrences, as many as the threshold needs; none are kept if it is one."""
     if threshold > 1:
         if recent.maxlen != threshold:
             recent = deque(recent, maxlen=threshold)

@@ -1,1 +1,1 @@
-"""Where incidents, the outbox and the dead letters are kept, and what a new process takes up from them."""
+"""Stores for incidents, the outbox and the dead letters, and how a new process recovers them."""

@@ -1,4 +1,4 @@
-"""What outlives the process: the outbox and the store of incidents, with their failures turned into log lines."""
+"""What outlives the process: the outbox and the store of incidents. Their failures become log lines."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from otel_resilience.alerting.model.incident import Incident, Phase, message_num
 from otel_resilience.alerting.persistence.outbox import MAX_AGE, MAX_DEAD_LETTERS, Outbox
 from otel_resilience.alerting.persistence.store import DAMAGE, IncidentStore, Record, revision_of
 from otel_resilience.alerting.persistence.writer import DiskWriter
+from otel_resilience.classification.control_flow import pass_interruption_on
 from otel_resilience.classification.model import Severity
 from otel_resilience.redaction import redact
 
@@ -23,23 +24,23 @@ DURABLE: Final = Severity.HIGH
 """From this severity on, notifications survive the process in the outbox."""
 
 LEFT_OVER_WITHIN: Final = 1.0
-"""Seconds for a look at what earlier processes left in the outbox."""
+"""Maximum seconds for looking up what earlier processes left in the outbox."""
 
 _log = logging.getLogger("otel_resilience.alerting")
 
 
 def is_durable(notification: Notification) -> bool:
-    """Whether it is to survive the process."""
+    """Whether it must survive the process."""
     return notification.severity >= DURABLE and notification.reason != "test"
 
 
 class Archive:
-    """Where the two cannot be used, messages are sent all the same, and that is logged."""
+    """The outbox and the store. If they cannot be used, messages are sent anyway, and that is logged."""
 
     def __init__(self, store: IncidentStore | None, outbox: Outbox | None, owner: tuple[str, ...] = ()) -> None:
-        """Without a ``store`` the incidents are those of this process alone.
+        """Without a ``store`` each process has its own incidents.
 
-        ``owner``: whose incidents these are; those of other services in the same store are left alone.
+        ``owner``: who the incidents belong to; those of other services in the same store are left alone.
         """
         self._store = store
         self._outbox = outbox
@@ -47,26 +48,26 @@ class Archive:
         self._writer = DiskWriter()
         self._looking = threading.Lock()
         self._found: futures.Future[list[Notification]] | None = None
-        """The look at what earlier processes left that is under way."""
+        """The running search for what earlier processes left."""
         self._kept: dict[str, Notification] = {}
-        """By incident: what lies in the outbox and was not sent yet."""
+        """By incident: its message in the outbox that was not sent yet."""
         self.dead_letters = 0 if outbox is None else len(outbox.dead_letters())
 
     def start(self) -> None:
-        """From now on nobody who calls waits for the disk, but for what says so."""
+        """From now on no caller waits for the disk, except in methods that say so."""
         if self._outbox is not None:
             self._writer.start()
 
     def secured(self, timeout: float) -> bool:
-        """Wait, ``timeout`` seconds at most, until what was kept so far survives the process. Whether it does."""
+        """Whether everything kept so far survives the process; waits for it at most ``timeout`` seconds."""
         return self._writer.written(timeout)
 
     def end(self, timeout: float) -> None:
-        """Finish writing within ``timeout`` seconds; what could not be is counted and logged."""
+        """Finishes writing within ``timeout`` seconds; what was not written is counted and logged."""
         self._writer.close(timeout)
 
     def incidents(self) -> list[Incident] | None:
-        """All that the store holds; ``None`` where there is none, or it could not be asked."""
+        """All that the store holds; ``None`` if there is no store, or it could not be read."""
         if self._store is None:
             return None
         ours = None
@@ -75,9 +76,9 @@ class Archive:
         return None if ours is None else [incident for incident in map(_readable, ours) if incident is not None]
 
     def write(self, incident: Incident, record: Record, now: float) -> Incident | None:
-        """Write what this process made of an incident. The stored one where another process was faster.
+        """Writes this process's version of an incident. Returns the stored one if another process was faster.
 
-        ``record`` is the dump of the incident, as it is to be stored; ``now`` are seconds since the epoch.
+        ``record`` is the dump of the incident to store; ``now`` are seconds since the epoch.
         """
         if self._store is None:
             return None
@@ -97,8 +98,8 @@ class Archive:
         return found
 
     def left_over(self) -> list[Notification]:
-        """Undelivered notifications that no living process is at. Waits for the disk, not for long: what it finds later
-        is returned by the next call."""
+        """Undelivered notifications of processes that have ended. Waits for the disk, but not for long: what is found
+        later is returned by the next call."""
         outbox = self._outbox
         if outbox is None:
             return []
@@ -120,9 +121,9 @@ class Archive:
         return not self._owner or (notification.service, notification.environment or "") == self._owner
 
     def revive(self, notification: Notification, earlier: Incident | None = None) -> Incident:
-        """The incident that an undelivered notification was about, as far as that says.
+        """Reconstructs the incident that an undelivered notification was about, as far as possible.
 
-        ``earlier``: what is remembered of the same fingerprint.
+        ``earlier``: what is remembered about the same fingerprint.
         """
         alert = Alert(
             kind=notification.kind,
@@ -155,8 +156,8 @@ class Archive:
         )
 
     def revive_dead_letter(self, identifier: str) -> Notification | None:
-        """Take the dead letter of this ID out, to send it again; ``None`` where there is none. Waits for the disk.
-        Raises ``OSError``."""
+        """Removes and returns the dead letter with this ID, to send it again; ``None`` if there is none. Waits for the
+        disk. Raises ``OSError``."""
         outbox = self._outbox
         if outbox is None:
             return None
@@ -166,14 +167,14 @@ class Archive:
         return found
 
     def keeps(self, incident: Incident) -> bool:
-        """Whether it survives the process already, as severe as it is now."""
+        """Whether it survives the process already, with its present severity."""
         known = self._kept.get(incident.id)
         return known is not None and known.severity is incident.severity
 
     def sent_by_another(self, incident: Incident, sender: str) -> bool:
-        """Whether what lies here was prepared by ``sender``, this process, and another one has sent and keeps it.
+        """Whether the message kept here was prepared by ``sender``, this process, while another one sent and keeps it.
 
-        What was taken over from a process that ended is neither.
+        A message taken over from a process that ended is neither.
         """
         kept = self._kept.get(incident.id)
         if kept is None or kept.sender != sender:
@@ -191,7 +192,7 @@ class Archive:
             self._put(notification)
 
     def left_for(self, notification: Notification, channels: Iterable[str]) -> None:
-        """Some took it: only these channels still need it, in the next process too."""
+        """Some channels delivered it: only these still need it, in the next process too."""
         self._put(dataclasses.replace(notification, channels=tuple(sorted(channels))))
 
     def drop(self, incident: Incident) -> None:
@@ -216,13 +217,13 @@ class Archive:
         self._writer.submit(lambda: tolerated(outbox))
 
     def move_to_dead_letters(self, notification: Notification, reason: str) -> None:
-        """No channel takes it."""
+        """No channel delivers it."""
         _log.error("no channel took the alert %r (%s)", notification.title, reason)
         self.dead_letters = min(self.dead_letters + 1, MAX_DEAD_LETTERS)
         self._write("a dead letter could not be written", lambda box: box.move_to_dead_letters(notification, reason))
 
     def close(self, undelivered: Iterable[Notification], *, tried: Iterable[Notification], now: float) -> None:
-        """Let go of the outbox; say what is lost. Of what was ``tried`` in vain, too old ones become dead letters."""
+        """Releases the outbox and logs what is lost. Old notifications that were ``tried`` become dead letters."""
         for notification in tried if self._outbox is not None else ():
             if is_durable(notification) and now - notification.caused_at > MAX_AGE:
                 self.move_to_dead_letters(notification, "no channel took it within a day")
@@ -242,8 +243,9 @@ def _readable(record: Record) -> Incident | None:
 
 @contextlib.contextmanager
 def _tolerated(problem: str) -> Iterator[None]:
-    """A disk or a store that fails, however it does, must not keep an alert from being sent: that is logged."""
+    """A failing disk or store must not keep an alert from being sent: any failure is logged."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  # whatever it is, the alert must be sent
+        pass_interruption_on(error)
         _log.error("%s: %s", problem, type(error).__name__)

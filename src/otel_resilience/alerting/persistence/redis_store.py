@@ -1,7 +1,7 @@
 """Incidents shared through Redis, so that processes on many machines make one incident of one outage.
 
-The only module of the alerting room that needs redis-py; its client is given to it. Give it short time limits: the
-alert service waits for it, though no caller does.
+The only module of the alerting package that needs redis-py; the client is passed in. Give it short timeouts: the alert
+service waits for it, though no caller does.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 return {1}
 """
-"""Compare-and-set of one record; one that is damaged counts as none."""
+"""Compare-and-set of one record; a damaged record counts as absent."""
 
 
 class RedisStore:
-    """One hash for all incidents, which expires when no process writes any more. Raises ``ConnectionError`` where Redis
-    cannot be asked.
+    """One hash for all incidents, which expires once no process writes any more. Raises ``ConnectionError`` if Redis
+    cannot be reached.
 
-    Services may share a ``prefix``: fingerprints tell their incidents apart. ``max_age``: seconds after which a record
+    Services may share a ``prefix``: fingerprints keep their incidents apart. ``max_age``: seconds after which a record
     that no process wrote is dropped.
 
     Examples:
@@ -60,7 +60,7 @@ class RedisStore:
         self._now = wall_clock
 
     def load(self) -> Iterable[Record]:
-        """Every record that can be read and is not too old; others are removed."""
+        """Every record that is readable and not too old; others are removed."""
         return list(self._asked(self._all))
 
     def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
@@ -89,18 +89,18 @@ class RedisStore:
         return found
 
     def _asked(self, question: Callable[[], Any]) -> Any:
-        from redis.exceptions import RedisError, ResponseError  # there where its client is
+        from redis.exceptions import RedisError, ResponseError  # installed, since the client was passed in
 
         try:
             return question()
         except (RedisError, ValueError) as error:
-            # An answer of Redis names the command or the key, that it forbids for example.
+            # An error reply of Redis names the command or the key, for example one that it forbids.
             said = f": {redact(str(error))[:200]}" if isinstance(error, ResponseError) else ""
             raise ConnectionError(f"the incident store did not answer: {type(error).__name__}{said}") from error
 
 
 def _object(value: Any) -> Record | None:
-    """The record; ``None`` where it is damaged."""
+    """The record; ``None`` if it is damaged."""
     try:
         return as_record(json.loads(value))
     except DAMAGE:

@@ -1,8 +1,8 @@
-"""Where incidents live: beyond the process, and shared by all processes of a service.
+"""Stores for incidents, which outlive the process and are shared by all processes of a service.
 
-There is one record per fingerprint. It is replaced by compare-and-set: a process writes what it made of the revision
-that it read, and only the first to do so succeeds. So each message about an incident (its first, an escalation, its
-end) is sent by one process, and no process overwrites what another one saw.
+There is one record per fingerprint. It is replaced by compare-and-set: a process writes a new record based on the
+revision that it read, and only the first to do so succeeds. So each message about an incident (the first, an
+escalation, the resolution) is sent by one process, and no process overwrites what another one saw.
 """
 
 from __future__ import annotations
@@ -17,44 +17,45 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from otel_resilience._internal import validation as check
 from otel_resilience._internal.files import locked, make_private, replace
 from otel_resilience.redaction import redact
 
 T = TypeVar("T")
 
 Record = dict[str, Any]
-"""An incident as :meth:`~otel_resilience.alerting.model.incident.Incident.dump` gives it."""
+"""An incident as returned by :meth:`~otel_resilience.alerting.model.incident.Incident.dump`."""
 
 MAX_AGE: Final = 8 * 86_400.0
-"""Seconds after which a record that no process wrote is dropped; later than an incident expires by itself."""
+"""Seconds after which a record that no process wrote is dropped; longer than an incident takes to expire."""
 
 MAX_RECORDS: Final = 10_000
-"""Records that are read from one store."""
+"""Maximum records that are read from one store."""
 
 LOCK_WITHIN: Final = 2.0
 """Seconds to wait for another process that is writing a record."""
 
 DAMAGE: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""How reading fails where what was stored is no longer whole."""
+"""Exceptions while parsing stored data that is damaged."""
 
 _log = logging.getLogger("otel_resilience.alerting")
 
 
 class Swap(NamedTuple):
-    """What became of a compare-and-set."""
+    """The result of a compare-and-set."""
 
     done: bool
     current: Record | None
-    """Where it was not done: the record that is there, if any."""
+    """If it was not done: the record that is stored, if any."""
 
 
 class IncidentStore(Protocol):
-    """Called from one thread at a time. May raise ``OSError`` or ``ConnectionError`` where it cannot be reached.
+    """Called from one thread at a time. May raise ``OSError`` or ``ConnectionError`` if it is unreachable.
 
-    A record holds ``fingerprint``, ``revision`` (another text with each write) and ``saved_at`` (seconds since the
-    epoch); the rest is the incident's own.
+    A record has ``fingerprint``, ``revision`` (a new string with each write) and ``saved_at`` (seconds since the
+    epoch); the rest belongs to the incident.
 
-    A store of your own is any object with these methods. Those here are :class:`MemoryStore`, :class:`DiskStore`,
+    Any object with these methods is a store. Those here are :class:`MemoryStore`, :class:`DiskStore`,
     :class:`RedisStore` and :class:`FallbackStore`.
 
     Examples:
@@ -74,13 +75,13 @@ class IncidentStore(Protocol):
 
 
 def revision_of(record: Record | None) -> str | None:
-    """The revision of a stored record; ``None`` where there is none, as where it is damaged."""
+    """The revision of a stored record; ``None`` if there is no record, or it is damaged."""
     revision = None if record is None else record.get("revision")
     return None if revision is None else str(revision)
 
 
 class MemoryStore:
-    """A store for the services of one process; its content ends with the process.
+    """A store for the services of one process; its content is lost with the process.
 
     Examples:
         >>> from otel_resilience.alerting import AlertConfig, AlertService, MemoryStore
@@ -108,10 +109,10 @@ class MemoryStore:
 
 
 class DiskStore:
-    """One file per incident in a folder; a lock that falls with its process guards each write.
+    """One file per incident in a folder; each write holds a lock, which is released if its process ends.
 
-    The folder is made when first needed. ``wall_clock`` gives seconds since the epoch. Reading and writing raise
-    ``OSError``.
+    The folder is created when first needed. ``wall_clock`` gives seconds since the epoch. Reading and writing raise
+    ``OSError``. Raises ``TypeError`` naming the parameter.
 
     Examples:
         >>> import tempfile
@@ -123,14 +124,15 @@ class DiskStore:
         []
     """
 
-    def __init__(self, folder: Path, *, wall_clock: Callable[[], float] = time.time) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | str, *, wall_clock: Callable[[], float] = time.time) -> None:
+        check.instance("folder", folder, Path, str)
+        self._folder = Path(folder)
         self._now = wall_clock
-        self._left_alone = LeftAlone()
+        self._unusable = UnusableFiles()
 
     def load(self) -> Iterable[Record]:
-        """Every record that can be read. One that is damaged is set aside; one that is left alone, as that of another
-        user, is logged once."""
+        """Every record that can be read. A damaged one is set aside; one that cannot be accessed, such as another
+        user's, is logged once."""
         if not self._folder.is_dir():
             return
         for path in sorted(self._folder.glob("*.json"))[:MAX_RECORDS]:
@@ -142,7 +144,7 @@ class DiskStore:
             except FileNotFoundError:
                 continue  # another process was faster
             except OSError as error:
-                self._left_alone.log(path, error)
+                self._unusable.log(path, error)
                 continue
             if record is not None:
                 yield record
@@ -160,10 +162,10 @@ class DiskStore:
 
 
 class FallbackStore:
-    """A shared store, and a local one that takes over while the shared one cannot be reached.
+    """A shared store, with a local one that takes over while the shared one is unreachable.
 
-    Both are written; the shared one decides. That incidents of other machines are not seen is logged once per outage;
-    what was written meanwhile is brought to the shared store when it is back.
+    Both are written; the shared one decides. Once per outage it is logged that incidents of other machines are not
+    seen; what was written meanwhile is copied to the shared store when it is back.
 
     Examples:
         >>> from otel_resilience.alerting import FallbackStore, MemoryStore
@@ -185,7 +187,7 @@ class FallbackStore:
         pause: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``pause``: seconds for which a shared store that did not answer is not asked again."""
+        """``pause``: seconds for which an unreachable shared store is not asked again."""
         self._shared = shared
         self._local = local
         self._pause = pause
@@ -195,7 +197,7 @@ class FallbackStore:
         self.degraded = False
 
     def load(self) -> Iterable[Record]:
-        """Those of the shared store, and what only the local one holds."""
+        """Those of the shared store, and those that only the local one holds."""
         shared = self._ask(lambda: list(self._shared.load()))
         local = {str(record.get("fingerprint")): record for record in self._local.load()}
         if shared is None:
@@ -204,7 +206,7 @@ class FallbackStore:
         return [*found, *(self._copied_to_shared(record, None) for record in local.values())]
 
     def swap(self, fingerprint: str, record: Record, expected: str | None) -> Swap:
-        """The shared store decides, the local one where it cannot."""
+        """The shared store decides, or the local one while it is unreachable."""
         answer = self._ask(lambda: self._shared.swap(fingerprint, record, expected))
         if answer is None:
             return self._local.swap(fingerprint, record, expected)
@@ -213,7 +215,7 @@ class FallbackStore:
         return answer
 
     def _keep(self, fingerprint: str, record: Record) -> None:
-        """The local store is to hold what the shared one holds; a full disk takes nothing away from that."""
+        """Keeps a copy in the local store; a full disk there changes nothing about the shared one."""
         try:
             _force(self._local, fingerprint, record)
         except OSError as error:
@@ -225,7 +227,7 @@ class FallbackStore:
 
     def _reconciled(self, shared: Record, local: Record | None) -> Record:
         """The shared record, unless the local one was updated while the shared store was unreachable; then both stores
-        hold that."""
+        get that."""
         if local is None or revision_of(local) == revision_of(shared):
             return shared
         if _is_ahead(local, shared):
@@ -234,7 +236,7 @@ class FallbackStore:
         return shared
 
     def _copied_to_shared(self, local: Record, expected: str | None) -> Record:
-        """A local record, written to the shared store unless that holds another one by now."""
+        """A local record, written to the shared store unless that holds a different one by now."""
         answer = self._ask(lambda: self._shared.swap(str(local.get("fingerprint")), local, expected))
         return local if answer is None or answer.done else answer.current or local
 
@@ -259,7 +261,7 @@ class FallbackStore:
 
 
 def _force(store: IncidentStore, fingerprint: str, record: Record) -> None:
-    """Write a record whatever is there; another process may be faster a few times."""
+    """Writes a record whatever is stored; another process may be faster a few times."""
     expected: str | None = None
     for _ in range(5):
         answer = store.swap(fingerprint, record, expected)
@@ -269,8 +271,8 @@ def _force(store: IncidentStore, fingerprint: str, record: Record) -> None:
 
 
 def _is_ahead(local: Record, shared: Record) -> bool:
-    """Whether the local record reports what happened after the shared one was written: the same incident with more
-    messages, or one that began after the end of the shared one."""
+    """Whether the local record describes what happened after the shared one was written: the same incident with more
+    messages, or one that started after the end of the shared one."""
     if local.get("id") == shared.get("id"):
         return _messages(local) > _messages(shared)
     ended, began = shared.get("last_seen"), local.get("first_seen")
@@ -285,17 +287,17 @@ def _messages(record: Record) -> float:
 
 
 def as_record(value: Any) -> Record:
-    """What JSON held, as a record. Raises ``TypeError`` where it is none."""
+    """A parsed JSON value as a record. Raises ``TypeError`` if it is not an object."""
     if not isinstance(value, dict):
-        raise TypeError(f"{type(value).__name__} is no record")
+        raise TypeError(f"{type(value).__name__} is not a record")
     return value
 
 
 def read(path: Path, what: str, parse: Callable[[Any], T]) -> T | None:
-    """What ``parse`` makes of the JSON in a file; ``what`` it is, for the log.
+    """What ``parse`` makes of the JSON in a file; ``what`` names it in the log.
 
-    ``None`` where there is none, or it is damaged: then it is set aside, neither read again nor lost. Raises
-    ``OSError`` where it cannot be read now: that says nothing about what is in it.
+    ``None`` if the file does not exist, or is damaged: then it is set aside, neither read again nor lost. Raises
+    ``OSError`` if it cannot be read now, which says nothing about its content.
     """
     try:
         text = path.read_bytes()
@@ -310,7 +312,7 @@ def read(path: Path, what: str, parse: Callable[[Any], T]) -> T | None:
         return None
 
 
-class LeftAlone:
+class UnusableFiles:
     """Files and folders that cannot be used now, such as those of another user: each is logged once."""
 
     def __init__(self) -> None:
@@ -324,6 +326,6 @@ class LeftAlone:
 
 
 def write_synced(folder: Path, name: str, data: object) -> None:
-    """Writes a file that is on the disk, whole, when this returns. Raises ``OSError``."""
+    """Writes a file that is complete and flushed to disk when this returns. Raises ``OSError``."""
     make_private(folder)
     replace(folder / name, lambda file: json.dump(data, file, ensure_ascii=False), durable=True)

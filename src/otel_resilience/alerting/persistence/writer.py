@@ -1,4 +1,4 @@
-"""Writes to the disk in a thread of its own and in order, so that no caller waits for a slow one."""
+"""Writes to the disk in order in its own thread, so that no caller waits for a slow disk."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 MAX_WAITING: Final = 10_000
-"""Writes that may wait; what comes beyond is counted as lost."""
+"""Writes that may wait; further ones are counted as lost."""
 
 CALL_WITHIN: Final = 30.0
-"""Seconds that :meth:`DiskWriter.call` takes at most."""
+"""Maximum seconds that :meth:`DiskWriter.call` takes."""
 
 _log = logging.getLogger("otel_resilience.alerting")
 
 
 class DiskWriter:
-    """Does what it is given one after the other; until :meth:`start` at once, in the caller's thread.
+    """Runs the given writes one after the other; before :meth:`start` immediately, in the caller's thread.
 
-    What it is given logs its own errors.
+    The given functions log their own errors.
     """
 
     def __init__(self, *, max_waiting: int = MAX_WAITING) -> None:
         self.lost = 0
-        """Writes that were not done, for the disk is too slow."""
+        """Writes that were dropped because the disk is too slow."""
         self._max_waiting = max_waiting
         self._waiting: deque[Callable[[], object]] = deque()
         self._changed = threading.Condition()
@@ -43,7 +43,7 @@ class DiskWriter:
         self._thread.start()
 
     def submit(self, write: Callable[[], object]) -> bool:
-        """Have it done after what was given before. Waits for nothing. Whether it will be done."""
+        """Queues a write, without waiting. Returns whether it will be done."""
         if self._thread is None:
             write()
             return True
@@ -59,27 +59,27 @@ class DiskWriter:
             return True
 
     def ask(self, read: Callable[[], T]) -> Future[T]:
-        """What ``read`` returns, or raises, after all that was given before. Open for ever where the writer ended."""
+        """What ``read`` returns or raises, after everything queued before; ``TimeoutError`` if it cannot be queued."""
         answer: Future[T] = Future()
 
         def answered() -> None:
             try:
                 answer.set_result(read())
-            except Exception as error:  # noqa: BLE001  # raised where it is waited for
+            except Exception as error:  # noqa: BLE001  # raised in the thread that waits for it
                 answer.set_exception(error)
 
-        self.submit(answered)
+        if not self.submit(answered):
+            answer.set_exception(TimeoutError("the disk is too slow, or the alert service has ended"))
         return answer
 
     def call(self, read: Callable[[], T]) -> T:
-        """As :meth:`ask`, waiting for the disk: not for callers that must not. Raises ``TimeoutError`` where that takes
-        longer than :data:`CALL_WITHIN`, or the writer has ended."""
-        answer = self.ask(read)
-        return answer.result(0.0 if self._closing else CALL_WITHIN)
+        """Like :meth:`ask`, but waits for the disk. Raises ``TimeoutError`` if that takes longer than
+        :data:`CALL_WITHIN`, or the writer has ended."""
+        return self.ask(read).result(CALL_WITHIN)
 
     def written(self, timeout: float) -> bool:
-        """Wait until what was given so far is done, ``timeout`` seconds at most. Whether it is. A disk that was too
-        late once is not waited for again until it has done something."""
+        """Waits at most ``timeout`` seconds until everything queued so far is done. Returns whether it is. After one
+        timeout it does not wait again until the disk has completed something."""
         with self._changed:
             number = self._given
             if self._done < number and not self._late:
@@ -87,7 +87,7 @@ class DiskWriter:
             return self._done >= number
 
     def close(self, timeout: float) -> bool:
-        """Finish within ``timeout`` seconds, and end. Whether everything was done; else says how much was not."""
+        """Ends within ``timeout`` seconds. Returns whether everything was done; else logs how much was not."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()

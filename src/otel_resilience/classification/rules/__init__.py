@@ -1,6 +1,6 @@
 """Rule sets: client libraries, the standard library, and the HTTP status that an exception of any client carries.
 
-None of them imports the library that it knows.
+No module here imports the library that it knows.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from otel_resilience.classification.rules.stdlib import classify_stdlib
 def default_rules() -> tuple[Rule, ...]:
     """The rules in the order in which they must be asked.
 
-    An exception that describes itself goes first. Then client libraries and the standard library: some exceptions of
-    the former derive from built-in ones. A carried status comes last: a client's own rules know more.
+    An exception's own classification goes first. Then client libraries, before the standard library: some of their
+    exceptions derive from built-in ones. A carried status comes last: a client's own rules know more.
     """
     return (self_described, classify_client, classify_stdlib, classify_carried_status)
 

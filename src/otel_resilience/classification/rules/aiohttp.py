@@ -1,6 +1,6 @@
 """Rules for aiohttp's client. Nothing here imports it.
 
-Its total time limit ends in a plain ``TimeoutError``, which the standard library's rules know.
+Its total timeout raises a plain ``TimeoutError``, which the standard library's rules handle.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _no_http: Final = by_class_name(_NO_HTTP)
 
 
 def _answered(exception: BaseException) -> Classification:
-    """By the status; an answer that is no HTTP has 400, which no server has said."""
+    """By the status; an answer that is not HTTP is given status 400, which no server sent."""
     return nearest_verdict(exception, _no_http) or answered(exception)
 
 

@@ -1,6 +1,6 @@
 """Rules for asyncpg. Nothing here imports it.
 
-A refused port is a ``ConnectionRefusedError`` and a time limit a ``TimeoutError``; those are the standard library's.
+A refused port is a ``ConnectionRefusedError`` and a time limit a ``TimeoutError``: the standard library's rules.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _interface(exception: BaseException) -> Classification:
 
 _by_name: Final = by_class_name(
     {
-        # A statement that the connection had prepared does not fit the schema any more; it is prepared anew.
+        # A prepared statement no longer fits the schema; it is prepared again.
         "asyncpg.exceptions": {"InvalidCachedStatementError": verdicts.CONFLICT},
         "asyncpg.exceptions._base": {
             "OutdatedSchemaCacheError": verdicts.CONFLICT,
@@ -35,6 +35,6 @@ _by_name: Final = by_class_name(
 
 def classify_asyncpg(exception: BaseException) -> Classification | None:
     """The verdict on an exception of asyncpg; ``None`` on any other."""
-    # Where the server ends a connection, its reason stands behind the error of the connection.
+    # If the server ended a connection, its reason is chained behind the connection's error.
     behind = attribute(cause_of(exception), "sqlstate")
     return _by_name(exception) or judge_sqlstate(behind) or judge_sqlstate(attribute(exception, "sqlstate"))

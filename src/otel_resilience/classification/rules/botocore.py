@@ -1,6 +1,6 @@
 """Rules for botocore, and so for boto3 and aiobotocore. Nothing here imports it.
 
-AWS names its errors by codes, which say more than the HTTP status: throttling often comes as 400.
+AWS identifies its errors by codes, which say more than the HTTP status: throttling often comes as 400.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from otel_resilience.classification.rules.urllib3 import classify_urllib3
 
 _CREDENTIALS: Final = verdicts.AUTHENTICATION.replace(unsent=True)
 _CLOCK: Final = verdicts.permanent(error_types.CLOCK_SKEW, max_retries=1)
-"""botocore corrects its idea of the time by the answer, and signs the next request with it."""
+"""botocore corrects its clock offset from the response, and signs the next request with it."""
 
 _GROUPS: Final = {
     """
@@ -46,7 +46,7 @@ _BY_CODE: Final = {code: verdict for codes, verdict in _GROUPS.items() for code 
 
 
 def _answered(exception: BaseException) -> Classification:
-    """By the code, with what else the answer says; where that is not known, by the status."""
+    """By the code, plus other hints in the response; if the code is unknown, by the status."""
     response = attribute(exception, "response")
     error = response.get("Error") if type(response) is dict else None
     code = error.get("Code") if type(error) is dict else None
@@ -70,7 +70,7 @@ classify_botocore: Final = by_class_name(
         "botocore.exceptions": {
             "ClientError": _answered,
             "ConnectTimeoutError": verdicts.CONNECT_TIMEOUT,
-            "ReadTimeoutError": verdicts.READ_TIMEOUT,
+            "ReadTimeoutError": os_errors.read_timeout,
             "EndpointConnectionError": _connecting,
             "ProxyConnectionError": verdicts.PROXY,
             "SSLError": judged_behind(classify_urllib3, os_errors.TLS_REFUSED),

@@ -1,4 +1,4 @@
-"""The rule for exceptions of clients that have no rules of their own but carry the HTTP status of a response."""
+"""The rule for exceptions of clients without rules of their own that carry the HTTP status of a response."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from otel_resilience.classification.rules.http_status import CONTROL_NOT_MODIFIE
 
 @decided_by_class(lambda kind: True, reads=STATUS_ATTRIBUTES)
 def classify_carried_status(exception: BaseException) -> Classification | None:
-    """The verdict by the status that ``exception`` carries; ``None`` where it carries none, or one of success.
+    """The verdict by the status that ``exception`` carries; ``None`` if it carries none, or a success status.
 
     The status is an ``int`` from 100 to 599: the ``status_code`` or ``status`` of the attribute ``response``, an
-    attribute ``status_code``, ``status`` or ``http_status`` of the exception, or its ``code`` where something else
+    attribute ``status_code``, ``status`` or ``http_status`` of the exception, or its ``code`` if something else
     shows that this is HTTP (many databases number their errors in the same range). ``Retry-After`` is read from the
     headers of the response or of the exception.
     """
@@ -34,7 +34,7 @@ def classify_carried_status(exception: BaseException) -> Classification | None:
 
 
 def answered(exception: BaseException) -> Classification:
-    """The verdict on what a client raises for an answer. One without a status that says enough is asked for again."""
+    """The verdict on an error response reported by a client. One without a conclusive status is retried once."""
     return classify_carried_status(exception) or verdicts.CONFIRM_ONCE
 
 
@@ -42,7 +42,7 @@ _NOT_MODIFIED: Final = 304
 
 
 def http_status(value: object) -> int | None:
-    """``value`` where it is an HTTP status: an ``int`` (``bool`` is none) from 100 to 599."""
+    """``value`` if it is an HTTP status: an ``int`` (not ``bool``) from 100 to 599."""
     if type(value) is not int:
         if not is_a(value, int) or is_a(value, bool):
             return None
@@ -57,7 +57,7 @@ def _candidates(exception: BaseException, response: object) -> Iterator[object]:
     yield attribute(exception, "status")
     yield attribute(exception, "http_status")
     code = attribute(exception, "code")
-    import http  # only where nothing above says more
+    import http  # only if nothing above says more
 
     if is_a(code, http.HTTPStatus) or response is not None or _is_named_after_http(type(exception)):
         yield code
@@ -68,13 +68,13 @@ def _is_named_after_http(kind: type) -> bool:
 
 
 def _metadata(response: object) -> dict[str, Any]:
-    """What botocore says of a response: its errors keep a dictionary under ``response``."""
+    """botocore's response metadata: its errors keep a dictionary under ``response``."""
     metadata = response.get("ResponseMetadata") if type(response) is dict else None
     return metadata if type(metadata) is dict else {}
 
 
 def _header(exception: BaseException, response: object, name: str) -> str | None:
-    """From the response, or where only those are kept, from the exception."""
+    """From the response, or if it only keeps the headers, from the exception."""
     value = header_of(attribute(response, "headers"), name)
     if value is None and type(response) is dict:
         value = header_of(_metadata(response).get("HTTPHeaders"), name)

@@ -1,6 +1,6 @@
 """Which file of rules knows the exceptions of which package.
 
-A file is read when an exception of its package is met for the first time, so clients that are not in use cost nothing.
+A module of rules is imported when an exception of its package is first met, so unused clients cost nothing.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _HOMES: Final = {
     "sqlite3": "sqlite",
     "urllib3": "urllib3",
 }
-"""The first part of the name of an exception's module, and the module of this package with the rule for it, a function
-``classify_…`` of that name."""
+"""Maps the top-level package of an exception's class to the module here with its rule, a function ``classify_…`` of the
+same name."""
 PACKAGES: Final = frozenset(_HOMES)
 
 
 @functools.lru_cache(maxsize=512)
 def _rules_of(kind: type[BaseException]) -> tuple[Rule, ...]:
-    """The rules of the packages of its bases, those of the nearest first."""
+    """The rules for the packages of its base classes, the nearest first."""
     packages = dict.fromkeys(name_of(base).partition(".")[0] for base in bases_of(kind))
     return tuple(dict.fromkeys(rule_for(package) for package in packages if package in PACKAGES))
 

@@ -1,6 +1,6 @@
 """Rules for confluent-kafka. Nothing here imports it.
 
-Its exceptions carry a ``KafkaError`` with a code: of Kafka's protocol, or below -1 of librdkafka itself.
+Its exceptions carry a ``KafkaError`` with a code: of Kafka's protocol, or, below -1, of librdkafka itself.
 """
 
 from __future__ import annotations

@@ -14,14 +14,14 @@ from otel_resilience.classification.rules.grpc import judge_rpc
 
 
 def _gave_up(exception: BaseException) -> Classification:
-    """Its own retries ran out of time: what ended the last of them."""
+    """Its own retries ran out of time: judged by the error that ended the last of them."""
     cause = attribute(exception, "cause")
     is_known = is_a(cause, BaseException) and not name_of(type(cause)).endswith(".RetryError")
     return (clients.classify_client(cause) if is_known else None) or verdicts.READ_TIMEOUT
 
 
 def _answered(exception: BaseException) -> Classification:
-    """By the HTTP status where the answer came over HTTP, else by that of gRPC, of which HTTP's is only an image."""
+    """By the HTTP status if the response came over HTTP, else by that of gRPC, from which HTTP's is derived."""
     over_http = attribute(attribute(exception, "response"), "status_code") is not None
     status = None if over_http else attribute(attribute(exception, "grpc_status_code"), "name")
     verdict = judge_rpc(status, attribute(exception, "message"), None)
@@ -31,7 +31,7 @@ def _answered(exception: BaseException) -> Classification:
 
 
 def _hint(exception: BaseException) -> float | None:
-    """The delay of a ``google.rpc.RetryInfo`` among the details of the answer, in seconds."""
+    """The delay of a ``google.rpc.RetryInfo`` among the details of the response, in seconds."""
     details = attribute(exception, "details")
     for detail in details if is_a(details, (list, tuple)) else ():
         delay = attribute(detail, "retry_delay")

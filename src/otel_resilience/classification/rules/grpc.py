@@ -46,7 +46,7 @@ _TEXTS: Final = tuple(
         (r"socket closed|connection reset|broken pipe|GOAWAY", "UNAVAILABLE", verdicts.ENDED),
     )
 )
-"""What the client itself says by a code that servers use as well."""
+"""Errors that the client itself reports with a code that servers use as well."""
 
 
 def _answered(exception: BaseException) -> Classification:
@@ -68,7 +68,7 @@ classify_grpc: Final = by_class_name(
 
 
 def judge_rpc(status: object, details: object, trailers: object) -> Classification | None:
-    """The verdict on a status by its name, with what the text and the trailing metadata add."""
+    """The verdict on a status by its name, refined by the text and the trailing metadata."""
     verdict = _BY_STATUS.get(status) if is_a(status, str) else None
     if verdict is None:
         return None
@@ -76,7 +76,7 @@ def judge_rpc(status: object, details: object, trailers: object) -> Classificati
         verdict = next((each for text, of, each in _TEXTS if of == status and text.search(details)), verdict)
     pushback = header_of(trailers, "grpc-retry-pushback-ms")
     if pushback is not None and verdict.retryable:
-        # gRFC A6: anything but a number that is not negative asks not to retry at all.
+        # gRFC A6: anything but a non-negative number asks not to retry at all.
         asks = pushback.isascii() and pushback.isdigit()
         return verdict.replace(retry_after=_wait(int(pushback[:12]) / 1000)) if asks else verdict.replace(max_retries=0)
     hint = _retry_info(header_of(trailers, "grpc-status-details-bin")) if verdict.retryable else None
@@ -102,7 +102,7 @@ def _retry_info(status: str | None) -> float | None:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a Protocol Buffers message: numbers and bytes, until one of another kind or the end."""
+    """The fields of a Protocol Buffers message: numbers and bytes, up to the first field of another kind."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)

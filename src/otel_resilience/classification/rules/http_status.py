@@ -1,7 +1,7 @@
-"""What an HTTP status says. Pure.
+"""What an HTTP status means. Pure.
 
-Severity: LOW for what is expected and passes (throttling, a thing that is gone), MEDIUM for temporary failures and for
-requests that the server cannot use, HIGH for what a person has to repair, CRITICAL for refused credentials.
+Severity: LOW for what is expected and passes (throttling, a missing resource), MEDIUM for temporary failures and for
+requests that the server cannot process, HIGH for what a person has to fix, CRITICAL for refused credentials.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from otel_resilience.classification.retry_after import parse_rate_limit_reset, p
 from otel_resilience.classification.rules import verdicts
 
 CONTROL_NOT_MODIFIED: Final = Classification(ErrorClass.CONTROL, Severity.LOW, "304", BreakerEffect.SUCCESS)
-"""304 in the shape of an exception: what the client has is still good."""
+"""304 in the form of an exception: what the client has is still valid."""
 
 _GROUPS: Final = (
     (verdicts.BAD_REQUEST, (400, 405, 406, 411, 413, 414, 415, 422, 426, 431, 451)),
     (verdicts.AUTHENTICATION, (401, 403)),
     (verdicts.BAD_PROGRAM, (402,)),
     (verdicts.NOT_FOUND, (404, 410)),
-    (verdicts.MISUSE, (407, 511)),  # something in between
+    (verdicts.MISUSE, (407, 511)),  # from something in between
     (verdicts.SERVER_ERROR, (408,)),
     (verdicts.SERVER_ERROR.replace(breaker=BreakerEffect.NEUTRAL), (421, 425)),
     (verdicts.CONFLICT, (409, 423)),
@@ -52,11 +52,11 @@ def classify_status(
     method: str | None = None,
     now: Callable[[], float] = time.time,
 ) -> Classification | None:
-    """The verdict on a response; ``None`` for 2xx and 304, which are no failures.
+    """The verdict on a response; ``None`` for 2xx and 304, which are not failures.
 
     ``headers`` are those of the response: ``Retry-After`` counts wherever a repetition can help, ``X-Ratelimit-Reset``
-    with 429 and 509. ``method`` of the request says whether it may be repeated at all. ``now`` gives the wall clock in
-    seconds since the epoch; it is asked only where the headers alone do not say how long to wait.
+    with 429 and 509. The request's ``method`` decides whether it may be repeated at all. ``now`` gives the wall clock
+    in seconds since the epoch; it is called only if the headers alone do not say how long to wait.
     """
     return judge_response(status, functools.partial(header_of, headers) if headers else None, method=method, now=now)
 
@@ -68,7 +68,7 @@ def judge_response(
     method: str | None = None,
     now: Callable[[], float] = time.time,
 ) -> Classification | None:
-    """As :func:`classify_status`, with a function that gives the value of a header by its name in lower case."""
+    """Like :func:`classify_status`, with a function that gives the value of a header by its name in lower case."""
     if 200 <= status < 300 or status == 304:
         return None
     verdict = _BY_STATUS.get(status)

@@ -1,7 +1,7 @@
 """Rules for httpx and httpx2. Nothing here imports it.
 
-``ConnectError`` hides a refused port as well as an unknown host, a bad certificate or a full file table, so what lies
-behind it decides.
+``ConnectError`` covers a refused port as well as an unknown host, a bad certificate or a full file table, so its cause
+decides.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _proxy(exception: BaseException) -> Classification:
 
 
 def _broken(exception: BaseException, default: Classification = os_errors.BROKEN) -> Classification:
-    """Of a connection in use: what does not pass, behind it, decides."""
+    """For a connection in use: a cause that is not transient decides."""
     behind = nearest_verdict(exception, os_errors.judge)
     return default if behind is None or behind.error_class is ErrorClass.TRANSIENT else behind.replace(unsent=False)
 

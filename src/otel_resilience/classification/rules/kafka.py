@@ -14,13 +14,13 @@ from otel_resilience.classification.model import BreakerEffect, Classification
 from otel_resilience.classification.rules import os_errors, verdicts
 
 _FENCED: Final = verdicts.MISUSE
-"""Another producer or consumer has taken over: a new one must be made."""
+"""Another producer or consumer has taken over: a new one must be created."""
 
 _GROUPS: Final = (
     (verdicts.READ_TIMEOUT, (7,)),
     # no leader, no coordinator, loading, too few replicas in step, network, storage
     (verdicts.UNAVAILABLE, (5, 6, 8, 9, 13, 14, 15, 16, 19, 20, 41, 56, 72, 74, 75, 76, 77, 78, 80, 83)),
-    (verdicts.UNAVAILABLE.replace(max_retries=2), (3, 100)),  # a topic that is not known, perhaps not yet
+    (verdicts.UNAVAILABLE.replace(max_retries=2), (3, 100)),  # an unknown topic, perhaps not known yet
     (verdicts.CONFLICT.replace(breaker=BreakerEffect.NEUTRAL), (22, 25, 27, 51, 60, 70, 71, 79, 88)),
     (verdicts.THROTTLED, (89,)),
     (verdicts.AUTHENTICATION.replace(unsent=True), (31, 33, 34, 54, 58, 61, 62, 66)),
@@ -40,7 +40,7 @@ _NO_METADATA: Final = re.compile(r"Unable to bootstrap|[Ff]ailed to (update|get)
 
 
 def judge_code(code: object) -> Classification | None:
-    """The verdict on an error code of Kafka's protocol; ``None`` where it is none that says enough."""
+    """The verdict on an error code of Kafka's protocol; ``None`` if the code is not conclusive."""
     return _BY_CODE.get(code) if is_a(code, int) else None
 
 

@@ -1,4 +1,4 @@
-"""Rules for the clients of OpenAI and Anthropic, which are built alike. Nothing here imports them."""
+"""Rules for the clients of OpenAI and Anthropic, which have the same structure. Nothing here imports them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from otel_resilience.classification.rules.carried_status import answered
 from otel_resilience.classification.rules.httpx import classify_httpx
 
 _NO_CREDIT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_error"})
-"""Codes or types in the body of a 429 that no waiting helps against."""
+"""Codes or types in the body of a 429 that waiting does not help against."""
 
 
 def _answered(exception: BaseException) -> Classification:
@@ -30,7 +30,7 @@ _CLASSES: Final[dict[str, Classification | Rule]] = {
     "APIResponseValidationError": _answered,
     "LengthFinishReasonError": verdicts.BAD_REQUEST,
     "ContentFilterFinishReasonError": verdicts.BAD_REQUEST,
-    "APIError": verdicts.SERVER_ERROR,  # an error event amid a stream
+    "APIError": verdicts.SERVER_ERROR,  # an error event within a stream
     "OpenAIError": verdicts.MISUSE,
     "AnthropicError": verdicts.MISUSE,
 }

@@ -1,4 +1,4 @@
-"""Name resolution, TLS and ``errno``: what the operating system says, alone or behind a client's exception."""
+"""Name resolution, TLS and ``errno``: what the operating system reports, directly or behind a client's exception."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final
 
 from otel_resilience._internal.foreign import attribute, is_a
 from otel_resilience.classification import error_types
-from otel_resilience.classification.causes import message_of, nearest_verdict
+from otel_resilience.classification.causes import judged_behind, message_of, nearest_verdict
 from otel_resilience.classification.model import BreakerEffect, Classification, Severity, badness, flagged
 from otel_resilience.classification.rules import verdicts
 
 BROKEN: Final = verdicts.transient(error_types.CONNECTION_ERROR)
 """The connection failed or broke."""
 REFUSED: Final = BROKEN.replace(unsent=True)
-"""No connection came about."""
+"""No connection was established."""
 EXHAUSTED: Final = verdicts.slow(error_types.RESOURCE_EXHAUSTED, BreakerEffect.NEUTRAL)
 """A limit of this process or host."""
 DISK_FULL: Final = EXHAUSTED.replace(error_type=error_types.DISK_FULL)
@@ -31,11 +31,11 @@ RESOLVER_BUSY: Final = verdicts.transient(error_types.NAME_RESOLUTION_ERROR, uns
 RESOLVER_FAILED: Final = verdicts.permanent(error_types.NAME_RESOLUTION_ERROR, unsent=True)
 RESOLVER_EXHAUSTED: Final = EXHAUSTED.replace(error_type=error_types.NAME_RESOLUTION_ERROR, unsent=True)
 NAME_UNKNOWN: Final = RESOLVER_FAILED.replace(max_retries=1)
-"""Repeated once to confirm it: most often a wrong setting, sometimes a resolver that fails."""
+"""Retried once to confirm it: most often a wrong setting, sometimes a failing resolver."""
 
 
 def _eai(**names: Classification) -> dict[int, Classification]:
-    """By the numbers of this platform; a name it does not have is left out."""
+    """By the numbers of this platform; names it does not have are left out."""
     return {getattr(socket, name): verdict for name, verdict in names.items() if hasattr(socket, name)}
 
 
@@ -83,13 +83,14 @@ _PLAIN: Final = frozenset(
         TimeoutError,
     }
 )
-"""Classes of Python itself that are none of the special cases of :func:`judge`."""
+"""Classes of Python itself that are not special cases in :func:`judge`."""
 _SEVERAL_ADDRESSES: Final = "Multiple exceptions: "
+_HANDSHAKE: Final = "The handshake operation timed out"
 _ERRNO_IN_TEXT: Final = re.compile(r"\[Errno (\d{1,4})\]")
 
 
 def judge(exception: BaseException) -> Classification | None:
-    """The verdict on a socket, TLS or file error; ``None`` where the exception alone says too little."""
+    """The verdict on a socket, TLS or file error; ``None`` if the exception alone says too little."""
     kind = type(exception)
     if not issubclass(kind, OSError):
         return None
@@ -97,27 +98,37 @@ def judge(exception: BaseException) -> Classification | None:
         number = exception.errno  # type: ignore[attr-defined]  # an OSError
         if type(number) is not int:
             number = errno_of(exception)
-        return _BY_ERRNO.get(number) or _by_type(exception)  # type: ignore[arg-type]  # as above
+        return _BY_ERRNO.get(number) or _by_type(exception)  # type: ignore[arg-type]  # classes are hashable
     if is_a(exception, socket.gaierror):
         return _BY_EAI.get(errno_of(exception) or 0, RESOLVER_FAILED)
-    if is_a(exception, socket.herror):  # its errno is that of the resolver alone
+    if is_a(exception, socket.herror):  # its errno is the resolver's own
         return RESOLVER_FAILED
-    if is_a(exception, ssl.SSLError):  # its errno is a number of OpenSSL's, not of the system's
+    if is_a(exception, ssl.SSLError):  # its errno is OpenSSL's, not the system's
         return _tls(exception)
     number = errno_of(exception)
     verdict = None if number is None else _BY_ERRNO.get(number)
-    return verdict or _by_type(exception)  # type: ignore[arg-type]  # as above
+    return verdict or _by_type(exception)  # type: ignore[arg-type]  # classes are hashable
 
 
 def connecting(exception: BaseException) -> Classification:
-    """The verdict on a client's exception which says that no connection came about: the system's error behind it says
-    why. Nothing was sent."""
+    """The verdict on a client's exception which says that no connection was established: the system's error behind it
+    says why. Nothing was sent."""
     behind = nearest_verdict(exception, judge)
     return REFUSED if behind is None else flagged(behind, "unsent", True)
 
 
+def handshake(exception: BaseException) -> Classification | None:
+    """The verdict on a TLS handshake that took too long, which clients report as a read that did; nothing was sent."""
+    stalled = is_a(exception, TimeoutError) and message_of(exception).endswith(_HANDSHAKE)
+    return verdicts.CONNECT_TIMEOUT if stalled else None
+
+
+read_timeout: Final = judged_behind(handshake, verdicts.READ_TIMEOUT)
+"""The verdict on a client's exception about an answer that takes too long."""
+
+
 def errno_of(exception: BaseException) -> int | None:
-    """The number of the system's error; ``None`` where there is none or it is no number."""
+    """The system's error number; ``None`` if it is missing or not a number."""
     number = attribute(exception, "errno")
     return int.__index__(number) if is_a(number, int) else None
 
@@ -126,7 +137,7 @@ def _tls(exception: ssl.SSLError) -> Classification | None:
     if is_a(exception, ssl.SSLCertVerificationError):
         return CERTIFICATE
     if is_a(exception, (ssl.SSLWantReadError, ssl.SSLWantWriteError)):
-        return None  # a handshake that was waiting when something else ended it
+        return None  # an unfinished handshake that was ended by something else
     if is_a(exception, (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)):
         return TLS_BROKEN
     return TLS_REFUSED
@@ -139,15 +150,15 @@ def _by_type(exception: OSError) -> Classification | None:
         return BROKEN
     if is_a(exception, PermissionError):
         return DENIED
-    return _several_addresses(message_of(exception))
+    return handshake(exception) or _several_addresses(message_of(exception))
 
 
 def _several_addresses(text: str) -> Classification | None:
-    """asyncio joins the failures of several addresses into one text without a number of its own."""
+    """asyncio joins the failures of several addresses into one text without its own number."""
     if not text.startswith(_SEVERAL_ADDRESSES):
         return None
     failures = [_BY_ERRNO.get(int(number), BROKEN) for number in _ERRNO_IN_TEXT.findall(text)]
     if not failures:
         return BROKEN
-    # The addresses are alternatives for one connection: the worst failure stands for it, as a whole.
+    # The addresses are alternatives for one connection: the worst failure represents it, as a whole.
     return min(failures, key=badness).replace(unsent=all(each.unsent for each in failures))

@@ -1,6 +1,6 @@
 """Rules for psycopg 2 and 3 and the pool of the latter. Nothing here imports them.
 
-Where no connection comes about there is no SQLSTATE, only the text of libpq, with the server's words in it.
+If no connection is established there is no SQLSTATE, only libpq's text, which contains the server's message.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _GROUPS: Final = (
     (verdicts.SERIALIZATION, (112, 225, 251)),
     (verdicts.LOCKED, (24, 46)),
     (verdicts.READ_TIMEOUT, (50, 89, 202, 262)),
-    # steps down, shuts down, recovers, is no primary, has stale routes
+    # stepping down, shutting down, recovering, not a primary, stale routing
     (
         verdicts.UNAVAILABLE,
         (6, 7, 63, 64, 91, 133, 150, 189, 234, 9001, 10058, 10107, 11600, 11602, 13388, 13435, 13436),
@@ -50,7 +50,7 @@ def _passes(exception: BaseException) -> bool:
 
 
 def _bulk(exception: BaseException) -> Classification:
-    """By the first write that failed, else by the write concern; some writes may have been done."""
+    """By the first write that failed, else by the write concern error; some writes may have been done."""
     details: Any = attribute(exception, "details")
     if is_a(details, dict):
         for name in ("writeErrors", "writeConcernErrors"):
@@ -61,7 +61,7 @@ def _bulk(exception: BaseException) -> Classification:
 
 
 def _no_server(exception: BaseException) -> Classification:
-    """Of why each server was not to be had only the text is kept. Nothing was sent."""
+    """For each server that was unavailable only the text of the reason is kept. Nothing was sent."""
     text = message_of(exception)
     if "certificate verify failed" in text:
         return os_errors.CERTIFICATE

@@ -1,10 +1,10 @@
 """Rules for redis-py 6 to 8. Nothing here imports it.
 
 Its hierarchy misleads: a wrong password is a ``ConnectionError``, a busy lock a ``ValueError``, and many replies are a
-plain ``ResponseError`` of which only the text says what happened. A class that has a meaning of its own therefore goes
-before its bases, and the prefix of the reply before what is left.
+plain ``ResponseError`` that only the text distinguishes. A class with its own meaning is therefore matched before its
+base classes, and then the prefix of the reply.
 
-Not seen here: ``READONLY`` that lasts. A failover ends within a minute; after that the address is that of a replica.
+Not covered: a lasting ``READONLY``. A failover ends within a minute; after that the address is that of a replica.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PASSES: Final = transient(error_types.OTHER)
 _HEALED: Final = Classification(ErrorClass.SELF_HEAL, Severity.LOW, error_types.OTHER)
 
 _GROUPS: Final = (
-    # A cluster client follows MOVED and ASK itself: one that surfaces shows a client for a single server.
+    # A cluster client follows MOVED and ASK itself: if one surfaces, the client is for a single server.
     (_PERMANENT, "ASK BUSYKEY CROSSSLOT DENIED ERR EXECABORT MOVED NOPERM NOPROTO WRONGTYPE"),
     (_PASSES, "BUSY LOADING MASTERDOWN READONLY"),
     (_PASSES.replace(breaker=_NEUTRAL), "INPROG IOERR NOMASTERLINK TRYAGAIN UNBLOCKED"),
@@ -101,7 +101,7 @@ _IN_PIPELINE: Final = " of pipeline caused error: "
 _PREFIX: Final = re.compile(r"-?([A-Z][A-Z0-9_]*)(?=[ :]|$)")
 _IN_OLD_SCRIPT: Final = re.compile(r"-?\b(OOM|READONLY|MISCONF|BUSY|NOREPLICAS|WRONGTYPE|NOPERM)\b")
 _ACL_IN_SCRIPT: Final = ("ACL failure in script", "user executing the script can't")
-"""How servers before 7.2 say NOPERM within a script."""
+"""How servers before 7.2 report NOPERM within a script."""
 _POOL_TEXTS: Final = ("No connection available", "Too many connections")
 _SETTING_TEXTS: Final = ("Invalid RESP version", "Invalid Database", "protocol must be ")
 _CONNECTING: Final = re.compile(r"Error\b.* connecting to ", re.DOTALL)
@@ -121,12 +121,12 @@ def classify_redis(exception: BaseException) -> Classification | None:
     if verdict is _EXEC_ABORT:
         return _exec_abort(exception)
     if verdict is _LOCK_BUSY and message_of(exception).startswith("Cannot "):
-        return verdicts.MISUSE  # a lock released or extended that was never taken
+        return verdicts.MISUSE  # released or extended a lock that was never acquired
     return verdict
 
 
 def _response(exception: BaseException) -> Classification:
-    """By the reply's prefix; a prefix that is not known, such as a script's own, is an error of the command."""
+    """By the reply's prefix; an unknown prefix, such as a script's own, is an error of the command."""
     text = _reply_text(exception)
     if "max number of clients" in text:
         return _MAX_CLIENTS
@@ -142,7 +142,7 @@ def _response(exception: BaseException) -> Classification:
 
 
 def _reply_text(exception: BaseException) -> str:
-    """The reply, without what a pipeline writes before it."""
+    """The reply, without the prefix that a pipeline adds."""
     text = message_of(exception)
     return text.rpartition(_IN_PIPELINE)[2]
 
@@ -176,7 +176,7 @@ def _connection(exception: BaseException) -> Classification:
 
 
 def _replied_while_connecting(exception: BaseException) -> Classification | None:
-    """What the server said to the greeting, where that is the cause: redis-py's asyncio client wraps it so on a unix
+    """The server's reply to the greeting, if that is the cause: redis-py's asyncio client wraps it like this on a unix
     socket."""
     inner = cause_of(exception)
     verdict = None if inner is None else _by_name(inner)

@@ -1,7 +1,7 @@
 """Rules for requests. Nothing here imports it.
 
-What urllib3 says behind an exception is more exact: a ``ConnectionError`` is a refused port as well as an unknown host
-or a body that stays away.
+The urllib3 exception behind it is more exact: a ``ConnectionError`` may be a refused port as well as an unknown host or
+a body that does not arrive.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ classify_requests: Final = by_class_name(
     {
         "requests.exceptions": {
             "ConnectTimeout": verdicts.CONNECT_TIMEOUT,
-            "ReadTimeout": verdicts.READ_TIMEOUT,
+            "ReadTimeout": os_errors.read_timeout,
             "Timeout": verdicts.READ_TIMEOUT,
             "ProxyError": _behind(verdicts.PROXY),
             "SSLError": _behind(os_errors.TLS_REFUSED),

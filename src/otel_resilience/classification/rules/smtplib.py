@@ -49,7 +49,7 @@ def _disconnected(exception: BaseException) -> Classification:
 
 
 def _refused(exception: BaseException) -> Classification:
-    """Of several refused recipients one that may be accepted later decides: the others are only refused anew."""
+    """Of several refused recipients, one that may be accepted later decides: the others will just be refused again."""
     recipients = attribute(exception, "recipients")
     replies = recipients.values() if type(recipients) is dict else ()
     codes = [reply[0] for reply in replies if is_a(reply, tuple) and reply and is_a(reply[0], int)]

@@ -1,6 +1,6 @@
 """Rules for SQLAlchemy. Nothing here imports it.
 
-What it wraps decides: the exception of the driver is judged by the rules for the driver.
+The wrapped exception decides: that of the driver is judged by the driver's rules.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def classify_sqlalchemy(exception: BaseException) -> Classification | None:
     if original is exception:
         return _by_name(exception)
     verdict = None if _is_own(original) else clients.classify_client(original) or stdlib.classify_stdlib(original)
-    # A statement that could not even be built has an error of the program behind it.
+    # A statement that could not even be built has a programming error behind it.
     return verdict or judge_sqlstate(attribute(original, "sqlstate")) or judge_pep_249(exception) or verdicts.MISUSE
 
 
 def _original(exception: BaseException) -> BaseException:
-    """The exception of the driver: in ``orig``, and with asynchronous drivers behind one more shell."""
+    """The driver's exception: in ``orig``, with asynchronous drivers one level deeper."""
     for _ in range(_MOST_SHELLS):
         inner = attribute(exception, "orig")
         if inner is None and name_of(type(exception)).startswith("sqlalchemy.dialects."):

@@ -27,13 +27,13 @@ _BY_CODE: Final = {
     11: _DAMAGED,  # SQLITE_CORRUPT
     13: os_errors.DISK_FULL,
     14: os_errors.DENIED,  # SQLITE_CANTOPEN
-    15: verdicts.LOCKED,  # SQLITE_PROTOCOL: who has which lock
+    15: verdicts.LOCKED,  # SQLITE_PROTOCOL: locking protocol
     17: verdicts.CONFLICT,  # SQLITE_SCHEMA
     19: verdicts.CONSTRAINT,
     23: os_errors.DENIED,
     26: _DAMAGED,  # SQLITE_NOTADB
 }
-"""By the low byte of a result code; the others mean a wrong statement or a wrong call."""
+"""By the low byte of a result code; the others mean an invalid statement or call."""
 
 
 def classify_sqlite(exception: BaseException) -> Classification | None:
@@ -41,7 +41,7 @@ def classify_sqlite(exception: BaseException) -> Classification | None:
     by_class = judge_pep_249(exception)
     code = attribute(exception, "sqlite_errorcode")
     if by_class is None or not is_a(code, int):
-        # Without a code it is the module itself that refuses: a closed connection, another thread, a wrong parameter.
+        # Without a code the module itself refuses: a closed connection, another thread, a wrong parameter.
         locked = by_class is not None and message_of(exception).endswith("is locked")
         return verdicts.LOCKED if locked else by_class and verdicts.MISUSE
     return _BY_CODE.get(code & 0xFF, verdicts.BAD_PROGRAM)

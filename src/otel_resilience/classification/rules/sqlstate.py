@@ -1,7 +1,7 @@
-"""What an SQLSTATE says, and where there is none, the exception class of PEP 249. Pure.
+"""The meaning of an SQLSTATE, or without one, of the exception's PEP 249 class. Pure.
 
 The codes are those of the SQL standard and of PostgreSQL (Appendix A of its manual), which CockroachDB and YugabyteDB
-use as well. A server that answers with an error is alive: only what says that it is unwell counts as a failure.
+use as well. A server that answers with an error is alive: only errors that say it is unhealthy count as failures.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from otel_resilience.classification.model import BreakerEffect, Classification, 
 from otel_resilience.classification.rules import os_errors, verdicts
 
 CLOSED: Final = os_errors.REFUSED.replace(breaker=BreakerEffect.NEUTRAL)
-"""The connection that the program kept was lost earlier: nothing was sent, and that loss has been counted."""
+"""The program's open connection was lost earlier: nothing was sent, and that loss has been counted."""
 
 _SQLSTATE: Final = re.compile(r"[0-9A-Z]{5}", re.ASCII)
 _IN_TRANSACTION: Final = verdicts.MISUSE
 TOO_MANY_CONNECTIONS: Final = verdicts.OVERLOADED.replace(unsent=True)
 NOT_YET: Final = verdicts.UNAVAILABLE.replace(unsent=True)
-"""The server starts, stops or recovers, and lets nobody in."""
+"""The server is starting, stopping or recovering, and accepts no connections."""
 _CORRUPTED: Final = verdicts.BROKEN_SERVER.replace(severity=Severity.CRITICAL)
 
 _BY_STATE: Final = {
@@ -80,14 +80,14 @@ _BY_PEP_249: Final = {
 
 
 def judge_sqlstate(state: object) -> Classification | None:
-    """The verdict on a code of five characters; ``None`` where it is none, or ``HY000``, MySQL's word for "other". A
-    class that is not known is a bad request: the server answered."""
+    """The verdict on a code of five characters; ``None`` if it is not one, or is ``HY000``, which MySQL uses for
+    "other". An unknown class is a bad request: the server answered."""
     if not is_a(state, str) or not _SQLSTATE.fullmatch(state) or state.startswith("HY"):
         return None
     return _BY_STATE.get(state) or _BY_CLASS.get(state[:2], verdicts.BAD_REQUEST)
 
 
 def judge_pep_249(exception: BaseException) -> Classification | None:
-    """The verdict by the class of PEP 249 that ``exception`` is or derives from, in whatever module."""
+    """The verdict by the PEP 249 class that ``exception`` is or derives from, in whatever module."""
     names = (base.__name__ for base in bases_of(type(exception)))
     return next((_BY_PEP_249[name] for name in names if name in _BY_PEP_249), None)

@@ -29,7 +29,7 @@ _CLIENT_MISUSE: Final = (
 )
 
 _KAFKA_QUEUE: Final = "Local: Queue full"
-"""What confluent-kafka says of the queue of a producer."""
+"""confluent-kafka's message about a full producer queue."""
 
 
 def _os_error(exception: BaseException) -> Classification | None:
@@ -44,21 +44,21 @@ def _http_error(exception: BaseException) -> Classification | None:
     if "infinite loop" in str(attribute(exception, "msg")):
         return verdicts.TOO_MANY_REDIRECTS
     verdict = classify_carried_status(exception)
-    # The only place where urllib keeps the method of the request is the response in it.
+    # urllib keeps the method of the request only in the response.
     method = attribute(attribute(exception, "fp"), "_method")
     if verdict is None or not isinstance(method, str):
         return verdict
-    # An idempotency key stands in the frames of urllib alone.
+    # Only urllib's frames have an idempotency key.
     return verdict.replace(idempotent=is_idempotent(method) or seen_in_frames(exception) is True)
 
 
 def _url_error(exception: BaseException) -> Classification:
-    """Raised while connecting or sending; a text instead of an exception means a URL that cannot be used."""
+    """Raised while connecting or sending; a string instead of an exception means an unusable URL."""
     reason = attribute(exception, "reason")
     if not is_a(reason, BaseException):
         return verdicts.MISUSE
     if is_a(reason, TimeoutError) and os_errors.errno_of(reason) is None:
-        return verdicts.transient(error_types.CONNECT_TIMEOUT)
+        return os_errors.handshake(reason) or verdicts.transient(error_types.CONNECT_TIMEOUT)
     return os_errors.judge(reason) or nearest_verdict(reason, os_errors.judge) or os_errors.BROKEN
 
 
@@ -104,6 +104,5 @@ _by_name: Final = by_class_name(
 
 @decided_by_class(lambda kind: not issubclass(kind, (OSError, RuntimeError, OverflowError, BufferError)))
 def classify_stdlib(exception: BaseException) -> Classification | None:
-    """The verdict on what Python and its standard library raise; ``None`` where that says too little, as a
-    ``ValueError`` does."""
+    """The verdict on exceptions of Python and its standard library; ``None`` for others, such as a ``ValueError``."""
     return _by_name(exception)

@@ -21,7 +21,7 @@ def _proxy(exception: BaseException) -> Classification:
 
 
 def _other(exception: BaseException) -> Classification:
-    """What urllib3 says once its own retries have ended by answers, of which it keeps only the status; else misuse."""
+    """urllib3's own retries ended with error responses, of which it keeps only the status; otherwise misuse."""
     found = _TOO_MANY.match(message_of(exception))
     if found is None:
         return verdicts.MISUSE
@@ -34,7 +34,7 @@ def _other(exception: BaseException) -> Classification:
 _CLASSES: Final[dict[str, Classification | Rule]] = {
     "NewConnectionError": os_errors.connecting,
     "ConnectTimeoutError": verdicts.CONNECT_TIMEOUT,
-    "ReadTimeoutError": verdicts.READ_TIMEOUT,
+    "ReadTimeoutError": os_errors.read_timeout,
     "TimeoutError": verdicts.READ_TIMEOUT,
     "SSLError": judged_behind(classify_stdlib, os_errors.TLS_REFUSED, argument=-1),
     "ProxyError": _proxy,
@@ -53,7 +53,7 @@ _judge_reason: Final = by_class_name({"urllib3.exceptions": _CLASSES})
 
 
 def _gave_up(exception: BaseException) -> Classification:
-    """Its own retries have ended: by the last reason, which is none of these itself."""
+    """Its own retries have ended: judged by the last reason, which is never another MaxRetryError."""
     reason = attribute(exception, "reason")
     if is_a(reason, BaseException):
         return _judge_reason(reason) or classify_stdlib(reason) or verdicts.MISUSE

@@ -1,1 +1,1 @@
-"""Where shared state can be kept: in this process, on disk, in Redis."""
+"""Storages for shared state: in this process, on disk, in Redis."""

@@ -1,4 +1,4 @@
-"""What the storages have in common: a step loads a document, changes it, and writes it back."""
+"""Common code of the storages: a step loads a document, changes it, and writes it back."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ T = TypeVar("T")
 
 
 class DocumentStorage(abc.ABC):
-    """A :class:`~otel_resilience.storage.Storage` of documents."""
+    """A :class:`~otel_resilience.storage.Storage` that keeps documents."""
 
     def breaker(self, key: str, step: BreakerStep) -> BreakerView:
-        """A step of a circuit breaker."""
+        """One step of a circuit breaker."""
         return self._step("breaker", key, lambda document, now: documents.breaker(document, step, now))
 
     def budget(self, key: str, step: BudgetStep) -> BudgetView:
-        """A step of a retry budget."""
+        """One step of a retry budget."""
         return self._step("budget", key, lambda document, now: documents.budget(document, step, now))
 
     def rate(self, key: str, step: RateStep) -> RateView:
-        """A step of a rate limit."""
+        """One step of a rate limit."""
         return self._step("rate", key, lambda document, now: documents.rate(document, step, now))
 
     def pause(self, key: str, seconds: float) -> float:
-        """What is left of the longest pause."""
+        """Returns the remaining seconds of the longest pause."""
         return self._step("pause", key, lambda document, now: documents.pause(document, seconds, now))
 
     @abc.abstractmethod
     def _step(self, kind: str, key: str, change: Callable[[Document, float], T]) -> T:
         """Applies ``change`` to the document of that kind and key, as one atomic step at the storage's time.
 
-        ``change`` is pure, so that it may be called again on another state of the document. Raises
-        :class:`~otel_resilience.storage.StorageError` where nothing was written, or perhaps nothing.
+        ``change`` must be pure: it may be called again on another version of the document. Raises
+        :class:`~otel_resilience.storage.StorageError` if nothing was written, or possibly nothing.
         """

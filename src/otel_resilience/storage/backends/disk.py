@@ -1,7 +1,7 @@
-"""Shared state in a folder: breaker and budget survive the process, and processes of one machine share them.
+"""Shared state in a folder: breaker and budget survive the process, and processes on one machine share them.
 
-One small JSON file per dependency, replaced at one stroke under an advisory lock. Between two steps its clock advances
-by the monotonic clock where the machine has not been restarted since, else by the wall clock, and never backwards.
+One small JSON file per dependency, replaced atomically under an advisory lock. Between two steps its clock advances
+with the monotonic clock unless the machine was restarted in between, else with the wall clock, and never backwards.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ T = TypeVar("T")
 
 FORMAT: Final = 1
 LOCK_LIMIT: Final = 0.04
-"""Seconds that a step waits for other processes."""
+"""Maximum seconds that a step waits for other processes."""
 MAX_BYTES: Final = 1_000_000
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot_id() -> str:
-    """Identifies the time since the machine was started; empty where the system does not say."""
+    """Identifies the current boot of the machine; empty if the system does not provide it."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
@@ -40,12 +40,12 @@ def boot_id() -> str:
 
 
 class DiskStorage(DocumentStorage):
-    """A :class:`~otel_resilience.storage.Storage` in ``folder``, which is made when first needed.
+    """A :class:`~otel_resilience.storage.Storage` in ``folder``, which is created when first needed.
 
-    A file that cannot be used is set aside as ``*.damaged``, logged once, and its state starts empty. Raises
+    An unusable file is set aside as ``*.damaged``, which is logged once, and its state starts empty. Raises
     ``TypeError`` naming the parameter.
 
-    ``monotonic`` and ``wall_clock`` give seconds, ``boot`` a text that changes when the machine restarts.
+    ``monotonic`` and ``wall_clock`` give seconds, ``boot`` a string that changes when the machine restarts.
 
     Examples:
         >>> import tempfile
@@ -75,8 +75,8 @@ class DiskStorage(DocumentStorage):
         self._wall_clock = wall_clock
         self._boot = boot()
         self._unwritten = False
-        """Whether the last file could not be written. The next step then writes in any case: that one can be read does
-        not mean that the disk takes something again."""
+        """Whether the last write failed. The next step then writes in any case: being able to read the file does not
+        mean that the disk can be written again."""
 
     def path(self, key: str) -> Path:
         """The file of ``key``."""
@@ -84,7 +84,7 @@ class DiskStorage(DocumentStorage):
         return self._folder / f"{readable}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.json"
 
     def ping(self) -> None:
-        """Nothing to check: the next step shows it."""
+        """Does nothing: the next step shows any problem."""
 
     def close(self) -> None:
         """Nothing to close."""
@@ -140,7 +140,7 @@ class DiskStorage(DocumentStorage):
             "at": now,
             "state": parts,
         }
-        # Not durable: what a power failure takes away is a few minutes of caution.
+        # Not durable: a power failure loses no more than a few minutes of caution.
         replace(path, lambda file: json.dump(content, file, allow_nan=False), durable=False)
 
     def _set_aside(self, path: Path, reason: str) -> None:

@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 class MemoryStorage(DocumentStorage):
-    """A :class:`~otel_resilience.storage.Storage` that lasts as long as the process. Safe for threads.
+    """A :class:`~otel_resilience.storage.Storage` that lasts as long as the process. Thread-safe.
 
-    ``clock`` gives monotonic seconds. Raises ``TypeError`` where it is no function.
+    ``clock`` gives monotonic seconds. Raises ``TypeError`` if it is not a function.
 
     Examples:
         >>> from otel_resilience.storage import MemoryStorage, SharedState
@@ -42,7 +42,7 @@ class MemoryStorage(DocumentStorage):
         renew_lock_after_fork(self)
 
     def ping(self) -> None:
-        """Always answers."""
+        """Always succeeds."""
 
     def close(self) -> None:
         """Nothing to close."""

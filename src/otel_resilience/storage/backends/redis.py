@@ -1,7 +1,7 @@
 """Shared state in Redis: many processes on many machines act as one client. Needs ``redis``, imported when first used.
 
-A step reads the document with the server's time, changes it here, and writes it if nobody else did meanwhile: one round
-trip, and one more where something changed.
+A step reads the document with the server's time, changes it here, and writes it if nobody else has written meanwhile:
+one round trip, and one more if something changed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KEEP: Final = 7 * 86_400.0
-"""Seconds after which a key that nobody uses is gone."""
+"""Seconds after which an unused key is deleted."""
 SOCKET_TIMEOUT: Final = 1.0
-"""Seconds for connecting and for one answer. Only a thread waits that long, no caller."""
+"""Seconds for connecting and for one reply. Only a background thread waits that long, no caller."""
 ROUNDS: Final = 16
-"""Attempts to write a step before another process writes its own."""
+"""Attempts to write a step before giving up because other processes were faster."""
 PAUSE: Final = 0.002
-"""Upper bound of the random pause after every second round lost, in seconds. All of them together stay below the time
-that a caller waits."""
+"""Upper bound of the random pause after every second lost round, in seconds. A caller waits longer than their sum."""
 
 COMPARE_AND_SET: Final = """
 local found = redis.call('GET', KEYS[1]) or ''
@@ -44,16 +43,16 @@ local now = redis.call('TIME')
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return {found, now[1], now[2]}
 """
-"""KEYS: a document. ARGV: milliseconds for which it is kept, the document expected, the new one; without the last two
-it only reads. Answers nothing where it wrote, else the document found and the server's time. It holds no rule."""
+"""KEYS: a document. ARGV: milliseconds for which it is kept, the expected document, the new one; without the last two
+it only reads. Returns nothing if it wrote, else the document found and the server's time. It contains no rule."""
 
 
 LONGEST_TURN: Final = 0.5
-"""Seconds for which a turn is kept for a process; where it would have to wait longer it asks again."""
+"""Seconds for which a turn is reserved for a process; if the wait would be longer it asks again."""
 LONGEST_PAUSE: Final = 7 * 86_400.0
-"""Seconds ahead; a pause that lasts longer was written by someone else, and would stop every process for good."""
+"""Seconds ahead; a longer pause was written by something else, and would stop every process for good."""
 ALONE_AFTER: Final = 2.0
-"""Seconds after which a process that requested nothing counts as gone."""
+"""Seconds after which a process without requests counts as gone."""
 
 TAKE_TURN: Final = """
 local seconds = redis.call('TIME')
@@ -93,23 +92,22 @@ redis.call('PEXPIRE', KEYS[2], keep)
 return {string.format('%.6f', turn - now), granted and 1 or 0, processes}
 """
 """KEYS: hash of the turns, sorted set of the processes. ARGV: seconds from turn to turn, window in s, cost, pause in s,
-the process, the longest time that a turn is kept, the time after which a process counts as gone, the longest pause.
-What is no number, no time that a pause can last until, or of another type counts as nothing. Answers how long to
-wait, whether the turn then is kept for this process, and how many processes take turns.
+process ID, maximum seconds that a turn is reserved, seconds after which a process counts as gone, maximum pause in s.
+Stored values that are not numbers, lie beyond the longest pause or have the wrong type are ignored. Returns how long to
+wait, whether that turn is reserved for this process, and how many processes take turns.
 
-A process alone may send in bursts, as far as its own log lets it. Several take turns at even distances: a burst of one
-that is late and a burst of another that is not would meet at the server. Why this rule is a script:
-docs/decisions/why-lua.md."""
+A single process may send in bursts, as far as its own log allows. Several take turns at even intervals: a late burst of
+one and a timely burst of another would meet at the server. Why this rule is a script: docs/decisions/why-lua.md."""
 
 
 class RedisStorage(DocumentStorage):
     """A :class:`~otel_resilience.storage.Storage` in Redis (5 or later).
 
-    ``server`` is a URL, or a function that makes a blocking client without retries of its own. ``namespace`` begins all
-    keys. ``clock`` stands in for the server's time, in tests. Raises ``ValueError`` on an unusable URL; the message
-    does not show it.
+    ``server`` is a URL, or a function that returns a blocking client without retries of its own. ``namespace`` prefixes
+    all keys. ``clock`` replaces the server's time in tests. Raises ``ValueError`` for an unusable URL; the message does
+    not show it.
 
-    ``keep``: seconds, greater than 0, after which a key that nobody uses is gone; a week by default.
+    ``keep``: seconds, greater than 0, after which an unused key is deleted; a week by default.
 
     Examples:
         >>> from otel_resilience.storage import RedisStorage, SharedState
@@ -140,7 +138,7 @@ class RedisStorage(DocumentStorage):
         self._client: redis.Redis | None = None
         self._scripts: dict[str, Any] = {}
         self.lost_rounds = 0
-        """How often another process wrote between this one's reading and writing."""
+        """How often another process wrote between this one's read and write."""
 
     def ping(self) -> None:
         """One round trip."""
@@ -158,7 +156,7 @@ class RedisStorage(DocumentStorage):
         return f"{self._namespace}:{{{name}}}:{kind}"
 
     def rate(self, key: str, step: RateStep) -> RateView:
-        """A turn, on the server's clock."""
+        """Takes a turn, on the server's clock."""
         names = [self.key("rate", key), self.key("senders", key)]
         gap = step.window / step.limit
         arguments = [gap, step.window, step.cost, step.pause, step.sender, LONGEST_TURN, ALONE_AFTER, LONGEST_PAUSE]
@@ -184,7 +182,7 @@ class RedisStorage(DocumentStorage):
                 return answer
             self.lost_rounds += 1
             if attempt % 2:
-                time.sleep(random.random() * PAUSE)  # noqa: S311  # spreads the processes, no secret
+                time.sleep(random.random() * PAUSE)  # noqa: S311  # spreads the processes; not security-relevant
                 found = self._compare_and_set(name)
         raise StorageError(f"lost {ROUNDS} rounds to other processes that changed the {kind}")
 
@@ -212,7 +210,7 @@ class RedisStorage(DocumentStorage):
 
 
 def _readable(kind: str, text: bytes | str) -> Document:
-    """The document; what is not usable counts as empty."""
+    """The document; an unusable one counts as empty."""
     try:
         document = json.loads(text)
         validity.check_document(kind, document)
@@ -230,7 +228,7 @@ def _maker(url: str) -> Callable[[], redis.Redis]:
 
     def make() -> redis.Redis:
         client = Redis.from_url(url)
-        # After the URL, so that nothing in it changes what an answer is, or how long one is waited for.
+        # After the URL, so that nothing in it changes the type of replies, or how long one is waited for.
         client.connection_pool.connection_kwargs.update(
             socket_timeout=SOCKET_TIMEOUT,
             socket_connect_timeout=SOCKET_TIMEOUT,
@@ -242,7 +240,7 @@ def _maker(url: str) -> Callable[[], redis.Redis]:
         return client
 
     try:
-        make().connection_pool.make_connection()  # not opened: parameters that nobody knows show here
+        make().connection_pool.make_connection()  # not opened: unknown parameters fail here
     except (ValueError, TypeError, RedisError):
         raise ValueError(
             "server is a URL of Redis that is not usable: expected redis://, rediss:// or unix://, with parameters that"

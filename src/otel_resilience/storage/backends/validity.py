@@ -1,4 +1,4 @@
-"""Whether a document was written by a storage: every field is checked before any is used."""
+"""Checks that a document was written by a storage: every field is validated before any is used."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _FIELDS: Mapping[str, Mapping[str, Check]] = {
 
 
 def check_file(content: object, expected: int) -> None:
-    """Raises ``ValueError`` on anything that the disk storage did not write itself."""
+    """Raises ``ValueError`` for anything that the disk storage did not write itself."""
     if not isinstance(content, dict) or content.get("format") != expected:
         raise ValueError("it has another format")
     for name, check in _NEEDED.items():
@@ -81,7 +81,7 @@ def check_file(content: object, expected: int) -> None:
 
 
 def check_document(kind: str, document: object) -> None:
-    """Raises ``ValueError`` on what no storage wrote."""
+    """Raises ``ValueError`` for a document that no storage wrote."""
     fields = _FIELDS[kind]
     if not isinstance(document, dict) or not document.keys() <= fields.keys():
         raise ValueError(f"{kind} is not usable")

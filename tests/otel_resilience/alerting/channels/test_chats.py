@@ -28,6 +28,7 @@ from otel_resilience.alerting.channels import (
 )
 from otel_resilience.alerting.channels.pagerduty import dedup_key
 from otel_resilience.alerting.model.alert import Links, Notification
+from otel_resilience.alerting.model.digest import digest
 from otel_resilience.redaction import redact
 from support.alert_chats import (
     API_KEY,
@@ -39,7 +40,7 @@ from support.alert_chats import (
     check_teams,
 )
 from support.alert_receivers import served
-from support.notifications import SAMPLES
+from support.notifications import SAMPLES, notification
 
 Check = Callable[[Any], None]
 CHATS: list[tuple[Callable[[str], Channel], Check, int]] = [
@@ -87,6 +88,18 @@ def test_every_channel_shows_every_link(build: Callable[[Notification], Any]) ->
     message = json.dumps(build(dataclasses.replace(SAMPLES["firing"], links=links)))
     for url in dataclasses.astuple(links):
         assert url in message
+
+
+@pytest.mark.parametrize(
+    "build",
+    [build for build, _ in BUILDERS]
+    + [slack.build_message, pagerduty.build_event, mail_text, Notification.to_json, log.attributes],
+)
+@pytest.mark.parametrize("number", [1, 2])
+def test_every_channel_shows_the_environment(build: Callable[[Notification], Any], number: int) -> None:
+    """Staging and production may share a receiver: a digest of one of them says which one, too."""
+    found = [notification(id=str(n), incident=str(n), environment="staging") for n in range(number)]
+    assert "staging" in json.dumps(build(digest(found)))
 
 
 @pytest.mark.parametrize(("build", "check"), BUILDERS)

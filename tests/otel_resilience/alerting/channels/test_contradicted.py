@@ -6,7 +6,7 @@ import pytest
 
 from otel_resilience import ErrorClass, classify
 from otel_resilience.alerting.channels import ChannelError, MattermostChannel, SlackChannel, TeamsChannel
-from otel_resilience.alerting.channels._http import says_no
+from otel_resilience.alerting.channels._http import reports_failure
 from support.alert_channels import channel_for, receiver_for
 from support.alert_receivers import Reply, served
 from support.notifications import SAMPLES
@@ -47,7 +47,7 @@ def test_every_chat_looks(channel: type[MattermostChannel | SlackChannel | Teams
 
 @pytest.mark.parametrize("said", CONFIRMATIONS)
 def test_what_receivers_say_confirms(said: str) -> None:
-    assert not says_no(said.encode())
+    assert not reports_failure(said.encode())
 
 
 @pytest.mark.parametrize("said", REFUSALS.values(), ids=REFUSALS.keys())
