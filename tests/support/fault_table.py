@@ -17,9 +17,10 @@ TESTS = ROOT / "tests"
 PAGE = ROOT / "docs" / "faults.md"
 
 _INTRODUCTION = """\
-# Faults, and the tests that prove what holds in each
+# Faults and the tests that prove them
 
-Generated from the marks of the tests by `make docs`. `make faults` runs these tests and prints the table with their
+This page lists the faults that were provoked, the behaviour that is expected for each, and the tests that prove it.
+`make docs` generates it from the marks of the tests. `make faults` runs these tests and prints the table with their
 results; CI prints it at the end of its run.
 """
 
@@ -80,7 +81,7 @@ def page() -> str:
     proven = proofs()
     lines = [_INTRODUCTION]
     for title, members in groups().items():
-        lines += [f"## {title}", "", "| row | fault | what holds | proven by |", "|---|---|---|---|"]
+        lines += [f"## {title}", "", "| row | fault | expected behaviour | proven by |", "|---|---|---|---|"]
         for row in members:
             tests = ", ".join(
                 f"[{test.removeprefix('test_')}](../{path.relative_to(ROOT)})"
@@ -93,7 +94,7 @@ def page() -> str:
 
 def result_table(results: Mapping[str, Mapping[str, int]]) -> str:
     """The rows with how their tests ended. ``results``: for each row, how many tests ended with which outcome."""
-    lines = ["| row | fault | what holds | tests |", "|---|---|---|---|"]
+    lines = ["| row | fault | expected behaviour | tests |", "|---|---|---|---|"]
     for row in rows().values():
         ended = results.get(row.name, {})
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(ended.items())) or "not run"

@@ -25,11 +25,11 @@ OUTCOME: Final = "catalog.outcome"
 VERSION: Final = "catalog.version"
 """The published version of the catalogue."""
 BUNDLES: Final = "catalog.bundles"
-"""Bundles in the result."""
+"""Number of bundles in the result."""
 QUARANTINED: Final = "catalog.quarantined"
 """Rows that were set aside."""
 GROUP: Final = "catalog.group"
-"""Name of a group of bundles, as the supplier has it."""
+"""The supplier's name of a group of bundles."""
 GROUPS_OK: Final = "catalog.groups.ok"
 """Groups that were fetched."""
 GROUPS_STALE: Final = "catalog.groups.stale"
@@ -39,13 +39,13 @@ GROUPS_FAILED: Final = "catalog.groups.failed"
 REASON: Final = "catalog.reason"
 """Why a row was set aside."""
 SOURCE: Final = "catalog.source"
-"""Where the data of a read came from."""
+"""Source of the data that a read returned."""
 ATTEMPTS: Final = "catalog.sync.attempts"
 """Requests that the sync sent to the supplier."""
 RETRIES: Final = "catalog.sync.retries"
-"""How many of them were retries."""
+"""Number of these requests that were retries."""
 DURATION: Final = "catalog.sync.duration"
-"""Seconds that the sync took."""
+"""Duration of the sync in seconds."""
 ERROR_TYPES: Final = (
     "already_published",
     "bundle_not_found",
@@ -80,27 +80,31 @@ SYNC_DURATION: Final = Metric(
     "histogram",
     "s",
     ("catalog.kind", "catalog.outcome"),
-    "Time of a sync, by how it ended.",
+    "Duration of a sync, by outcome.",
     (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0),
 )
 SYNC_BUNDLES: Final = Metric(
-    "catalog.sync.bundles", "gauge", "{bundle}", ("catalog.group",), "Bundles of a group in the last sync."
+    "catalog.sync.bundles", "gauge", "{bundle}", ("catalog.group",), "Number of bundles of a group in the last sync."
 )
 SYNC_QUARANTINED: Final = Metric(
     "catalog.sync.quarantined", "counter", "{bundle}", ("catalog.group", "catalog.reason"), "Rows that were set aside."
 )
 AGE: Final = Metric("catalog.age", "gauge", "s", (), "Age of the published catalogue.")
-READS: Final = Metric("catalog.reads", "counter", "{read}", ("catalog.source",), "Reads by where the data came from.")
+READS: Final = Metric("catalog.reads", "counter", "{read}", ("catalog.source",), "Reads by the source of the data.")
 QUEUE_SIZE: Final = Metric("catalog.queue.size", "gauge", "{message}", (), "Messages that no worker has taken.")
 QUEUE_WAIT: Final = Metric(
-    "catalog.queue.wait", "gauge", "s", (), "How long the requested sync has waited for a worker; 0 if none waits."
+    "catalog.queue.wait",
+    "gauge",
+    "s",
+    (),
+    "How long the requested sync has been waiting for a worker; 0 if none is waiting.",
 )
 QUEUE_DEAD_LETTERS: Final = Metric(
     "catalog.queue.dead_letters",
     "gauge",
     "{message}",
     (),
-    "Messages that were put aside because no worker can handle them.",
+    "Messages that were set aside because no worker can process them.",
 )
 WORKER_ALIVE: Final = Metric("catalog.worker.alive", "gauge", "{worker}", (), "Workers that reported recently.")
 WORKER_SLOTS: Final = Metric(
@@ -112,7 +116,7 @@ CLOCK: Final = Metric(
     "gauge",
     "s",
     (),
-    "The clock of the process, in seconds since the epoch; compared with the sample's time it shows its offset.",
+    "The clock of the process, in seconds since the epoch; the difference to the sample's time is its offset.",
 )
 
 METRICS: Final = (
@@ -131,10 +135,10 @@ METRICS: Final = (
 )
 
 SYNC_SPAN: Final = "catalog.sync"
-"""One sync. ERROR only where it failed."""
+"""One sync. ERROR only if it failed."""
 GROUP_SPAN: Final = "catalog.sync.group"
-"""The bundles of one group."""
+"""Fetching the bundles of one group."""
 PUBLISH_SPAN: Final = "catalog.publish"
-"""Staging, checks and the swap of the pointer."""
+"""Staging, checks and the switch of the pointer."""
 EVENT_SYNC_FINISHED: Final = "catalog.sync.finished"
 """A sync ended."""

@@ -88,7 +88,7 @@ class AlertSettings(VariableGroup):
     """The ``ERROR_ALERT_*`` variables. Times in seconds."""
 
     webhook_url: Secret | None = variable("ERROR_ALERT_WEBHOOK_URL", values.secret_url)
-    """Webhook for alerts; a Slack host gets Slack's format."""
+    """Webhook for alerts; for a Slack host, Slack's format is used."""
     rate_limit: float = variable("ERROR_ALERT_RATE_LIMIT", values.milliseconds(zero=True), "60000", "ms")
     """Minimum time between two notifications of one incident."""
     slack_webhook_url: Secret | None = variable("ERROR_ALERT_SLACK_WEBHOOK_URL", values.secret_url)
@@ -98,11 +98,11 @@ class AlertSettings(VariableGroup):
     pagerduty_url: str = variable(
         "ERROR_ALERT_PAGERDUTY_URL", values.web_url, "https://events.pagerduty.com/v2/enqueue"
     )
-    """Where PagerDuty events are sent."""
+    """URL to which PagerDuty events are sent."""
     opsgenie_api_key: Secret | None = variable("ERROR_ALERT_OPSGENIE_API_KEY", values.secret)
     """Opsgenie or Jira Service Management: key of an API integration."""
     opsgenie_url: str = variable("ERROR_ALERT_OPSGENIE_URL", values.web_url, "https://api.opsgenie.com/v2/alerts")
-    """Where Opsgenie receives alerts; in the EU `https://api.eu.opsgenie.com/v2/alerts`."""
+    """URL to which Opsgenie alerts are sent; in the EU `https://api.eu.opsgenie.com/v2/alerts`."""
     discord_webhook_url: Secret | None = variable("ERROR_ALERT_DISCORD_WEBHOOK_URL", values.secret_url)
     """Discord webhook for alerts."""
     teams_webhook_url: Secret | None = variable("ERROR_ALERT_TEAMS_WEBHOOK_URL", values.secret_url)
@@ -111,12 +111,12 @@ class AlertSettings(VariableGroup):
     """Mattermost or Rocket.Chat webhook for alerts."""
     email: Secret | None = variable("ERROR_ALERT_EMAIL", values.mail_url)
     """Mail server, sender and recipients: `smtp://user:password@host:587/?from=a@b.example&to=c@d.example,e@f.example`.
-    `smtp://` asks for STARTTLS, `smtps://` is TLS from the start."""
+    `smtp://` uses STARTTLS, `smtps://` uses TLS from the start."""
     webhook_secret: Secret | None = variable("ERROR_ALERT_WEBHOOK_SECRET", values.secret)
     """Key that signs the generic webhook."""
     webhook_template: MessageTemplate | None = variable("ERROR_ALERT_WEBHOOK_TEMPLATE", values.message_template)
-    """A message of your own for the generic webhook: a JSON object with `{{ field }}`, or the path of a file that holds
-    one; see docs/alerting-channels.md."""
+    """Message of your own for the generic webhook: a JSON object with `{{ field }}` placeholders, or the path of a file
+    that contains one; see docs/alerting-channels.md."""
     min_severity: Severity = variable("ERROR_ALERT_MIN_SEVERITY", values.severity, "HIGH")
     """Minimum severity to notify: `LOW`, `MEDIUM`, `HIGH`, `CRITICAL`."""
     webhook_url_low: Secret | None = variable("ERROR_ALERT_WEBHOOK_URL_LOW", values.secret_url)
@@ -128,37 +128,40 @@ class AlertSettings(VariableGroup):
     webhook_url_critical: Secret | None = variable("ERROR_ALERT_WEBHOOK_URL_CRITICAL", values.secret_url)
     """An additional webhook, for CRITICAL alerts only."""
     fallback_webhook_url: Secret | None = variable("ERROR_ALERT_FALLBACK_WEBHOOK_URL", values.secret_url)
-    """A webhook that is used when another channel fails; a Slack host gets Slack's format."""
+    """Webhook that is used when another channel fails; for a Slack host, Slack's format is used."""
     group_wait: float = variable("ERROR_ALERT_GROUP_WAIT_S", values.number(0, 3600, unit="seconds"), "5", "s")
-    """How long the first message of an incident waits for more to report; CRITICAL ones do not wait."""
+    """How long the first message of an incident waits for further alerts; CRITICAL messages do not wait."""
     keep_firing: float = variable("ERROR_ALERT_KEEP_FIRING_S", values.number(0, 86_400, unit="seconds"), "300", "s")
-    """How long an incident must be quiet before it is resolved; a COMPLETE sync ends those of the supplier at once."""
+    """How long an incident must be quiet before it is resolved; a COMPLETE sync ends incidents about the supplier at
+    once."""
     repeat: float = variable(
         "ERROR_ALERT_REPEAT_S", values.number(0, 604_800, exclusive=True, unit="seconds"), "14400", "s"
     )
-    """An ongoing incident is notified again this long after its last message."""
+    """Time after its last message at which an ongoing incident is notified again."""
     window: float = variable(
         "ERROR_ALERT_WINDOW_S", values.number(0, 86_400, exclusive=True, unit="seconds"), "60", "s"
     )
-    """Window of the two thresholds that follow."""
+    """Window of the thresholds `ERROR_ALERT_HIGH_THRESHOLD` and `ERROR_ALERT_MEDIUM_THRESHOLD`."""
     high_threshold: int = variable("ERROR_ALERT_HIGH_THRESHOLD", values.whole(0, 1_000_000), "5", "errors")
-    """HIGH errors within the window that raise an alert; `0`: never. One CRITICAL error always does."""
+    """Number of HIGH errors within the window that raises an alert; `0` means never. A CRITICAL error always raises
+    one."""
     medium_threshold: int = variable("ERROR_ALERT_MEDIUM_THRESHOLD", values.whole(0, 1_000_000), "50", "errors")
     """The same for MEDIUM errors; needs `ERROR_ALERT_MIN_SEVERITY=MEDIUM` or lower."""
     partial_threshold: int = variable("ERROR_ALERT_PARTIAL_THRESHOLD", values.whole(1, 1000), "2", "syncs")
-    """PARTIAL syncs in a row that raise an alert."""
+    """Number of PARTIAL syncs in a row that raises an alert."""
     escalation: tuple[EscalationStep, ...] = variable("ERROR_ALERT_ESCALATION", escalation, "after=3600; returns=3")
-    """Escalation steps of an incident, separated by semicolons: `after=` seconds or `returns=` number of times it was
-    reopened; optionally `severity=` (else one step up) and `channels=`, their names joined by `+` (`pagerduty`,
-    `opsgenie`, `discord`, `teams`, `mattermost`, `email`, `slack`, `webhook`, `fallback`). `none`: no steps."""
+    """Escalation steps of an incident, separated by semicolons. Each has `after=` (seconds) or `returns=` (how often it
+    was reopened), and optionally `severity=` (by default one step up) and `channels=` with names joined by `+`
+    (`pagerduty`, `opsgenie`, `discord`, `teams`, `mattermost`, `email`, `slack`, `webhook`, `fallback`). `none` means
+    no steps."""
     silences: tuple[Silence, ...] = variable("ERROR_ALERT_SILENCES", silences, "none")
-    """Alerts without notifications, separated by semicolons: any of `kind=`, `dependency=`, `error_type=`,
-    `severity=`, and `until=` a time as in RFC 3339. `none`: nothing is silenced."""
+    """Alerts that are not notified, separated by semicolons. Each has any of `kind=`, `dependency=`, `error_type=` and
+    `severity=`, and `until=` with an RFC 3339 time. `none` means that nothing is silenced."""
     heartbeat_url: Secret | None = variable("ERROR_ALERT_HEARTBEAT_URL", values.secret_url)
-    """Requested after each COMPLETE sync, for a dead man's switch."""
+    """URL of a dead man's switch, requested after each COMPLETE sync."""
     trace_url: str | None = variable("ERROR_ALERT_TRACE_URL", values.template("trace_id", required=True))
     """Link to a trace, with `{trace_id}`."""
     dashboard_url: str | None = variable("ERROR_ALERT_DASHBOARD_URL", values.template("name"))
-    """Link to a dashboard; may hold `{name}`."""
+    """Link to a dashboard; may contain `{name}`."""
     runbook_url: str | None = variable("ERROR_ALERT_RUNBOOK_URL", values.template("name"))
-    """Link to a runbook; may hold `{name}`."""
+    """Link to a runbook; may contain `{name}`."""

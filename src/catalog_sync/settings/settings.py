@@ -49,7 +49,7 @@ class RetrySettings(VariableGroup):
     base_delay: float = variable("ERROR_RETRY_BASE_DELAY", values.milliseconds(zero=True), "1000", "ms")
     """Maximum wait before the first retry."""
     max_delay: float = variable("ERROR_RETRY_MAX_DELAY", values.milliseconds(zero=True), "30000", "ms")
-    """Maximum wait before any retry; a server's Retry-After may be longer."""
+    """Maximum wait before any retry, unless the server's Retry-After asks for longer."""
     exponential_base: float = variable("ERROR_RETRY_EXPONENTIAL_BASE", values.number(1, 100), "2")
     """Factor by which the maximum wait grows from retry to retry."""
     jitter: Jitter = variable("ERROR_RETRY_JITTER", values.jitter, "true")
@@ -95,34 +95,35 @@ class ApiSettings(VariableGroup):
     port: int = variable("CATALOG_API_PORT", values.whole(0, 65535), "8080")
     """Port that `catalog-api` listens on; 0: any free one."""
     public_url: str | None = variable("CATALOG_API_PUBLIC_URL", values.base_url)
-    """Where people reach `catalog-api`: alerts of every process link to its pages. Not set: those of `catalog-api`
-    itself link to the address that it listens on, others to none."""
+    """URL at which people reach `catalog-api`; the alerts of all processes link to its pages. If unset, only the alerts
+    of `catalog-api` have such links, to the address that it listens on."""
     token: Secret | None = variable("CATALOG_API_TOKEN", values.token)
-    """Bearer token that starts and cancels syncs, 12 characters or more; `openssl rand -hex 16` makes one. Not set:
-    writes are disabled."""
+    """Bearer token required to start and cancel syncs, at least 12 characters; `openssl rand -hex 16` generates one. If
+    unset, writes are disabled."""
     open_reads: bool = variable("CATALOG_API_OPEN_READS", values.boolean, "true")
-    """Whether reading needs no token; health checks never need one."""
+    """Whether reads are allowed without a token; health checks never need one."""
     trace_from: str = variable("CATALOG_API_TRACE_FROM", values.one_of("any", "token"), "any")
-    """Whose trace `catalog-api` continues: `any` caller's, or only that of a caller with the `token`."""
+    """Whose traces `catalog-api` continues: those of `any` caller, or only those of callers with the `token`."""
     max_concurrency: int = variable("CATALOG_API_MAX_CONCURRENCY", values.whole(1, 100_000), "256", "requests")
-    """Requests that `catalog-api` processes at once; further ones get 503 with Retry-After."""
+    """Maximum number of requests that `catalog-api` processes at once; further ones get 503 with Retry-After."""
     max_streams: int = variable("CATALOG_API_MAX_STREAMS", values.whole(1, 100_000), "64", "streams")
-    """Open streams of events; further ones get 503 with Retry-After."""
+    """Maximum number of open event streams; further ones get 503 with Retry-After."""
     max_requests_per_client: int = variable(
         "CATALOG_API_MAX_REQUESTS_PER_CLIENT", values.whole(1, 100_000), "128", "requests"
     )
-    """Requests of one client that are processed or being sent at once; further ones get 429."""
+    """Maximum number of requests of one client being processed or sent at once; further ones get 429."""
     max_streams_per_client: int = variable(
         "CATALOG_API_MAX_STREAMS_PER_CLIENT", values.whole(1, 100_000), "16", "streams"
     )
-    """Open streams of events of one client; further ones get 429."""
+    """Maximum number of open event streams of one client; further ones get 429."""
     trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = variable(
         "CATALOG_API_TRUSTED_PROXIES", values.networks, unset=()
     )
-    """Addresses or networks (`10.0.0.0/8`), separated by commas, of reverse proxies: the client of a request from there
-    is the last address of `X-Forwarded-For` that is none of them. Not set: the address that connects."""
+    """Addresses or networks (`10.0.0.0/8`) of reverse proxies, separated by commas. For a request from one of them, the
+    client is the last address in `X-Forwarded-For` that is not one of them. If unset, the client is always the address
+    that connects."""
     max_body_bytes: int = variable("CATALOG_API_MAX_BODY_BYTES", values.whole(2, 2**24), "16384", "bytes")
-    """Maximum body of a request to `catalog-api`."""
+    """Maximum size of a request body sent to `catalog-api`."""
 
 
 class Settings(VariableGroup):
@@ -135,22 +136,23 @@ class Settings(VariableGroup):
     base_url: str = variable("ESIM_GO_BASE_URL", values.base_url, "https://api.esim-go.com/v2.5")
     """Base URL of the eSIM Go API."""
     ca_file: Path | None = variable("ESIM_GO_CA_FILE", values.ca_file)
-    """File with the certificates (PEM) of the authorities that the supplier's certificate is verified against, instead
-    of the usual ones: for a private authority."""
+    """File with CA certificates (PEM) for verifying the supplier's certificate, instead of the usual ones; for a
+    private certificate authority."""
     # May contain a password.
     proxy: str | None = variable("ESIM_GO_PROXY", values.proxy_url, in_repr=False)
-    """Proxy for requests to the supplier, as `http://user:password@proxy.example:3128`. Variables such as `HTTPS_PROXY`
-    do not count for them."""
+    """Proxy for requests to the supplier, such as `http://user:password@proxy.example:3128`. Variables such as
+    `HTTPS_PROXY` do not apply to these requests."""
     # May contain a password.
     redis_url: str | None = variable("REDIS_URL", values.redis_url, in_repr=False)
-    """The store: `redis://`, `rediss://` or `unix://`. After a question mark only parameters that every client accepts:
-    `ssl_cert_reqs`, `ssl_check_hostname`, `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` with `rediss://`, `db`
-    with `unix://`. Not set: a private `redis-server` if one is on the PATH, else an in-process store."""
+    """URL of the store: `redis://`, `rediss://` or `unix://`. The query may only contain parameters that every client
+    accepts: `ssl_cert_reqs`, `ssl_check_hostname`, `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` with `rediss://`,
+    `db` with `unix://`. If unset, a private `redis-server` is started if one is on the PATH; otherwise the store is in
+    memory."""
     key_prefix: str = variable("CATALOG_KEY_PREFIX", values.key_prefix, unset="")
-    """First part of every key in Redis, as `shop:`: with one each, several installations may share a Redis."""
+    """Prefix of every key in Redis, such as `shop:`. Several installations may share a Redis if each has its own."""
     state_dir: Path = variable("CATALOG_STATE_DIR", values.folder)
-    """Folder for the snapshot, the private Redis, the alert outbox and persisted state. Not set: the user's state
-    folder (`$XDG_STATE_HOME/catalog-sync`, `~/.local/state/catalog-sync`; on macOS `~/Library/Application
+    """Directory for the snapshot, the private Redis, the alert outbox and persisted state. If unset, the user's state
+    directory is used (`$XDG_STATE_HOME/catalog-sync` or `~/.local/state/catalog-sync`; on macOS `~/Library/Application
     Support/catalog-sync`)."""
     attempt_timeout: float = variable("CATALOG_ATTEMPT_TIMEOUT_MS", values.milliseconds(), "10000", "ms")
     """Time limit of one request to the supplier, body included."""
@@ -159,35 +161,36 @@ class Settings(VariableGroup):
     page_size: int = variable("CATALOG_PAGE_SIZE", values.whole(1, 10_000), "50", "bundles")
     """Bundles to request per page."""
     supplier_rate: float = variable("CATALOG_SUPPLIER_RATE_PER_S", values.number(0, 100_000), "10", "requests/s")
-    """Maximum number of requests in any second; 0: no limit."""
+    """Maximum number of requests to the supplier in any second; 0 means no limit."""
     max_bad_row_ratio: float = variable("CATALOG_MAX_BAD_ROW_RATIO", values.number(0, 1), "0.05")
-    """Share of unusable rows above which a sync refuses to publish; a single one passes, unless this is 0."""
+    """Share of unusable rows above which a sync refuses to publish. A single unusable row is always tolerated, unless
+    this is 0."""
     max_drop_ratio: float = variable("CATALOG_MAX_DROP_RATIO", values.number(0, 1), "0.3")
     """Share of missing bundles above which a sync refuses to publish."""
     stale_after: float = variable("CATALOG_STALE_AFTER_S", values.number(0, 1e9, unit="seconds"), "86400", "s")
     """Age above which a catalogue is stale."""
     sync_every: float = variable("CATALOG_SYNC_EVERY_S", values.number(0, 1e9, unit="seconds"), "3600", "s")
-    """Age from which a sync is due, for `run --if-due` and the scheduler; 0: the scheduler requests none."""
+    """Age at which a sync becomes due, for `run --if-due` and the scheduler; with 0 the scheduler requests none."""
     max_body_bytes: int = variable("CATALOG_MAX_BODY_BYTES", values.whole(1024, 2**40), "16777216", "bytes")
-    """Maximum size of a decompressed response of the supplier."""
+    """Maximum size of a decompressed response from the supplier."""
     job_lease: float = variable("CATALOG_JOB_LEASE_MS", values.milliseconds(), "15000", "ms")
-    """Time without a heartbeat after which a step of a sync is given to another worker."""
+    """Time without a heartbeat after which another worker takes over a step of a sync."""
     jobs: str = variable("CATALOG_JOBS", values.one_of("process", "workers"), "process")
-    """Who runs the syncs that are requested from `catalog-api`: the `process` itself, or `workers`, which need
+    """What runs the syncs that are requested from `catalog-api`: the `process` itself, or `workers`, which need
     `REDIS_URL`."""
     workers: int = variable("CATALOG_WORKERS", values.whole(1, 64), "2", "processes")
-    """Workers that `make up` starts."""
+    """Number of workers that `make up` starts."""
     environment: str | None = variable("CATALOG_ENVIRONMENT", values.name)
-    """Where this installation runs, as `production`: `deployment.environment.name` of its telemetry, and part of the
+    """Name of the environment, such as `production`: `deployment.environment.name` of the telemetry, and part of the
     identity of every incident."""
     trace_headers_to: tuple[str, ...] = variable("CATALOG_TRACE_HEADERS_TO", values.hosts, unset=())
-    """Hosts, separated by commas, that get `traceparent` and `baggage`; `*`: all. Not set: loopback and names without
-    a dot. No other host gets them."""
+    """Hosts to which `traceparent` and `baggage` are sent, separated by commas; `*` means all. If unset, they are sent
+    to loopback addresses and names without a dot. No other host receives them."""
     trace_redis_from: float = variable("CATALOG_TRACE_REDIS_FROM_MS", values.milliseconds(zero=True), "1000", "ms")
-    """Time from which a call to Redis that went well has spans; 0: every one has. A call that failed or was retried
-    always has."""
+    """Duration from which a successful Redis call has spans; with 0 every call has them. A call that failed or was
+    retried always has spans."""
     env_file: Path | None = variable("CATALOG_ENV_FILE", values.env_file, ".env")
-    """File with further variables; `none`: no file. Can only be set in the environment."""
+    """File with further variables; `none` means no file. It can only be set in the environment."""
     retry: InstanceOf[RetryConfig]
     breaker: InstanceOf[CircuitBreakerConfig]
     alerts: InstanceOf[AlertSettings]

@@ -18,9 +18,9 @@ PREFIX: Final = "resilience."
 DEPENDENCY: Final = "resilience.dependency"
 """What the call depends on; the unit of breakers, budgets and limits."""
 OPERATION: Final = "resilience.operation"
-"""What is asked of the dependency."""
+"""What the dependency is asked to do."""
 ATTEMPTS: Final = "resilience.attempts"
-"""Attempts that the call sent; 0 where it was rejected before the first."""
+"""Attempts that the call sent; 0 if it was rejected before the first."""
 OUTCOME: Final = "resilience.outcome"
 """How a protected call, or the delivery of a notification, ended."""
 OUTCOMES: Final = ("ok", "ok_after_retry", "fallback", "failed", "rejected", "deadline", "cancelled")
@@ -28,7 +28,7 @@ OUTCOMES: Final = ("ok", "ok_after_retry", "fallback", "failed", "rejected", "de
 ALERT_OUTCOMES: Final = ("delivered", "failed")
 """Values of ``resilience.outcome``."""
 ATTEMPT_NUMBER: Final = "resilience.attempt.number"
-"""Number of the attempt within its call, from 1."""
+"""Number of the attempt within its call, starting at 1."""
 ATTEMPT_HEDGED: Final = "resilience.attempt.hedged"
 """Whether this is the hedge: the second of two concurrent attempts."""
 ATTEMPT_DURATION: Final = "resilience.attempt.duration"
@@ -40,7 +40,7 @@ RETRY_SOURCE: Final = "resilience.retry.source"
 RETRY_SOURCES: Final = ("backoff", "retry_after")
 """Values of ``resilience.retry.source``."""
 SUPPRESS_REASON: Final = "resilience.retry.suppress_reason"
-"""Why a retry was not made although attempts remained."""
+"""Why a retry was not made although there were attempts left."""
 SUPPRESS_REASONS: Final = (
     "budget",
     "deadline",
@@ -61,11 +61,11 @@ FAULT_INJECTED: Final = "resilience.fault.injected"
 FAULTS: Final = ("error", "latency")
 """Values of ``resilience.fault.injected``."""
 ERROR_CLASS: Final = "resilience.error.class"
-"""What kind of failure it is; decides whether a retry can help."""
+"""The kind of failure, which decides whether a retry can help."""
 ERROR_SEVERITY: Final = "resilience.error.severity"
 """How urgently the error is reported."""
 ERROR_UNCLASSIFIED: Final = "resilience.error.unclassified"
-"""Whether no rule knew the exception."""
+"""Whether no rule matched the exception."""
 BREAKER_STATE: Final = "resilience.circuit_breaker.state"
 """A state of a circuit breaker."""
 BREAKER_FROM: Final = "resilience.from"
@@ -73,9 +73,9 @@ BREAKER_FROM: Final = "resilience.from"
 BREAKER_TO: Final = "resilience.to"
 """The state after the transition."""
 BREAKER_REASON: Final = "resilience.reason"
-"""Why a circuit breaker changed its state, or why an alert got no notification of its own."""
+"""Why a circuit breaker changed its state, or why an alert was not notified separately."""
 ALERT_REASON: Final = "resilience.reason"
-"""Why a circuit breaker changed its state, or why an alert got no notification of its own."""
+"""Why a circuit breaker changed its state, or why an alert was not notified separately."""
 ALERT_SUPPRESS_REASONS: Final = (
     "below_severity",
     "cancelled",
@@ -102,13 +102,13 @@ LIMIT: Final = "resilience.limit"
 LIMITS: Final = ("rate", "concurrency")
 """Values of ``resilience.limit``."""
 STORAGE: Final = "resilience.storage"
-"""Kind of storage that breakers and budgets are shared through."""
+"""Kind of storage through which breakers and budgets are shared."""
 STORAGES: Final = ("memory", "disk", "redis", "other")
 """Values of ``resilience.storage``."""
 OUTAGE_DURATION: Final = "resilience.outage.duration"
 """Seconds for which shared state could not be reached."""
 CHANNEL: Final = "resilience.channel"
-"""Name of the channel that notifications go to."""
+"""Name of the channel to which notifications are sent."""
 ALERT_SEVERITY: Final = "resilience.severity"
 """Severity of the incident that a notification is about."""
 ALERT_STATUS: Final = "resilience.alert.status"
@@ -120,9 +120,9 @@ ALERT_DELIVERY_SECONDS: Final = "resilience.alert.delivery.duration"
 ALERT_ACTION: Final = "resilience.alert.action.name"
 """What a person did with an incident."""
 ALERT_ACTION_BY: Final = "resilience.alert.action.by"
-"""Who did it, as they named themselves; redacted."""
+"""The name that the person gave; redacted."""
 ALERT_ACTION_REASON: Final = "resilience.alert.action.reason"
-"""Why, in their words; redacted."""
+"""The reason that the person gave; redacted."""
 ALERT_INCIDENT: Final = "resilience.alert.incident"
 """Identity of the incident in its store."""
 CORRELATION_ID: Final = "correlation.id"
@@ -134,7 +134,7 @@ OPERATION_DURATION: Final = Metric(
     "histogram",
     "s",
     ("resilience.dependency", "resilience.operation", "resilience.outcome", "error.type"),
-    "Time of a protected call, waits included.",
+    "Duration of a protected call, waits included.",
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
 )
 OPERATION_ATTEMPTS: Final = Metric(
@@ -171,14 +171,14 @@ SUPPRESSED: Final = Metric(
     "counter",
     "{retry}",
     ("resilience.dependency", "resilience.retry.suppress_reason"),
-    "Retries that were not made although attempts remained.",
+    "Retries that were not made although there were attempts left.",
 )
 BUDGET_UTILIZATION: Final = Metric(
     "resilience.retry.budget.utilization",
     "gauge",
     "1",
     ("resilience.dependency",),
-    "Share of the retry budget that is spent; of the emptiest where a dependency has several.",
+    "Spent share of the retry budget; if a dependency has several, that of the emptiest one.",
 )
 LIMIT_WAIT: Final = Metric(
     "resilience.limit.wait.duration",
@@ -193,14 +193,14 @@ LIMIT_REJECTIONS: Final = Metric(
     "counter",
     "{call}",
     ("resilience.dependency", "resilience.limit"),
-    "Calls that a limit could not admit in time; nothing was sent.",
+    "Calls that got no permit or slot in time; nothing was sent.",
 )
 LIMIT_SHADOW_EXCEEDED: Final = Metric(
     "resilience.limit.shadow_exceeded",
     "counter",
     "{call}",
     ("resilience.dependency", "resilience.limit"),
-    "Calls that shadow mode let pass and an enforcing limit would have made wait or rejected.",
+    "Calls that an enforcing limit would have delayed or rejected, but shadow mode let pass.",
 )
 CONCURRENCY_IN_FLIGHT: Final = Metric(
     "resilience.concurrency.in_flight",
@@ -214,21 +214,21 @@ TIMEOUT_ABANDONED: Final = Metric(
     "updowncounter",
     "{thread}",
     ("resilience.dependency",),
-    "Threads that still run an attempt which was given up at its time limit.",
+    "Threads that are still running an attempt that was abandoned at its time limit.",
 )
 BREAKER_STATUS: Final = Metric(
     "resilience.circuit_breaker.status",
     "updowncounter",
     "1",
     ("resilience.dependency", "resilience.circuit_breaker.state"),
-    "1 for the state of the circuit, 0 for the others; the worst state where a dependency has several breakers.",
+    "1 for the state of the circuit, 0 for the others; if a dependency has several breakers, the worst state counts.",
 )
 BREAKER_TRANSITIONS: Final = Metric(
     "resilience.circuit_breaker.transitions",
     "counter",
     "{transition}",
     ("resilience.dependency", "resilience.from", "resilience.to", "resilience.reason"),
-    "Changes of state.",
+    "State changes of circuit breakers.",
 )
 BREAKER_REJECTIONS: Final = Metric(
     "resilience.circuit_breaker.rejections",
@@ -242,14 +242,14 @@ BREAKER_SHADOW_REJECTIONS: Final = Metric(
     "counter",
     "{call}",
     ("resilience.dependency",),
-    "Calls that shadow mode let pass and an enforcing breaker would have rejected.",
+    "Calls that an enforcing breaker would have rejected, but shadow mode let pass.",
 )
 BREAKER_RECOVERY: Final = Metric(
     "resilience.circuit_breaker.recovery.duration",
     "histogram",
     "s",
     ("resilience.dependency",),
-    "Time from opening until closed again.",
+    "Time from the opening of a circuit until it is closed again.",
     (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0),
 )
 BREAKER_STALE: Final = Metric(
@@ -264,14 +264,14 @@ STORAGE_DEGRADED: Final = Metric(
     "updowncounter",
     "1",
     ("resilience.storage",),
-    "1 while shared state cannot be reached and processes fall back to local state, else 0.",
+    "1 while shared state cannot be reached and processes use local state instead, otherwise 0.",
 )
 STORAGE_DURATION: Final = Metric(
     "resilience.storage.step.duration",
     "histogram",
     "s",
     ("resilience.storage", "error.type"),
-    "Time of one step of shared state, waits for the storage included.",
+    "Duration of one step of shared state, waits for the storage included.",
     (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0),
 )
 ALERT_NOTIFICATIONS: Final = Metric(
@@ -279,14 +279,14 @@ ALERT_NOTIFICATIONS: Final = Metric(
     "counter",
     "{notification}",
     ("resilience.channel", "resilience.severity", "resilience.outcome", "error.type"),
-    "Notifications that a channel accepted, or that were given up there.",
+    "Notifications that a channel accepted, or failed to deliver and gave up.",
 )
 ALERT_SUPPRESSED: Final = Metric(
     "resilience.alert.suppressed",
     "counter",
     "{alert}",
     ("resilience.reason",),
-    "Alerts that got no notification of their own; they are counted in the notifications of their incident.",
+    "Alerts that were not notified separately; they are counted in the notifications of their incident.",
 )
 ALERT_DELIVERY_DURATION: Final = Metric(
     "resilience.alert.delivery.duration",
@@ -301,10 +301,14 @@ ALERT_QUEUE: Final = Metric(
     "updowncounter",
     "{notification}",
     ("resilience.channel",),
-    "Notifications that wait for a channel.",
+    "Notifications waiting for a channel.",
 )
 ALERT_DEAD_LETTERS: Final = Metric(
-    "resilience.alert.dead_letter.size", "updowncounter", "{notification}", (), "Notifications that no channel took."
+    "resilience.alert.dead_letter.size",
+    "updowncounter",
+    "{notification}",
+    (),
+    "Notifications that no channel accepted.",
 )
 
 METRICS: Final = (
@@ -335,36 +339,36 @@ METRICS: Final = (
 )
 
 ATTEMPT_SPAN: Final = "attempt"
-"""One attempt; current while it runs, so that client spans lie inside it. The second of two at once is hedged."""
+"""One attempt. It is current while it runs, so that client spans are nested in it. The second of two concurrent attempts is marked as hedged."""
 DELIVERY_SPAN: Final = "alert.deliver"
-"""One notification on its way to a channel; linked to the trace that caused it."""
+"""The delivery of one notification to a channel; linked to the trace that caused it."""
 EVENT_ATTEMPT_FAILED: Final = "resilience.attempt.failed"
 """An attempt failed."""
 EVENT_RETRY_SCHEDULED: Final = "resilience.retry.scheduled"
 """A retry will follow after a wait."""
 EVENT_RETRY_SHADOWED: Final = "resilience.retry.shadowed"
-"""Shadow mode: a retry would follow after a wait. None is made."""
+"""Shadow mode: a retry would follow after a wait, but none is made."""
 EVENT_RETRY_EXHAUSTED: Final = "resilience.retry.exhausted"
 """All attempts were used up."""
 EVENT_BUDGET_EXHAUSTED: Final = "resilience.retry.budget_exhausted"
-"""The retry budget ran dry; reported once per episode."""
+"""The retry budget became empty; reported once per episode."""
 EVENT_STATE_CHANGED: Final = "resilience.circuit_breaker.state_changed"
 """A circuit breaker changed its state."""
 EVENT_PROBE_EXPIRED: Final = "resilience.circuit_breaker.probe_expired"
 """A half-open probe did not end within its lease; its slot is free again."""
 EVENT_STORAGE_DEGRADED: Final = "resilience.storage.degraded"
-"""Shared state cannot be reached, or not in time: processes fall back to local state. Emitted once per outage."""
+"""Shared state cannot be reached, or not in time, so processes use local state instead. Emitted once per outage."""
 EVENT_STORAGE_RESTORED: Final = "resilience.storage.restored"
-"""Shared state responds again, and what was learned meanwhile was merged."""
+"""Shared state responds again, and the local changes made meanwhile were merged into it."""
 EVENT_STORAGE_DAMAGED: Final = "resilience.storage.damaged"
-"""A file of shared state cannot be used. It was set aside, and its state starts empty."""
+"""A file of shared state is unusable. It was moved aside, and its state starts empty."""
 EVENT_ERROR_CLASSIFIED: Final = "resilience.error.classified"
 """An error was classified."""
 EVENT_DISABLED: Final = "resilience.disabled"
-"""The off switch was used: calls are made once and unprotected from here on."""
+"""The off switch was used: from now on, calls are made once and unprotected."""
 EVENT_ALERT_DELIVERED: Final = "resilience.alert.delivered"
 """A channel accepted a notification."""
 EVENT_ALERT_FAILED: Final = "resilience.alert.delivery_failed"
-"""A notification was given up at a channel."""
+"""A channel failed to deliver a notification and gave it up."""
 EVENT_ALERT_HANDLED: Final = "resilience.alert.handled"
-"""A person acknowledged, silenced, closed or resent an incident, from the command line, the page or the API."""
+"""A person acknowledged, silenced, closed or resent an incident, from the command line, the status page or the API."""
