@@ -50,7 +50,10 @@ class Archive:
         """The look at what earlier processes left that is under way."""
         self._kept: dict[str, Notification] = {}
         """By incident: what lies in the outbox and was not sent yet."""
-        self.dead_letters = 0 if outbox is None else len(outbox.dead_letters())
+        self.dead_letters = 0
+        if outbox is not None:
+            with _tolerated("the dead letters could not be read"):
+                self.dead_letters = len(outbox.dead_letters())
 
     def start(self) -> None:
         """From now on nobody who calls waits for the disk, but for what says so."""
