@@ -325,7 +325,11 @@ def clock(date: str | None, store_skew: float | None = None, now: float | None =
 async def snapshot(directory: Path) -> Check:
     """Whether there is a complete snapshot, which is read while Redis is unavailable."""
     file = Snapshot(directory)
-    existed = await asyncio.to_thread(file.path.exists)
+    try:
+        existed = await asyncio.to_thread(file.path.exists)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        return warn("snapshot", f"{file.path} cannot be read: {reason}", "set CATALOG_STATE_DIR to a folder of yours")
     found = await file.load()
     if found is not None:
         judged = Freshness.of(found.meta, "snapshot", now=time.time(), stale_after=0)
