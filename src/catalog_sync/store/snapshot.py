@@ -87,8 +87,8 @@ class Snapshot:
         return await asyncio.to_thread(self._load)
 
     async def was_written(self) -> bool:
-        """Whether there ever was a snapshot here, even if it is damaged or cannot be read; ``False`` if the folder cannot
-        be listed."""
+        """Whether there ever was a snapshot here, even if it is damaged or cannot be read; ``False`` if the folder
+        cannot be listed."""
 
         def look() -> bool:
             try:
