@@ -176,8 +176,8 @@ def _print(data: dict[str, Any]) -> None:
     sections = {
         "channels": [", ".join(data["channels"])],
         "incidents": incident_lines(data) or ["none open"],
-        "outbox": [_waiting(each) for each in data["outbox"]] or ["empty"],
-        "dead letters": dead_letter_lines(data) or ["none"],
+        "outbox": [_waiting(each) for each in data["outbox"]] or ["empty on this machine"],
+        "dead letters": dead_letter_lines(data) or ["none on this machine"],
     }
     print_sections(sections)
 
@@ -194,7 +194,10 @@ def incident_lines(data: dict[str, Any]) -> list[str]:
             lines.append(f"  acknowledged at {each['acknowledged_at']}")
         if each["silenced_until"]:
             lines.append(f"  silenced until {each['silenced_until']}")
-        lines += [f"  delivered by {last['channel']} after {last['seconds']:.1f} s" for last in each["deliveries"][-1:]]
+        last = each["deliveries"][-1:]
+        lines += [f"  delivered by {sent['channel']} after {sent['seconds']:.1f} s" for sent in last]
+        if not last:
+            lines.append("  NOT DELIVERED: no receiver has confirmed a message")
     return lines
 
 
