@@ -51,7 +51,10 @@ def _delivery(settings: Settings) -> Rule:
         meaning="A notification of the services themselves was given up after retries. It is a dead letter"
         " unless another"
         " channel took it.",
-        look=("Table *Failed deliveries*: how did the channel respond?", "`catalog-sync alerts`, on each machine: the outbox."),
+        look=(
+            "Table *Failed deliveries*: how did the channel respond?",
+            "`catalog-sync alerts`, on each machine: the outbox.",
+        ),
         act=("Correct the channel's ERROR_ALERT_* variable; `catalog-sync alerts test` tries it.",),
         hold=settings.hold,
         trace=Trace(
