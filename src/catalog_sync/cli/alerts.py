@@ -15,6 +15,7 @@ from catalog_sync.alerts import CatalogAlerts
 from catalog_sync.alerts.overview import DONE, not_open, overview
 from catalog_sync.alerts.service import config
 from catalog_sync.cli.tables import print_sections
+from catalog_sync.domain.times import is_ahead
 from catalog_sync.observability.contract import SERVICE_SYNC
 from catalog_sync.terminal.output import UsageError, console
 from otel_resilience import Severity, correlation_id
@@ -192,7 +193,7 @@ def incident_lines(data: dict[str, Any]) -> list[str]:
         lines.append(f"  ID {each['id']}, correlation ID {each['correlation_id']}")
         if each["acknowledged_at"]:
             lines.append(f"  acknowledged at {each['acknowledged_at']}")
-        if each["silenced_until"]:
+        if each["silenced_until"] and is_ahead(each["silenced_until"]):
             lines.append(f"  silenced until {each['silenced_until']}")
         last = each["deliveries"][-1:]
         lines += [f"  delivered by {sent['channel']} after {sent['seconds']:.1f} s" for sent in last]
