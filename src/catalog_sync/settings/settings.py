@@ -212,7 +212,7 @@ class Settings(VariableGroup):
         _at_most(environ, *timeout, *period, factor=2, times="half of ")
         if not api.open_reads and not api.token:
             raise ConfigurationError(
-                "CATALOG_API_OPEN_READS=false is not allowed without CATALOG_API_TOKEN: no client could read"
+                "CATALOG_API_OPEN_READS=false is not allowed where no CATALOG_API_TOKEN is set: no client could read"
             )
         derived: dict[str, Any] = {}
         if not environ.get("CATALOG_STATE_DIR", "").strip():
