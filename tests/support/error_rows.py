@@ -1,4 +1,4 @@
-"""The tables of docs/errors.md, as tests hold errors of real clients against them."""
+"""The tables of docs/errors.md, for comparing errors of real clients with them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DEFAULTS: dict[str, Any] = {"retry_after": None, "max_retries": None, "immediat
 
 @dataclasses.dataclass(frozen=True)
 class ErrorRow:
-    """A row of the page: an error of a client and what is made of it."""
+    """A row of the page: an error of a client and its verdict."""
 
     client: str
     error: str

@@ -1,4 +1,4 @@
-"""One sender behind a rate limit that is shared in Redis, as a process of its own.
+"""One sender behind a rate limit that is shared in Redis, in its own process.
 
 ``python limited_sender.py REDIS_URL SERVER_URL RATE NUMBER``: prints ``ready``, waits for a line, sends NUMBER requests
 at once, each after the limiter's word.
