@@ -211,7 +211,7 @@ async def test_an_evicted_part_of_a_version_falls_back(
     assert (await reader_of(store, snapshot).show("esim_1GB_7D_PT_V2")).source == "snapshot"
 
 
-async def test_a_flushed_redis_is_no_empty_catalogue(store: CatalogStore, snapshot: Snapshot) -> None:
+async def test_a_flushed_redis_is_not_an_empty_catalogue(store: CatalogStore, snapshot: Snapshot) -> None:
     with pytest.raises(CatalogUnavailableError, match="nothing was published"):
         await reader_of(store, snapshot).search(Query())
     await save(snapshot, "v1", CATALOGUE)

@@ -47,7 +47,7 @@ def test_durations(text: str, expected: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "5 m", "m5"])
-def test_what_is_no_duration_is_an_error(text: str) -> None:
+def test_what_is_not_a_duration_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
         queries.seconds(text)
 

@@ -84,7 +84,7 @@ def test_a_share_of_the_rest_is_kept_whole(send: Sender, tempo: OtlpSink) -> Non
 
 
 @pytest.mark.slow
-def test_an_error_is_kept_also_where_its_trace_was_dropped_before(send: Sender, tempo: OtlpSink) -> None:
+def test_an_error_is_kept_even_if_its_trace_was_dropped_before(send: Sender, tempo: OtlpSink) -> None:
     """What was dropped is gone; the error and what follows it are there."""
     traces = [new_trace() for _ in range(20)]
     send.spans(*(span("GET /bundles", trace_id) for trace_id in traces))

@@ -52,7 +52,7 @@ class TestLookup:
         assert list(policies) == ["a", "b"]
         assert len(policies) == 2
 
-    def test_get_and_in_make_nothing_and_are_no_use(self) -> None:
+    def test_get_and_in_make_nothing_and_are_not_a_use(self) -> None:
         policies = PolicyRegistry(protected, max_size=2)
         assert policies.get("a") is None
         assert "a" not in policies

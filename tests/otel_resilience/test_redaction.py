@@ -194,7 +194,7 @@ def test_secrets_are_known_by_their_shape(text: str, expected: str) -> None:
         "-----BEGIN PUBLIC KEY-----",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_what_is_not_a_secret_stays(text: str) -> None:
     assert redact(text) == text
 
 

@@ -424,7 +424,7 @@ class TestSpans:
         assert [attributes(span).get("resilience.retry.delay") for span in attempt_spans(recorded)] == [None, 0.05, 0.1]
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt(), asyncio.CancelledError(), SystemExit()])
-    def test_cancellation_is_no_error(
+    def test_cancellation_is_not_an_error(
         self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock, error: BaseException
     ) -> None:
         with pytest.raises(type(error)):

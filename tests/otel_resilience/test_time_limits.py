@@ -444,7 +444,7 @@ class TestThreads:
         assert within(60, lambda: threading.active_count() <= before)
         assert policies[0].execute(lambda: "value") == "value"  # a new one is made
 
-    def test_a_worker_that_was_reserved_in_vain_ends_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_worker_that_was_reserved_for_nothing_ends_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("otel_resilience.limits.threads.IDLE", 0.02)
         threads = AttemptThreads("supplier", 1)
         worker = threads.reserve(1)

@@ -349,7 +349,7 @@ class TestReplace:
         self.verdict.replace(unsent=True)
         assert other.replace(unsent=True).severity is other.severity
 
-    def test_what_is_no_flag_is_checked_each_time(self) -> None:
+    def test_what_is_not_a_flag_is_checked_each_time(self) -> None:
         self.verdict.replace(unsent=True)
         with pytest.raises(TypeError, match="unsent"):
             self.verdict.replace(unsent=1)

@@ -138,7 +138,7 @@ def test_a_complete_sync_ends_what_earlier_ones_raised() -> None:
     assert world.ends(report(Outcome.COMPLETE)) == [("publish_refused", "resolved")]
 
 
-def test_one_partial_sync_is_no_news_two_are_and_a_complete_one_ends_them() -> None:
+def test_one_partial_sync_is_not_news_two_are_and_a_complete_one_ends_them() -> None:
     world = World()
     assert world.ends(report(Outcome.PARTIAL)) == []
     assert world.ends(report(Outcome.PARTIAL)) == [("sync_partial", "firing")]

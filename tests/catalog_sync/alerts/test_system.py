@@ -96,7 +96,7 @@ def test_a1_what_a_worker_saw_fail_the_command_line_ends(system: System) -> None
 
 
 @pytest.mark.fault("A2")
-def test_a2_one_key_whoever_speaks(system: System) -> None:
+def test_a2_one_key_for_every_sender(system: System) -> None:
     with system.process(SERVICE_API) as api:
         api.sync_ended(FAILED, 60.0)
     with system.process(SERVICE_SYNC) as cli:

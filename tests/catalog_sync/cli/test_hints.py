@@ -49,7 +49,7 @@ def test_in_a_folder_that_was_deleted_it_is_named_by_its_whole_path(
     assert pasteable("catalog-sync status") == f"'{environment}/catalog-sync' status"
 
 
-def test_what_is_no_program_of_ours_stays(environment: Path) -> None:
+def test_what_is_not_a_program_of_ours_stays(environment: Path) -> None:
     assert shutil.which("export") is None
     assert pasteable("export REDIS_URL=redis://127.0.0.1") == "export REDIS_URL=redis://127.0.0.1"
 

@@ -131,7 +131,7 @@ def _lost_script() -> ReadableSpan:
     return ReadableSpan("commit", attributes=attributes, events=[raised], status=failed, kind=SpanKind.CLIENT)
 
 
-def test_a_script_that_redis_has_lost_is_no_error() -> None:
+def test_a_script_that_redis_has_lost_is_not_an_error() -> None:
     span = redact_span(_lost_script())
     assert span.status.status_code is StatusCode.UNSET
     assert not span.events

@@ -76,9 +76,7 @@ async def test_a_key_of_another_type_keeps_nobody_from_the_lock(
     assert (await lease_of(store)).token > 0
 
 
-async def test_whoever_holds_it_gets_the_same_token_for_another_full_lease(
-    store: CatalogStore, server: RedisServer
-) -> None:
+async def test_its_holder_gets_the_same_token_for_another_full_lease(store: CatalogStore, server: RedisServer) -> None:
     owner = SharedOwner("job:a", SINCE)
     first = await lease_of(store, shared=owner)
     server.command("PEXPIRE", LOCK, 15_000)

@@ -189,7 +189,7 @@ async def test_whatever_one_row_holds_the_other_twenty_are_published(
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "half \ud83d"])
-async def test_a_name_that_is_no_part_of_an_address_is_not_sent(world: World, name: str) -> None:
+async def test_a_name_that_is_not_part_of_an_address_is_not_sent(world: World, name: str) -> None:
     asked = len(world.simulator.requests)
     with pytest.raises(CatalogSyncError):
         await world.supplier.get_bundle(name, deadline=Deadline(5))

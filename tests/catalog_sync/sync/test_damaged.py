@@ -90,7 +90,7 @@ async def test_a_scoped_sync_may_build_on_a_snapshot_of_the_very_version_that_is
 
 
 @pytest.mark.fault("S3")
-async def test_an_older_snapshot_is_no_base_for_a_scoped_sync(
+async def test_an_older_snapshot_is_not_a_base_for_a_scoped_sync(
     world: World, without_snapshot: Callable[[], World], redis_server: RedisServer
 ) -> None:
     """What was published since, by another machine, would go back to what it was."""
@@ -125,7 +125,7 @@ async def test_a_scoped_sync_becomes_a_full_one_where_the_store_was_emptied_and_
     ("kind", "scope", "error_type"),
     [(SyncKind.GROUP, "Standard - Fixd", "unknown_scope"), (SyncKind.BUNDLE, "esim_typo", "bundle_not_found")],
 )
-async def test_a_typo_is_refused_also_where_a_full_sync_would_be_done_instead(
+async def test_a_typo_is_refused_even_if_a_full_sync_would_be_done_instead(
     world: World,
     without_snapshot: Callable[[], World],
     redis_server: RedisServer,

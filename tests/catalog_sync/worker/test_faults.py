@@ -249,7 +249,7 @@ NO_MESSAGES = (
 )
 
 
-async def test_entries_of_the_queue_that_are_no_messages_are_put_aside(make_world: MakeWorld) -> None:
+async def test_entries_of_the_queue_that_are_not_messages_are_put_aside(make_world: MakeWorld) -> None:
     world = make_world()
     async with world.opened():
         worker = world.start_worker()

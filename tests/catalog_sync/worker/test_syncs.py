@@ -112,7 +112,7 @@ async def test_a_scoped_sync_on_a_damaged_catalogue_becomes_a_full_one(world: Wo
 
 @pytest.mark.fault("S3", "A3")
 @pytest.mark.parametrize("emptied", [True, False])
-async def test_a_typo_is_refused_also_where_a_full_sync_would_be_done_instead(
+async def test_a_typo_is_refused_even_if_a_full_sync_would_be_done_instead(
     world: WorkerWorld, tmp_path: Path, *, emptied: bool
 ) -> None:
     if not emptied:
@@ -141,7 +141,7 @@ async def test_a_group_that_fails_keeps_its_last_good_data(world: WorkerWorld, t
     assert lite.error["correlation_id"] == job.correlation_id
 
 
-async def test_what_workers_did_is_found_by_whoever_looks(world: WorkerWorld) -> None:
+async def test_what_workers_did_is_visible_everywhere(world: WorkerWorld) -> None:
     world.supplier.play(GROUP_DOWN)
     job = await sync(world)
     with History(world.settings, "catalog-sync") as history:
