@@ -1,4 +1,4 @@
-"""Both distributions as a stranger gets them: built, installed into an empty environment, used."""
+"""Both distributions as a user gets them: built, installed into an empty environment, used."""
 
 from __future__ import annotations
 

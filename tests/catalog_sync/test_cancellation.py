@@ -1,4 +1,4 @@
-"""A cancellation ends a call of Redis even where redis-py swallows it: who waits for its end would wait for ever."""
+"""A cancellation ends a call of Redis even if redis-py swallows it, so that no caller waits for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file ``.env``: what of it counts, what wins, and that nothing of it is shown."""
+"""The file ``.env``: what counts, what takes precedence, and that no message shows its content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the application emits is what its contract lists: names, units, attributes, cardinality."""
+"""The application emits what its contract lists: names, units, attributes, cardinality."""
 
 from __future__ import annotations
 

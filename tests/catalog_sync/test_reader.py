@@ -1,4 +1,4 @@
-"""Where answers come from, how old they say they are, and that an outage is never an empty list."""
+"""Where answers come from, which age they state, and that an outage never looks like an empty list."""
 
 from __future__ import annotations
 

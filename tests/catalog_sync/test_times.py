@@ -1,4 +1,4 @@
-"""Moments as text: one writer and its inverse."""
+"""Times as text: one writer and its inverse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command of the pages is run, in a shell for each page; those within sentences exist."""
+"""Every command of the pages is run, in one shell per page; those within sentences exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The incidents as data: complete, and about alerts that there are."""
+"""The incidents as data: complete, and with existing alerts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the links of alerts about a dependency lead to while its circuit is open, on spans that real calls have left."""
+"""The links of alerts about a dependency while its circuit is open, on spans of real calls."""
 
 from __future__ import annotations
 

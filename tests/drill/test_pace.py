@@ -1,4 +1,4 @@
-"""What the drill divides, and by what."""
+"""What the drill speeds up, and by which factor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The drill begins when everything that runs is seen, and not before."""
+"""The drill starts when everything is known to run, and not before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shortened drill with the real programs: an outage, a revoked key, a job that nobody starts; calm before them."""
+"""The shortened drill with the real programs: a calm phase, an outage, a revoked key, a job that nobody starts."""
 
 from __future__ import annotations
 

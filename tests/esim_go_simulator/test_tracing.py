@@ -1,4 +1,4 @@
-"""The simulator as a service of its own in the caller's trace."""
+"""The simulator as a separate service in the caller's trace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Alertmanager with our routes: a page waits for no other, and each alert is two messages, begun and over."""
+"""A real Alertmanager with our routes: no page waits for another, and each alert is two messages, start and end."""
 
 from __future__ import annotations
 

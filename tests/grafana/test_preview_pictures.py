@@ -1,4 +1,4 @@
-"""What the page is given: frames as Grafana's data sources make them, and what was not there to see."""
+"""What the preview page is given: frames in the form of Grafana's data sources, and what was missing."""
 
 from __future__ import annotations
 

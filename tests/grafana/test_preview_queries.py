@@ -1,4 +1,4 @@
-"""Before Grafana asks, it replaces variables and chooses an interval; the preview does the same."""
+"""Before a query Grafana replaces variables and chooses an interval; the preview does the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Prometheus remembers of processes that are gone, and counters that come back after hours."""
+"""What Prometheus remembers of ended processes, and counters that come back after hours."""
 
 from __future__ import annotations
 

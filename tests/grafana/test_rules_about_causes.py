@@ -1,4 +1,4 @@
-"""One incident is one page: the alert of the cause until a sync works, or SyncFailed where no cause is known."""
+"""One incident is one page: the alert of its cause until a sync succeeds, or SyncFailed if no cause is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When people are notified about the supplier, Redis, the way of an alert and the way of telemetry."""
+"""When people are notified about the supplier, Redis, and the delivery of alerts and telemetry."""
 
 from __future__ import annotations
 

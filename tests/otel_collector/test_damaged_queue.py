@@ -1,4 +1,4 @@
-"""A queue that a power cut or a bad disk has damaged: the Collector starts, and says what was lost."""
+"""A queue damaged by a power cut or a bad disk: the Collector starts, and reports what was lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs that live for seconds: their series stay as many as those of one run, and say the truth."""
+"""Jobs that run for seconds: they have no more series than one run, with the right values."""
 
 from __future__ import annotations
 

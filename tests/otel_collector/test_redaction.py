@@ -1,4 +1,4 @@
-"""The second wall: what a client let slip does not reach Tempo, Loki or Prometheus."""
+"""The second line of defence: secrets missed by a client do not reach Tempo, Loki or Prometheus."""
 
 from __future__ import annotations
 

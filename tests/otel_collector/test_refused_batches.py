@@ -1,4 +1,4 @@
-"""A batch that a store refuses for ever costs itself: all else arrives, at every exporter, on one tier and on two."""
+"""If a store always refuses a batch, only that batch is lost, at every exporter, with one tier and with two."""
 
 from __future__ import annotations
 

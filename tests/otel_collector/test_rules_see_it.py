@@ -1,4 +1,4 @@
-"""Our rules in a real Prometheus, on what a real Collector reports: what it loses, and what a store refuses."""
+"""Our rules in a real Prometheus, with the metrics of a real Collector: its losses, and what a store refuses."""
 
 from __future__ import annotations
 

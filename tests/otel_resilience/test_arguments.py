@@ -1,4 +1,4 @@
-"""What is handed in is checked there, and the message names the parameter."""
+"""Arguments are checked where they are passed, and the message names the parameter."""
 
 from __future__ import annotations
 

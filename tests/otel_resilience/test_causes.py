@@ -1,4 +1,4 @@
-"""What lies behind an exception: the nearest cause or context that a rule knows, and the members of groups."""
+"""The causes of an exception: the nearest cause or context that a rule knows, and the members of groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values and rules of a wrong type are refused where they are handed in, with the parameter's name."""
+"""Values and rules of a wrong type are refused where they are passed, with the parameter's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Control flow in the shape of exceptions passes every layer: not retried, not counted, not reported."""
+"""Exceptions that are control flow pass every layer: not retried, not counted, not reported."""
 
 from __future__ import annotations
 

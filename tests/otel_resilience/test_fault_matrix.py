@@ -1,4 +1,4 @@
-"""What a protected call makes of each fault of an HTTP dependency: attempts, waits, breaker, error type.
+"""What a protected call does on each fault of an HTTP dependency: attempts, waits, breaker, error type.
 
 The errors are those that a real httpx client raises over a scripted transport, so that they carry their request.
 """

@@ -1,4 +1,4 @@
-"""What may have been sent is not sent again, unless it is declared or seen to be safe."""
+"""A request that may have been sent is not repeated unless it is declared or shown to be safe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdicts on failures that happened together: each field by itself, in either order."""
+"""Merged verdicts on failures that happened together: each field separately, in either order."""
 
 from __future__ import annotations
 

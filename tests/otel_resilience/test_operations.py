@@ -1,4 +1,4 @@
-"""What can be protected, and from when on: nothing is taken before the first step of an awaitable."""
+"""What can be protected, and when that starts: nothing is acquired before the first step of an awaitable."""
 
 from __future__ import annotations
 

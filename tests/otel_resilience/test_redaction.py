@@ -1,4 +1,4 @@
-"""Secrets never survive in text: neither the registered ones in any spelling, nor those with a known shape."""
+"""Secrets never remain in text: neither registered ones in any spelling, nor those of a known form."""
 
 from __future__ import annotations
 

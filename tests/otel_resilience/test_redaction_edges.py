@@ -1,4 +1,4 @@
-"""Redaction at its edges: the shortest secret, the longest text, secrets within secrets, odd characters."""
+"""Edge cases of redaction: the shortest secret, the longest text, secrets within secrets, odd characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dependency that answers well, however slowly, closes its circuit: with one process and with several.
+"""A dependency that answers correctly but slowly closes its circuit: with one process and with several.
 
 Simulated traffic on a fake clock: after a burst of failures every call succeeds after the same time. Nothing but the
 first good probes decides, whether their leases have expired or not.

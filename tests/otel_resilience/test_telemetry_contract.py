@@ -1,4 +1,4 @@
-"""What the library emits is held against its own list of names and against the design's tables, written out by hand."""
+"""The library's telemetry, compared with its own list of names and with the design's tables."""
 
 from __future__ import annotations
 

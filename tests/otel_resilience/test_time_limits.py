@@ -1,4 +1,4 @@
-"""Deadlines and attempt timeouts: what they bound, what calls inside see of them, and the threads that cuts need."""
+"""Deadlines and attempt timeouts: what they limit, what calls inside see of them, and the threads they use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exceptions that no rule knows: a carried HTTP status, the explicit cause, programming errors, and what is left."""
+"""Exceptions that no rule knows: a carried HTTP status, the explicit cause, programming errors, and the rest."""
 
 from __future__ import annotations
 

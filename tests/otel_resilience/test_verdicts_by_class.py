@@ -1,4 +1,4 @@
-"""Verdicts that are kept by class, and what keeps an exception from being judged by its class alone."""
+"""Verdicts cached by class, and what prevents an exception from being judged by its class alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for the tests of alerts."""
+"""Fixtures of the tests of alerts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of incident that one process opens is ended by a later one that lives for two seconds."""
+"""Every kind of incident opened by one process is ended by a later process that runs for two seconds."""
 
 from __future__ import annotations
 

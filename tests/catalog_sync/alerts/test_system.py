@@ -1,4 +1,4 @@
-"""Command line, API and workers are one system: real Redis and HTTP, each process with a service of its own."""
+"""Command line, API and workers as one system: real Redis and HTTP, each process with its own alert service."""
 
 from __future__ import annotations
 

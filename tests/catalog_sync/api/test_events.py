@@ -1,4 +1,4 @@
-"""Progress as it happens, for as many as watch, none of whom is waited for."""
+"""Progress events, for any number of watchers; slow ones hold up nobody."""
 
 from __future__ import annotations
 

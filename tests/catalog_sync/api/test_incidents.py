@@ -1,4 +1,4 @@
-"""Incidents over HTTP: seen, and decided about by who has the token."""
+"""Incidents over HTTP: everyone may see them, holders of the token may act on them."""
 
 from __future__ import annotations
 

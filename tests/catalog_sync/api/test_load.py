@@ -1,4 +1,4 @@
-"""Under load: costly answers are made beside the event loop, once for all who wait; clients have a share each."""
+"""Under load: expensive answers are made outside the event loop, once for all waiters, with a share per client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the API keeps is bounded by the memory that it takes, whatever is asked of it."""
+"""The API's memory is bounded, whatever is requested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages of syncs, traces and incidents without a browser: who gets them, and what they say."""
+"""The pages of syncs, traces and incidents without a browser: who may see them, and what they show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds on what a client may send before it has asked for anything, on a real socket inside this process."""
+"""Limits on what a client may send before its request is complete, on a real socket in this process."""
 
 from __future__ import annotations
 

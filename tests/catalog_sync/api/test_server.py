@@ -1,4 +1,4 @@
-"""``catalog-api`` as a process: real sockets, a real Redis, a real supplier, and its end."""
+"""``catalog-api`` as a process: real sockets, a real Redis, a real supplier, and its shutdown."""
 
 from __future__ import annotations
 

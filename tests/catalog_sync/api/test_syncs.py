@@ -1,4 +1,4 @@
-"""Asking for syncs: who may, what is understood, one at a time, and what can be seen of them."""
+"""Requesting syncs: authorisation, valid requests, one at a time, and what can be seen of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A new version is taken over at the cost of what is new in it, and reads as if it had been read alone."""
+"""A new version is loaded at the cost of its differences, with the same result as loading it completely."""
 
 from __future__ import annotations
 

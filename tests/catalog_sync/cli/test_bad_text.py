@@ -1,4 +1,4 @@
-"""Text that cannot be encoded, or that a terminal must not get: one row is set aside, every program prints on."""
+"""Text that cannot be encoded, or that a terminal must not get: only its row is set aside, and programs continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams that are closed, full, left by their reader or unable to encode: a clear end, never a traceback."""
+"""Streams that are closed, full, abandoned by their reader or unable to encode: a clear end, never a traceback."""
 
 from __future__ import annotations
 

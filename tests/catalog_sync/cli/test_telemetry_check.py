@@ -1,4 +1,4 @@
-"""``doctor`` exports without content over real sockets and says what came back."""
+"""``doctor`` sends an empty export over real sockets and reports the answer."""
 
 from __future__ import annotations
 

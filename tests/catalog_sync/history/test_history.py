@@ -1,4 +1,4 @@
-"""The last syncs and failed traces: bounded, in two places, and no bad record spoils the list."""
+"""The last syncs and failed traces: bounded, in two places, and unaffected by a bad record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ledger decides which step runs, and which result stands."""
+"""The ledger decides which step runs, and which result counts."""
 
 from __future__ import annotations
 

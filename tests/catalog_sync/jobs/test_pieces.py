@@ -1,4 +1,4 @@
-"""The small parts: the address of the broker, errors between processes, the lease between steps."""
+"""The small parts: the broker's URL, errors between processes, the lease between steps."""
 
 from __future__ import annotations
 

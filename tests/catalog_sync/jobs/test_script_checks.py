@@ -1,4 +1,4 @@
-"""What each script of the ledger checks, one by one, and all that it leaves behind."""
+"""Everything that each script of the ledger checks and writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spans that several processes pushed make one trace for whoever reads it."""
+"""Spans pushed by several processes form one trace for every reader."""
 
 from __future__ import annotations
 

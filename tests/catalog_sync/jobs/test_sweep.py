@@ -1,4 +1,4 @@
-"""The sweep sends again what was lost, and only that; what nobody ends it ends."""
+"""The sweep sends lost messages again, and only those; it ends jobs that no worker will end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests in the trace, and what other hosts get to see of it. Real sockets; every host name leads to this machine."""
+"""Requests in the trace, and what other hosts see of it. Real sockets; every host name leads to this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Beside an SDK that is there: joined, guarded, instrumented once; several sessions in one process."""
+"""With an existing SDK: joined, guarded, instrumented once; several sessions in one process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A collector behind a private authority and a proxy: the standard variables lead every program to it."""
+"""A collector behind a private authority and a proxy: every program reaches it by the standard variables."""
 
 from __future__ import annotations
 

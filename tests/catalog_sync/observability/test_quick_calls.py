@@ -1,4 +1,4 @@
-"""Calls to Redis that went well leave no spans; those that failed, were repeated or were slow leave all of theirs."""
+"""Fast successful calls to Redis leave no spans; failed, retried or slow ones keep all of theirs."""
 
 from __future__ import annotations
 

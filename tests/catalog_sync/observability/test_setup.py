@@ -1,4 +1,4 @@
-"""The SDK as it is set up: real OTLP, received and decoded; nothing at all where nothing is configured."""
+"""The SDK's set-up: real OTLP, received and decoded; nothing is set up if nothing is configured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tree of a trace: what failed for good is shown, the rest is summed up."""
+"""The tree of a trace shows final failures and summarises the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A value in Redis that was changed and can still be read is damage like any other."""
+"""A value in Redis that was changed but is still readable counts as damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any value in Redis may be damaged: readers go on with what is whole, say what is not, and show nothing wrong.
+"""With any damaged value in Redis, readers use what is intact, report what is not, and show nothing wrong.
 
 ``DAMAGED_VALUES`` is the number of mutations that are tried, for a longer run.
 """

@@ -1,4 +1,4 @@
-"""Every way in which a real Redis refuses or disappears ends in a typed error."""
+"""Every way in which a real Redis refuses or disappears results in a typed error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A version is published whole or not at all."""
+"""A version is published completely or not at all."""
 
 from __future__ import annotations
 

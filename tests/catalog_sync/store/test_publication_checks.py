@@ -1,4 +1,4 @@
-"""What a publication checks, one by one, and all that it leaves behind."""
+"""Everything that a publication checks and writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The snapshot on disk is whole or absent."""
+"""The snapshot on disk is complete or absent."""
 
 from __future__ import annotations
 

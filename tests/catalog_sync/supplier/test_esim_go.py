@@ -1,4 +1,4 @@
-"""The eSIM Go client against real HTTP servers: what it sends, what it follows, and what it makes of each answer."""
+"""The eSIM Go client against real HTTP servers: what it sends and follows, and how it interprets each answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One exchange with a supplier: bounded bodies, no surprise redirects, errors that keep their status."""
+"""Requests to a supplier: limited bodies, no unexpected redirects, errors that keep their status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages that do not fit together are refused, and the window of requests ahead stays bounded."""
+"""Inconsistent pages are refused, and the number of requests ahead stays bounded."""
 
 from __future__ import annotations
 

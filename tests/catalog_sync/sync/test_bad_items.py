@@ -1,4 +1,4 @@
-"""One bad item spoils itself alone: a row, a group, the name of a group."""
+"""A bad row, a bad group or a bad group name affects nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A published catalogue that is not whole any more: nothing of it is taken for the whole."""
+"""A published catalogue that is incomplete is never taken for a complete one."""
 
 from __future__ import annotations
 

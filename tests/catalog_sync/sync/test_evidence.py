@@ -1,4 +1,4 @@
-"""What a run leaves for those who look into it: one trace, one correlation ID, every failure recorded once."""
+"""The evidence of a run: one trace, one correlation ID, every failure recorded once."""
 
 from __future__ import annotations
 

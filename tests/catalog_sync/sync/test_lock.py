@@ -1,4 +1,4 @@
-"""Lock busy, lock broken and work done never look alike; a run that is stopped leaves no trace."""
+"""A busy lock, a broken lock and completed work are distinguishable; a stopped run leaves nothing behind."""
 
 from __future__ import annotations
 

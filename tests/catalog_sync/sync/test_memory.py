@@ -1,4 +1,4 @@
-"""What a sync keeps of each bundle while it works: its name and a few numbers, and nothing once it is sealed."""
+"""What a sync keeps in memory: a name and a few numbers for each bundle, and nothing once the version is sealed."""
 
 from __future__ import annotations
 

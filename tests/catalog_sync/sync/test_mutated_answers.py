@@ -1,4 +1,4 @@
-"""Any answer of the supplier may be mutated: a sync ends with a report, and what is published is never wrong.
+"""With any mutated answer of the supplier a sync ends with a report, and nothing wrong is published.
 
 ``MUTATED_ANSWERS`` is the number of mutations that are tried, for a longer run.
 """

@@ -1,4 +1,4 @@
-"""A sync asks Redis a bounded number of times, however small the supplier's pages are, and lets no page wait long."""
+"""A sync makes a bounded number of requests to Redis, however small the pages are, and no page waits long."""
 
 from __future__ import annotations
 

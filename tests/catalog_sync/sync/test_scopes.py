@@ -1,4 +1,4 @@
-"""A group, country or bundle that does not exist is a mistake of whoever asks, and no failed sync."""
+"""A group, country or bundle that does not exist is the caller's mistake, not a failed sync."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis replies with errors for a while, as in a failover: every worker lives on, and a sync still completes."""
+"""Redis replies with errors for a while, as in a failover: every worker survives, and a sync still completes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to workers, messages and Redis on bad days: nothing is lost, nothing is published twice."""
+"""Faults of workers, messages and Redis: nothing is lost, nothing is published twice."""
 
 from __future__ import annotations
 

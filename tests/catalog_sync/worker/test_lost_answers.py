@@ -1,4 +1,4 @@
-"""Answers of Redis that get lost or come late while the result of a step is noted: what was noted stands."""
+"""Answers of Redis that are lost or late while the result of a step is recorded: what was recorded counts."""
 
 from __future__ import annotations
 

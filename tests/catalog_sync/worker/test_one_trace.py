@@ -1,4 +1,4 @@
-"""From the request that asked for a sync, through queue and workers, to the attempt that failed: one trace.
+"""From the request for a sync, through queue and workers, to the attempt that failed: one trace.
 
 Four services in processes of their own, received over real OTLP.
 """

@@ -1,4 +1,4 @@
-"""The heartbeat of a worker: it registers, and asks for a sweep often while a job is under way, seldom otherwise."""
+"""The heartbeat of a worker: it registers, and requests sweeps, more often while a job runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that cannot work ends with 2 and says which variable is wrong; one that works shows it, and only then."""
+"""A worker that cannot work exits with 2 and names the wrong variable; only one that works reports readiness."""
 
 from __future__ import annotations
 

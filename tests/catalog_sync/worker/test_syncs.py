@@ -1,4 +1,4 @@
-"""A sync in steps gives what a sync in one process gives: the same report, the same catalogue."""
+"""A sync in steps has the same result as a sync in one process: the same report, the same catalogue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the alert service is configured with is checked where it is handed in, and the message names the parameter."""
+"""Arguments of the alert service are checked where they are passed, and the message names the parameter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a notification reaches its channels: repeated, in order, not too fast, elsewhere where one is down."""
+"""How a notification reaches its channels: retried, in order, not too fast, and elsewhere if one is down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The incidents of one process without a service: which message is due when, and what the store makes of them."""
+"""The incidents of one process without a service: which message is due when, and how they are stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One incident without a book: what is known of it, what its messages say, when it ends, and how it is stored."""
+"""One incident without a book: what is known about it, its messages, its end, and its stored form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When people are told of an incident, again, louder, or not at all."""
+"""When people are notified of an incident, again, by escalation, or not at all."""
 
 from __future__ import annotations
 

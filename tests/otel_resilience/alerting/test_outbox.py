@@ -1,4 +1,4 @@
-"""Undelivered notifications outlive the process, once, and what nobody takes is kept for people to see."""
+"""Undelivered notifications outlive the process, once; those that nobody accepts are kept as dead letters."""
 
 from __future__ import annotations
 

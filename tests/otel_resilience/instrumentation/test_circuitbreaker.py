@@ -1,4 +1,4 @@
-"""Code that uses circuitbreaker and stays as it is, under its instrumentor."""
+"""Unchanged code that uses circuitbreaker, with its instrumentor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code that uses pybreaker and stays as it is, under its instrumentor."""
+"""Unchanged code that uses pybreaker, with its instrumentor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code that uses tenacity and stays as it is, under its instrumentor."""
+"""Unchanged code that uses tenacity, with its instrumentor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the integrations promise alike, each with its real client against a real server."""
+"""What all integrations promise, each with its real client against a real server."""
 
 from __future__ import annotations
 

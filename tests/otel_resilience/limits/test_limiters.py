@@ -1,4 +1,4 @@
-"""The two limits as they are used: waiting, rejection, cancellation, pauses, shadow mode, telemetry."""
+"""The two limits in use: waiting, rejection, cancellation, pauses, shadow mode, telemetry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for a place: threads and tasks in one queue, and nothing lost when somebody stops waiting."""
+"""Waiting for a place: threads and tasks in one queue, and nothing lost when a waiter gives up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The block that a time limit cuts: whose cancellation ends it, and what is left of it."""
+"""A block with a time limit: whose cancellation ends it, and the remaining time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``retry_result``: results that count as failures, and are still the caller's where the attempts end."""
+"""``retry_result``: results that count as failures, and are still returned when attempts end."""
 
 from __future__ import annotations
 

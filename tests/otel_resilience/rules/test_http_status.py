@@ -1,4 +1,4 @@
-"""HTTP status codes: what each says, as an answer and as the exceptions of httpx and urllib."""
+"""HTTP status codes: the verdict on each, as an answer and as an exception of httpx or urllib."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""elasticsearch, sync and asyncio, against a local server that answers in its form."""
+"""elasticsearch, sync and asyncio, against a local server that answers like Elasticsearch."""
 
 from __future__ import annotations
 

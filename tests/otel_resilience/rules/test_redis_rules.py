@@ -1,4 +1,4 @@
-"""Redis: every row, as exceptions that redis-py was seen to raise."""
+"""Redis: every row, with the exceptions that redis-py raises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step in Redis is the step in memory: the same steps at the same times, one through Redis, one in this process."""
+"""A step in Redis equals the step in memory: the same steps at the same times through both."""
 
 from __future__ import annotations
 

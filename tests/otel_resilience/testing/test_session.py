@@ -1,4 +1,4 @@
-"""What the fixture ``resilience`` gives: no waits, fresh state, recorded telemetry, a clock on demand."""
+"""What the fixture ``resilience`` provides: no waits, fresh state, recorded telemetry, a clock on demand."""
 
 from __future__ import annotations
 

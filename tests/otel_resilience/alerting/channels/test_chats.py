@@ -1,4 +1,4 @@
-"""Discord, Teams, Mattermost and Opsgenie: what is sent is what they accept, whatever an alert holds."""
+"""Discord, Teams, Mattermost and Opsgenie accept every message, whatever an alert contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log channel: one record that a machine can read."""
+"""The log channel: one machine-readable record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the channels over HTTP have in common: confirmation, errors, bounds, and silence about secrets."""
+"""What the HTTP channels have in common: confirmation, errors, limits, and no secrets in messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slack: what a person reads, and what Slack says when it refuses."""
+"""Slack: what a person reads, and Slack's reasons for a refusal."""
 
 from __future__ import annotations
 
