@@ -48,7 +48,7 @@ def run(*command: str | Path, folder: Path, code: int = 0) -> str:
 
 
 def pip_variables() -> dict[str, str]:
-    """How this machine reaches packages; nothing else of its environment is passed on."""
+    """The variables with which this machine reaches packages; no others are passed on."""
     wanted = (
         "PIP_",
         "SSL_",

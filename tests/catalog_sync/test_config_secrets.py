@@ -77,7 +77,7 @@ HEADER_FORMS = (
 
 
 def spellings(secret: str) -> Iterator[str]:
-    """In which a library's warning, a traceback or a URL may carry it."""
+    """The spellings in which a library's warning, a traceback or a URL may contain it."""
     yield secret
     yield quote(secret, safe="")
     yield quote_plus(secret)
@@ -97,7 +97,7 @@ def assert_hidden(secret: str) -> None:
 
 
 def refusal(check: Callable[[Mapping[str, str]], object], environ: Mapping[str, str]) -> str:
-    """What is said about settings that cannot be used; nothing where they can."""
+    """The message about unusable settings; empty if they can be used."""
     try:
         check(environ)
     except ConfigurationError as error:

@@ -31,7 +31,7 @@ PROGRAMS = (
 
 
 def loaded(text: str, tmp_path: Path, **environ: str) -> dict[str, str]:
-    """The environment after a file of this text was read."""
+    """The environment after reading a file with this text."""
     path = tmp_path / "some.env"
     path.write_text(text, "utf-8")
     environ = {"CATALOG_ENV_FILE": str(path), **environ}

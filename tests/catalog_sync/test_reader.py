@@ -219,7 +219,7 @@ async def test_a_flushed_redis_is_not_an_empty_catalogue(store: CatalogStore, sn
 
 
 class PointerMoves:
-    """A store whose version is replaced, and its grace over, right after the pointer was read."""
+    """A store whose version is replaced, and no longer kept, right after the pointer was read."""
 
     def __init__(self, store: CatalogStore, replace: Callable[[], Awaitable[None]]) -> None:
         self._store = store

@@ -36,7 +36,7 @@ def search(name: str) -> str:
 
 
 def stored(span: ReadableSpan) -> SinkSpan:
-    """As it arrives at Tempo."""
+    """The span as stored in Tempo."""
     assert span.start_time is not None
     assert span.end_time is not None
     return SinkSpan(

@@ -21,7 +21,7 @@ from support.programs import require_program
 
 
 class Starting:
-    """A world in which the first looks of Prometheus find nothing, so that an alert is reported late."""
+    """A world in which the first scrapes of Prometheus find nothing, so that an alert is reported late."""
 
     def __init__(self, looks: int) -> None:
         self.looks = looks

@@ -19,7 +19,7 @@ PROMETHEUS, LOKI = {"type": "prometheus", "uid": "p"}, {"type": "loki", "uid": "
 
 
 class Recorded:
-    """A Prometheus that writes down what it is asked."""
+    """A Prometheus that records its queries."""
 
     def __init__(self, result: list[dict[str, Any]]) -> None:
         self.result = result

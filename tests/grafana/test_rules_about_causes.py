@@ -17,7 +17,7 @@ SUPPLIER = 'resilience_dependency="esim-go"'
 
 @pytest.fixture
 def around() -> list[Series]:
-    """What else there is while all is well."""
+    """The other series of a healthy system."""
     return [
         process('up{job="otel-collector"}', (1, 8000)),
         job(syncs("COMPLETE", "earlier"), 0, 1),

@@ -18,7 +18,7 @@ SUPPLIER = {"resilience_dependency": "esim-go"}
 
 @pytest.fixture
 def around() -> list[dict[str, str]]:
-    """What else there is while all is well."""
+    """The other series of a healthy system."""
     return [
         process('up{job="otel-collector"}', (1, 1000)),
         job('catalog_sync_duration_seconds_count{instance="earlier", catalog_outcome="COMPLETE"}', 0, 1),
@@ -325,7 +325,7 @@ def bucket(at_most: str, instance: str = "i") -> str:
 
 
 def runs_of_a_job(count: int, each: int, slow: int, cut: int) -> list[dict[str, str]]:
-    """So many runs of a job within a minute, with so many calls each, some slow, some with an attempt that was cut."""
+    """Runs of a job within a minute, with calls of which some are slow and some have an attempt that was cut off."""
     found = []
     for number in range(count):
         ends, name = HAPPENS + 60 * number // count // 15 * 15, f"run {number}"
@@ -404,7 +404,7 @@ def test_five_in_a_hundred_slow_calls_are_a_brownout_as_the_runbook_says(
 
 
 def daily_runs(*slow: int) -> list[dict[str, str]]:
-    """One run a day of a hundred calls, so many of them slow; a sample every two minutes."""
+    """One run a day of a hundred calls, with ``slow`` slow ones per day; a sample every two minutes."""
     found = []
     for day, count in enumerate(slow):
         silent = f"_x{2 + 720 * day} "

@@ -25,7 +25,7 @@ def syncs(outcome: str, instance: str, kind: str = "full") -> str:
 
 @pytest.fixture
 def around() -> list[dict[str, str]]:
-    """What else there is while all is well."""
+    """The other series of a healthy system."""
     return [
         process('up{job="otel-collector", instance="otel-collector:8888"}', (1, 4 * FOREVER)),
         job(syncs("COMPLETE", "earlier"), 0, 1),

@@ -70,7 +70,7 @@ def _texts() -> list[tuple[str, str]]:
 
 
 def _leaks(planted: list[str], *sinks: OtlpSink) -> list[str]:
-    """What arrived of the secrets, with what stood around it."""
+    """The secrets that arrived, with the text around them."""
     everything = b"\n".join(sink.everything() for sink in sinks).decode("latin-1")
     return [everything[max(0, at - 60) : at + 40] for secret in planted if (at := everything.find(secret)) >= 0]
 

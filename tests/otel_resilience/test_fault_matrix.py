@@ -26,7 +26,7 @@ Answer = Callable[[httpx.Request], httpx.Response]
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
-    """What becomes of a fault that persists, for a GET and for a POST without an idempotency key."""
+    """The outcome of a persistent fault, for a GET and for a POST without an idempotency key."""
 
     error_type: str
     get: tuple[float, ...] = (0.05, 0.10)

@@ -30,7 +30,7 @@ def protected(key: str) -> Policy:
 
 
 def use(policies: PolicyRegistry, *keys: str) -> None:
-    """Without a variable left that would keep the last policy alive."""
+    """Uses a policy without leaving a variable that keeps it alive."""
     for key in keys:
         policies[key]  # looking it up is the use
 
@@ -322,7 +322,7 @@ KEYS = st.sampled_from("abcdef")
 
 
 class RegistryModel(RuleBasedStateMachine):
-    """Against a dict in order of use."""
+    """Compares the registry with a dict in order of use."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -169,7 +169,7 @@ def value(recorded: RecordedTelemetry, metric: str, **wanted: Any) -> float:
 
 
 def everything(driver: Driver, clock: FakeClock) -> None:
-    """Calls that end in every way there is."""
+    """Calls that end in every possible way."""
 
     def attempt(policy: Policy, *outcomes: Any, **options: Any) -> None:
         with contextlib.suppress(Fault, CircuitOpenError, LimitError, KeyboardInterrupt, TimeoutError, ValueError):
@@ -252,7 +252,7 @@ watched: list[object] = []
 
 
 def share_state(clock: FakeClock) -> None:
-    """Breakers that share their state through a storage that comes and goes, and a damaged file."""
+    """Breakers that share their state through an unreliable storage, and a damaged file."""
     storage = FrailStorage(clock)
     shares = [SharedState(storage) for _ in range(2)]
     one, other = (SharedCircuitBreaker("supplier", shared=shared, clock=clock) for shared in shares)

@@ -56,7 +56,7 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
 
 @pytest.fixture
 def release() -> Iterator[threading.Event]:
-    """Set at the end, so that no thread stays behind."""
+    """Set at the end, so that no thread is left."""
     event = threading.Event()
     yield event
     event.set()

@@ -362,7 +362,7 @@ class TestWhatIsKeptOfChangedVerdicts:
 
     @pytest.fixture(autouse=True)
     def kept(self, monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
-        """Room for two."""
+        """A cache with room for two."""
         monkeypatch.setattr(model, "_changed", {})
         monkeypatch.setattr(model, "_MAX_CHANGED", 2)
         return model._changed

@@ -178,7 +178,7 @@ def clock() -> FakeClock:
 
 @contextlib.contextmanager
 def process(folder: Path, clock: FakeClock, *, killed: bool = False) -> Iterator[Job]:
-    """Lives for two seconds after what it does; one that is killed has sent its messages before."""
+    """Runs for two seconds after its action; if it is killed, it has sent its messages before."""
     job = Job(folder, clock)
     with ResilienceSource(job.world.service):
         job.world.run()

@@ -33,7 +33,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 
 class System:
-    """Receivers, a Redis, and processes that each have a state folder of their own."""
+    """Receivers, a Redis, and processes with separate state folders."""
 
     def __init__(self, folder: Path, redis: RedisServer, webhook: FakeWebhook, pagerduty: FakePagerDuty) -> None:
         self.webhook, self.pagerduty = webhook, pagerduty

@@ -71,7 +71,7 @@ class Stream:
                 await self.arrived.wait()
 
     async def started(self) -> None:
-        """Until the answer has begun."""
+        """Waits until the answer has started."""
         async with asyncio.timeout(60):
             while self.status is None or not (self.parts or not self.reading.is_set()):
                 await asyncio.sleep(0)

@@ -18,7 +18,7 @@ from catalog_sync.api.server import room_for_connections
 
 
 class Endless:
-    """An answer without end, and whether it has come to one."""
+    """An endless answer, and whether it was ended."""
 
     ended: asyncio.Event
 

@@ -153,7 +153,7 @@ async def test_the_last_syncs_are_listed_newest_first(world: ApiWorld) -> None:
 
 
 async def kept(world: ApiWorld, number: int, outcome: Outcome, **changes: Any) -> str:
-    """A sync that ran elsewhere; its correlation ID."""
+    """Stores a sync that ran elsewhere; returns its correlation ID."""
     plain = report_of(SyncRequest(), outcome, correlation_id=f"{number:032x}", **changes)
     await asyncio.to_thread(world.history._keep, plain)
     return plain.correlation_id

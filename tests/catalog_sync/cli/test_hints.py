@@ -17,7 +17,7 @@ from catalog_sync.terminal.output import pasteable
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A virtual environment of a path with a blank, whose programs are not on the PATH."""
+    """A virtual environment whose path contains a space, and whose programs are not on the PATH."""
     programs = tmp_path / "my shop" / ".venv" / "bin"
     programs.mkdir(parents=True)
     for name in ("catalog-sync", "python"):

@@ -18,7 +18,7 @@ SECOND = 1_000_000_000
 
 
 class Traced:
-    """Makes spans at times that a test names, and shows what is handed on."""
+    """Creates spans at given times, and shows what is passed on."""
 
     def __init__(self, from_s: float = 0.1) -> None:
         self.exporter = InMemorySpanExporter()

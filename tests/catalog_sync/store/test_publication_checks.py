@@ -35,7 +35,7 @@ DAY = 86_400
 
 @pytest.fixture
 async def store(server: RedisServer, tmp_path: Path) -> AsyncIterator[CatalogStore]:
-    """Patient: nothing here is about time limits."""
+    """A store with long timeouts: no test here is about time limits."""
     async with open_store(store_settings(tmp_path / "state", server.url), quick_policy(60)) as opened:
         yield opened
 

@@ -19,7 +19,7 @@ def page(number: int, *names: str, pages: int | None = 3, rows: int | None = 5) 
 
 
 class Catalogue:
-    """Answers with the given pages; counts how many requests are under way."""
+    """Answers with the given pages; counts concurrent requests."""
 
     def __init__(self, *pages: Page) -> None:
         self.pages = {entry.number: entry for entry in pages}

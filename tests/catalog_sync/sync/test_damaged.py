@@ -23,7 +23,7 @@ PARTS = (*HASHES, "meta", "pointer", "everything but the fence", "a price", "a n
 
 
 def lose(server: RedisServer, version: str, part: str) -> None:
-    """As an evicting Redis does."""
+    """Deletes keys, as an evicting Redis does."""
     if part == "everything but the fence":
         server.command("DEL", "{cat}:current", "{cat}:fence:seq", *VersionKeys(version).all)
     elif part == "pointer":

@@ -19,7 +19,7 @@ BUNDLES = 20_000
 
 
 def memory() -> float:
-    """Bytes for each bundle."""
+    """Bytes per bundle."""
     gc.collect()
     return tracemalloc.get_traced_memory()[0] / BUNDLES
 

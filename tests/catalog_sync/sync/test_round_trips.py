@@ -20,7 +20,7 @@ from support.sync_world import BUNDLES, World
 
 @pytest.fixture
 def asked(world: World, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each thing was asked of Redis."""
+    """How many times each command was sent to Redis."""
     counted: Counter[str] = Counter()
     call = world.store.redis.call
 
@@ -49,7 +49,7 @@ async def test_small_pages_cost_no_more_round_trips_than_large_ones(
 
 
 class Staged:
-    """The store as far as the builder writes to it."""
+    """The part of the store that the builder writes to."""
 
     version = "v1"
 

@@ -41,7 +41,7 @@ async def fetching(world: WorkerWorld, job: Job) -> Job:
 
 
 async def slow_sync(world: WorkerWorld) -> Job:
-    """A job whose groups take their time, while one of them is being fetched."""
+    """A job with slow groups, one of which is being fetched."""
     world.supplier.play(SLOW)
     return await fetching(world, await world.jobs.submit(SyncRequest()))
 
@@ -321,14 +321,14 @@ async def test_a_plan_that_was_never_sent_is_sent_by_the_sweep(make_world: MakeW
 
 
 async def said(worker: WorkerProcess, words: str) -> None:
-    """Return once the worker has logged it."""
+    """Waits until the worker has logged it."""
     async with asyncio.timeout(GIVEN_UP_AFTER):
         while not any(words in line["message"] for line in worker.lines()):
             await asyncio.sleep(0.05)
 
 
 async def settled(world: WorkerWorld) -> None:
-    """All messages are handled."""
+    """Waits until all messages are handled."""
     sender = CelerySender(world.ledger)
     give_up = time.monotonic() + GIVEN_UP_AFTER
     while await sender.waiting() or world.redis.command("HLEN", "catalog-sync:unacked"):

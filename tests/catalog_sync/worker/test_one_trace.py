@@ -29,7 +29,7 @@ GROUP_DOWN = {"name": "one group down", "rules": [{"fault": "status", "status": 
 
 
 class Story:
-    """What one faulty sync left behind."""
+    """The evidence of one faulty sync."""
 
     def __init__(self, sink: OtlpSink, answer: dict[str, Any], job: dict[str, Any], page: dict[str, Any]) -> None:
         self.sink = sink

@@ -60,7 +60,7 @@ async def in_one_process(world: WorkerWorld, state_dir: Path, request: SyncReque
 
 
 def same(report: dict[str, Any] | Any) -> dict[str, Any]:
-    """What must not depend on how a sync was run."""
+    """The part of a report that must not depend on how the sync was run."""
     changing = {"correlation_id", "version", "started_at", "duration_s"}
     groups = [
         {**group, "error": group["error"] and {**group["error"], "correlation_id": ""}} for group in report["groups"]
@@ -219,7 +219,7 @@ async def published(world: WorkerWorld) -> str:
 
 
 def unordered(bundle: Any) -> dict[str, Any]:
-    """Groups come in the order in which they were fetched."""
+    """The report with sorted groups, which are in the order of fetching."""
     return {**bundle.to_json(), "groups": sorted(bundle.groups)}
 
 

@@ -58,7 +58,7 @@ PAGES = [field.name for field in dataclasses.fields(Links)]
 
 
 def long_links(length: int) -> Links:
-    """As many characters each."""
+    """Links with that many characters each."""
     return Links(*(f"https://grafana.example/{name}?".ljust(length, "x") for name in PAGES))
 
 

@@ -17,7 +17,7 @@ from support.notifications import BEGAN, LINKS, SAMPLES, notification
 
 
 def texts(message: dict[str, Any]) -> str:
-    """All texts of the blocks, a line each."""
+    """All texts of the blocks, one per line."""
 
     def visit(node: Any) -> list[str]:
         if isinstance(node, dict):

@@ -30,7 +30,7 @@ PUSH = """
 
 
 class PushService(Receiver):
-    """Takes one object, of its own form and types."""
+    """Accepts one object, with its own fields and types."""
 
     path = "/publish"
 
