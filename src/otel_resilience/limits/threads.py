@@ -57,11 +57,11 @@ class Worker:
         try:
             in_time = self._done.acquire(timeout=min(limit, threading.TIMEOUT_MAX))
         except BaseException:  # the wait was interrupted: the result is no longer wanted
-            self._leave_behind()
+            self._abandon()
             raise
         if not in_time:
             problem = on_timeout(self.thread.ident)
-            if self._leave_behind():
+            if self._abandon():
                 raise problem
             self._done.acquire()  # it ended at the last moment
         error, result = self._error, self._result
@@ -78,7 +78,7 @@ class Worker:
         """The worker is free for another attempt."""
         self._threads.release(self)
 
-    def _leave_behind(self) -> bool:
+    def _abandon(self) -> bool:
         with self._lock:
             if self._finished:
                 return False
