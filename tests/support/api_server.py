@@ -33,8 +33,9 @@ class ApiProcess:
 
     @property
     def logs(self) -> list[dict[str, Any]]:
-        """What it has logged."""
-        return [json.loads(line) for line in self._errors.read_text().splitlines()]
+        """What it has logged, without a line that is still being written."""
+        complete = self._errors.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in complete.splitlines()]
 
     def ask(self, **body: Any) -> httpx.Response:
         """Ask for a sync."""

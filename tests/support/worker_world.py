@@ -85,8 +85,9 @@ class WorkerProcess:
         self.process.terminate()
 
     def lines(self) -> list[dict[str, Any]]:
-        """Its log."""
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        """Its log, without a line that is still being written."""
+        complete = self.log.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in complete.splitlines() if line.startswith("{")]
 
 
 class WorkerWorld:
