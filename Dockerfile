@@ -9,7 +9,7 @@ ENV PATH=/opt/catalog-sync/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACH
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
 COPY deploy/image_info.py deploy/image_info.py
-# pip is of no use in an image whose file system cannot be written.
+# pip is useless in an image with a read-only file system.
 RUN pip install --constraint constraints.txt ./src/otel_resilience '.[api,demo,worker]' \
     && python deploy/image_info.py --output /opt/catalog-sync/share/catalog-sync \
     && pip uninstall --yes pip
@@ -18,7 +18,7 @@ FROM ${BASE}
 LABEL org.opencontainers.image.title=catalog-sync org.opencontainers.image.licenses=Apache-2.0
 ENV PATH=/opt/catalog-sync/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     CATALOG_STATE_DIR=/var/lib/catalog-sync
-# Numbers that the chart of deploy/helm knows.
+# The chart in deploy/helm has the same numbers.
 RUN groupadd --system --gid 10002 catalog && useradd --system --uid 10002 --gid catalog \
     --home-dir /var/lib/catalog-sync --create-home --shell /usr/sbin/nologin catalog
 COPY --from=build /opt/catalog-sync /opt/catalog-sync

@@ -7,9 +7,9 @@ BENCH := .venv-bench
 OLDEST := .venv-oldest
 PIP_OPTIONS := --disable-pip-version-check --constraint constraints.txt
 DATA ?= .cache/drill
-# Each file of tests is run by one process, in the order of tests/conftest.py; -n 0 runs all in one.
+# Each test file is run by one process, in the order of tests/conftest.py; -n 0 runs everything in one process.
 IN_PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
-# Instead of pip's five hundred lines: a growing count, and errors.
+# Shows a counter and errors instead of pip's five hundred lines.
 SHOW_PROGRESS := /^Collecting/ && ++n % 20 == 0 { print "        " n " packages found"; fflush() } \
 	/^Installing collected/ { print "        installing " n " packages"; fflush() } \
 	/^(ERROR|WARNING|error)/ { print } /^FAILED/ { failed = 1 } END { exit failed }

@@ -175,7 +175,7 @@ def _mistake(world: World) -> None:
 
 
 def _clock_ahead(world: World) -> None:
-    """The host of the job is an hour in the future; only its calendar, as if the clock is set wrong."""
+    """The host of the job is an hour in the future; only its calendar, as with a wrongly set clock."""
     world.job.through = world.wrong_clock(HOUR)
 
 

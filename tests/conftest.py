@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""Fixtures and settings of all tests."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _results: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
 @pytest.fixture(autouse=True)
 def process_as_before() -> Iterator[None]:
-    """What is one for the process, registered secrets and the level of logging, is after a test as it was before."""
+    """Restores the state of the process after a test: registered secrets and the logging level."""
     known, exact, root = dict(redaction._known), redaction._exact, logging.getLogger()
     level = root.level
     yield
@@ -105,7 +105,7 @@ def _in_turns(files: Iterable[str], slow: Mapping[str, int]) -> Iterator[str]:
 
 
 def pytest_collection_finish() -> None:
-    """What collecting has made, most of a million objects, lives to the end: no garbage collection walks it again."""
+    """Freezes the objects made by collection, nearly a million, so that no garbage collection walks them again."""
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -1,4 +1,4 @@
-"""What the pages for contributors name exists: boxes of pictures in the code, paths in the tree."""
+"""What the pages for contributors name exists: boxes of diagrams in the code, paths in the tree."""
 
 from __future__ import annotations
 

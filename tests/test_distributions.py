@@ -1,4 +1,4 @@
-"""Both distributions as a stranger gets them: built, installed into an empty environment, used."""
+"""Both distributions as a user gets them: built, installed into an empty environment, used."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def run(*command: str | Path, folder: Path, code: int = 0) -> str:
 
 
 def pip_variables() -> dict[str, str]:
-    """How this machine reaches packages; nothing else of its environment is passed on."""
+    """The variables with which this machine reaches packages; no others are passed on."""
     wanted = (
         "PIP_",
         "SSL_",

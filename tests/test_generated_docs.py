@@ -1,4 +1,4 @@
-"""What `make docs` writes from the library is current: its public names and signatures."""
+"""What `make docs` generates from the library is current: its public names and signatures."""
 
 from __future__ import annotations
 

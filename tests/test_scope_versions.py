@@ -72,7 +72,7 @@ def test_spans_events_and_metrics_name_the_version_in_their_scope(
         assert {each.schema_url for each in scopes} == {contract.SCHEMA_URL}
 
 
-def test_the_version_is_no_look_up_among_installed_packages() -> None:
+def test_the_version_is_not_looked_up_among_installed_packages() -> None:
     """That costs milliseconds and fails where the code is used without being installed."""
     script = "import sys, opentelemetry.trace; sys.modules['importlib.metadata'] = None; import otel_resilience as o"
     ours = f"{script}; assert o.__version__"

@@ -39,7 +39,7 @@ _SPECIFICATION: Final = "https://opentelemetry.io/docs/specs/otel/configuration/
 
 
 def _descriptions() -> dict[str, str]:
-    """The string below each field, by the name of its variable. Read from the source, if alone it stands."""
+    """The string below each field, by the name of its variable. Read from the source, the only place that has it."""
     found = {}
     for module in (settings, alerts):
         for node in ast.walk(ast.parse(inspect.getsource(module))):

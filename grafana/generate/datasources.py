@@ -58,7 +58,7 @@ def _prometheus() -> dict[str, Any]:
 
 
 def _loki() -> dict[str, Any]:
-    """The type ``label`` also finds structured metadata, if OTLP puts the trace ID."""
+    """The type ``label`` also finds structured metadata, where OTLP puts the trace ID."""
     field = {
         "name": "trace_id",
         "matcherType": "label",
@@ -71,7 +71,7 @@ def _loki() -> dict[str, Any]:
 
 
 def _tempo() -> dict[str, Any]:
-    """The built-in search for logs looks for the ID in the text of a line, if OTLP has none; hence the own query."""
+    """The built-in search for logs looks for the ID in the text of a line, where OTLP has none; hence the own query."""
     calls = "traces_span_metrics_calls_total{$$__tags}"
     failed = 'traces_span_metrics_calls_total{$$__tags,status_code="STATUS_CODE_ERROR"}'
     buckets = "traces_span_metrics_duration_seconds_bucket{$$__tags}"

@@ -49,7 +49,7 @@ def prom(expr: str, legend: str = "", *, instant: bool = False, table: bool = Fa
 def dots(*matchers: str) -> Target:
     """Example traces of the spans that match. All of them can be opened: these series know kept traces only.
 
-    Grafana looks for exemplars if the query has its selectors; no duration is negative, so that no line is drawn.
+    Grafana looks for exemplars where the query has its selectors; no duration is negative, so that no line is drawn.
     """
     kept = OF_JOB.named("traces_kept_duration_seconds_bucket", *matchers)
     return prom(f"{kept} < 0") | {"exemplar": True}

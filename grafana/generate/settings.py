@@ -1,4 +1,4 @@
-"""What a user of the rules may want otherwise: thresholds, windows, if the runbook lives."""
+"""What a user of the rules may want otherwise: thresholds, windows, the address of the runbook."""
 
 from __future__ import annotations
 

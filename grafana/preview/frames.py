@@ -14,7 +14,7 @@ Field = dict[str, Any]
 
 
 def time_field(values: Iterable[float], step: float | None = None) -> Field:
-    """Seconds since the epoch, as Grafana's milliseconds; ``step`` says if a gap begins."""
+    """Seconds since the epoch, as Grafana's milliseconds; ``step`` says whether a gap begins."""
     config = {"interval": step * 1000} if step else {}
     return {"name": "Time", "type": "time", "config": config, "values": [round(value * 1000) for value in values]}
 

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def traced() -> Iterator[None]:
-    """What is allocated from here on is counted by ``tracemalloc``."""
+    """``tracemalloc`` counts everything allocated during the test."""
     gc.collect()
     tracemalloc.start()
     yield

@@ -1,4 +1,4 @@
-"""A cancellation ends a call of Redis even where redis-py swallows it: who waits for its end would wait for ever."""
+"""A cancellation ends a call of Redis even if redis-py swallows it, so that no caller waits for ever."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ both_ends = pytest.mark.parametrize("settle", [answered, lost], ids=["answered",
 
 
 class Exchange:
-    """One call as redis-py makes it, that ends in the moment in which it is cancelled."""
+    """A call like those of redis-py that ends at the moment of its cancellation."""
 
     def __init__(self) -> None:
         self.answer: Answer = asyncio.get_running_loop().create_future()
@@ -34,7 +34,7 @@ class Exchange:
         return await asyncio.wait_for(self.answer, 60)
 
     async def cancelled_in(self, work: Awaitable[object], settle: Settle) -> asyncio.Task[object]:
-        """``work`` that was cancelled as its call ended, once it has come to rest."""
+        """Cancels ``work`` as its call ends, and waits for its end."""
         task = asyncio.ensure_future(work)
         assert isinstance(task, asyncio.Task)
         while not self.calls:

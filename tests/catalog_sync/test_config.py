@@ -1,4 +1,4 @@
-"""Every environment variable: what it means, what is allowed, and how a wrong value is told."""
+"""Every environment variable: its meaning, what is allowed, and the message for a wrong value."""
 
 from __future__ import annotations
 

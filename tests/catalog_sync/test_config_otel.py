@@ -1,4 +1,4 @@
-"""Every ``OTEL_*`` variable is checked when the settings are read; the line names the variable."""
+"""Every ``OTEL_*`` variable is checked when the settings are read; the message names the variable."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ HEADER_FORMS = (
 
 
 def spellings(secret: str) -> Iterator[str]:
-    """In which a library's warning, a traceback or a URL may carry it."""
+    """The spellings in which a library's warning, a traceback or a URL may contain it."""
     yield secret
     yield quote(secret, safe="")
     yield quote_plus(secret)
@@ -97,7 +97,7 @@ def assert_hidden(secret: str) -> None:
 
 
 def refusal(check: Callable[[Mapping[str, str]], object], environ: Mapping[str, str]) -> str:
-    """What is said about settings that cannot be used; nothing where they can."""
+    """The message about unusable settings; empty if they can be used."""
     try:
         check(environ)
     except ConfigurationError as error:
@@ -146,7 +146,7 @@ def test_a_key_for_the_collector_is_hidden_however_the_headers_are_written(form:
 )
 @given(secret=PUNCTUATED)
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-def test_a_password_in_a_url_is_hidden_also_where_the_url_is_malformed(name: str, form: str, secret: str) -> None:
+def test_a_password_in_a_url_is_hidden_even_if_the_url_is_malformed(name: str, form: str, secret: str) -> None:
     for written in (secret, quote(secret, safe="")):
         with pytest.MonkeyPatch.context() as patch:
             forget(patch)
@@ -167,7 +167,7 @@ def test_a_password_in_a_url_is_hidden_also_where_the_url_is_malformed(name: str
 @pytest.mark.parametrize("name", sorted(SECRET_NAMES))
 @given(secret=PUNCTUATED, padding=st.sampled_from(["{}", " {} ", "{}\n", '"{}"', "\t{}"]))
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-def test_a_secret_setting_is_hidden_whatever_stands_round_it(name: str, secret: str, padding: str) -> None:
+def test_a_secret_setting_is_hidden_whatever_surrounds_it(name: str, secret: str, padding: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         forget(patch)
         environ = {name: padding.format(secret)}

@@ -1,4 +1,4 @@
-"""The file ``.env``: what of it counts, what wins, and that nothing of it is shown."""
+"""The file ``.env``: what counts, what takes precedence, and that no message shows its content."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PROGRAMS = (
 
 
 def loaded(text: str, tmp_path: Path, **environ: str) -> dict[str, str]:
-    """The environment after a file of this text was read."""
+    """The environment after reading a file with this text."""
     path = tmp_path / "some.env"
     path.write_text(text, "utf-8")
     environ = {"CATALOG_ENV_FILE": str(path), **environ}
@@ -90,7 +90,7 @@ def test_a_value_in_single_quotes_is_taken_as_it_stands(value: str) -> None:
     assert environ["ESIM_GO_API_KEY"] == value
 
 
-def test_no_file_is_no_error_unless_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_file_is_not_an_error_unless_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     environ: dict[str, str] = {}
     load_env_file(environ)
@@ -132,7 +132,7 @@ def test_a_broken_line_is_named_and_not_quoted(text: str, number: int, tmp_path:
     ],
     ids=("latin-1", "NUL", "UTF-16"),
 )
-def test_a_file_that_is_no_text_is_not_quoted(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_not_quoted(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "some.env"
     path.write_bytes(content)
     with pytest.raises(ConfigurationError, match="not UTF-8 text") as refused:

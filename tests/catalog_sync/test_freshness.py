@@ -1,4 +1,4 @@
-"""When a catalogue, or an answer from it, is no longer called fresh."""
+"""When a catalogue, or an answer from it, is no longer fresh."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index answers as a look at every bundle would."""
+"""The index gives the same answers as a scan of all bundles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the application emits is what its contract lists: names, units, attributes, cardinality."""
+"""The application emits what its contract lists: names, units, attributes, cardinality."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_event_of_a_finished_sync_is_that_of_the_contract(recorded: Recorded
     assert sync.status.status_code.name == "ERROR"
 
 
-def test_a_sync_that_went_partly_well_is_no_error_in_the_trace(recorded: RecordedTelemetry) -> None:
+def test_a_sync_that_went_partly_well_is_not_an_error_in_the_trace(recorded: RecordedTelemetry) -> None:
     with instruments.sync_span("full", "cli"):
         instruments.emit_sync_finished(dataclasses.replace(REPORT, outcome=Outcome.PARTIAL, error=None))
     assert recorded.spans[0].status.status_code.name == "UNSET"

@@ -1,4 +1,4 @@
-"""The text of a record is the compact JSON of its object, whatever stands in it."""
+"""The text of a record is the compact JSON of its object, whatever it contains."""
 
 from __future__ import annotations
 

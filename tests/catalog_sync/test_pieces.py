@@ -1,4 +1,4 @@
-"""Work in pieces: nothing is lost or reordered, and others run in between."""
+"""Work in pieces: nothing is lost or reordered, and other tasks run in between."""
 
 from __future__ import annotations
 

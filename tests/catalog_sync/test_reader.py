@@ -1,4 +1,4 @@
-"""Where answers come from, how old they say they are, and that an outage is never an empty list."""
+"""Where answers come from, which age they state, and that an outage never looks like an empty list."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ async def test_an_evicted_part_of_a_version_falls_back(
     assert (await reader_of(store, snapshot).show("esim_1GB_7D_PT_V2")).source == "snapshot"
 
 
-async def test_a_flushed_redis_is_no_empty_catalogue(store: CatalogStore, snapshot: Snapshot) -> None:
+async def test_a_flushed_redis_is_not_an_empty_catalogue(store: CatalogStore, snapshot: Snapshot) -> None:
     with pytest.raises(CatalogUnavailableError, match="nothing was published"):
         await reader_of(store, snapshot).search(Query())
     await save(snapshot, "v1", CATALOGUE)
@@ -219,7 +219,7 @@ async def test_a_flushed_redis_is_no_empty_catalogue(store: CatalogStore, snapsh
 
 
 class PointerMoves:
-    """A store whose version is replaced, and its grace over, right after the pointer was read."""
+    """A store whose version is replaced, and no longer kept, right after the pointer was read."""
 
     def __init__(self, store: CatalogStore, replace: Callable[[], Awaitable[None]]) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""When a sync is due: by age with a jitter that stays, never for want of knowledge, never while asked to wait."""
+"""When a sync is due: by age with a constant jitter, never because something is unknown, never during a pause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moments as text: one writer and its inverse."""
+"""Times as text: one writer and its inverse."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def test_what_is_written_can_be_read(milliseconds: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "soon", "2026-11-24", "2026-11-24T02:00:00", "24.11.2026 02:00Z"])
-def test_what_is_no_moment_is_refused(text: str) -> None:
+def test_what_is_not_a_moment_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_rfc3339(text)

@@ -24,7 +24,7 @@ FAILS_ONCE = {
 
 
 class World:
-    """What one faulty sync left in the sink, and its report."""
+    """The telemetry of one faulty sync in the sink, and its report."""
 
     def __init__(self, sink: OtlpSink, report: dict[str, Any], key: str, stderr: str) -> None:
         self.sink = sink

@@ -1,4 +1,4 @@
-"""The Helm chart and the manifests made of it: valid, hardened, and true to the programs."""
+"""The Helm chart and the manifests generated from it: valid, hardened, and consistent with the programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``make image-info``: what the image has installed, with versions and licences."""
+"""``make image-info``: what the image contains, with versions and licences."""
 
 from __future__ import annotations
 

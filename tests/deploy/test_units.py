@@ -1,4 +1,4 @@
-"""The units of systemd and the crontab: true to the programs, hardened, and what systemd takes."""
+"""The units of systemd and the crontab: consistent with the programs, hardened, and valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every block of code of the pages is run, or says in a comment before it why not; commands: test_commands.py.
+"""Every code block of the pages is run, or a comment before it says why not; commands: test_commands.py.
 
 `<!-- not run: REASON -->`, `<!-- run by: tests/FILE -->`, `<!-- before: CODE -->` (runs first, is not shown), and
 `<!-- in the background: URL -->` (runs until the page ends; what follows waits until the URL is answered).

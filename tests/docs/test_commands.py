@@ -1,4 +1,4 @@
-"""Every command of the pages is run, in a shell for each page; those within sentences exist."""
+"""Every command of the pages is run, in one shell per page; those within sentences exist."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONG = 280.0
 
 
 class Shell:
-    """A folder that looks like the root of the repository, with our programs in front and a supplier to call."""
+    """A folder that looks like the root of the repository, with our programs first on the PATH and a supplier."""
 
     def __init__(self, folder: Path, supplier: Supplier) -> None:
         self.folder = folder / "repository"
@@ -68,13 +68,13 @@ class Shell:
         path.chmod(0o755)
 
     def here(self, text: str) -> str:
-        """The text with the ports that are free."""
+        """The text with free ports."""
         for port, free in self.ports.items():
             text = re.sub(rf"\b{port}\b", free, text)
         return text
 
     def run(self, page: list[Block]) -> subprocess.CompletedProcess[str]:
-        """The blocks of one page in one shell."""
+        """Runs the blocks of one page in one shell."""
         lines = ["set -e"]
         for block in page:
             if block.mark == "before":
@@ -102,7 +102,7 @@ class Shell:
 
 
 def _checked(code: str) -> Iterator[str]:
-    """Commands as they stand; one that says `# exit code N` must end with it."""
+    """Commands unchanged; one with `# exit code N` must exit with N."""
     for line in re.split(r"(?<!\\)\n", code.strip()):
         expected = re.search(r"# exit code (\d+)", line)
         if expected:
@@ -136,7 +136,7 @@ def test_commands_within_sentences_exist() -> None:
 
 
 def _unknown(words: list[str]) -> Iterator[str]:
-    """Commands and options that there are not."""
+    """Commands and options that do not exist."""
     command: Any = typer.main.get_command(app)
     for word in words:
         if word.startswith("--"):

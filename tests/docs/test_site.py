@@ -1,4 +1,4 @@
-"""The site is built strictly, asks no other host for anything, and can be searched and read on a phone."""
+"""The site is built strictly, makes no request to other hosts, and can be searched and read on a phone."""
 
 from __future__ import annotations
 

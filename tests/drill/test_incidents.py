@@ -1,4 +1,4 @@
-"""The incidents as data: complete, and about alerts that there are."""
+"""The incidents as data: complete, and with existing alerts."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_an_unknown_name_is_refused_with_those_there_are() -> None:
 
 
 class World:
-    """Notes which knob is turned."""
+    """Records which fault is switched."""
 
     def __init__(self) -> None:
         self.turned: list[Any] = []

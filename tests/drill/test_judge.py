@@ -115,7 +115,7 @@ def test_a_link_to_a_trace_that_shows_nothing_is_a_problem() -> None:
     assert line.problems == ("the trace of SyncFailed does not show the failure",)
 
 
-def test_signs_of_life_are_no_messages_to_people() -> None:
+def test_signs_of_life_are_not_messages_to_people() -> None:
     assert judged(*GOOD, message(20, "heartbeat", "Watchdog")).problems == ()
 
 
@@ -128,7 +128,7 @@ SILENT = Expectation("job", "nobody starts the job", rules=frozenset({"NoSyncSee
 
 
 @pytest.mark.fault("F59")
-def test_a_silent_application_is_missed_by_whoever_waits_for_its_heartbeats() -> None:
+def test_a_silent_application_is_missed_by_the_receiver_of_its_heartbeats() -> None:
     reported = message(5, "page", "NoSyncSeen")
     line = judged(reported, expected=SILENT, beats=[BEGAN - 100, BEGAN - 25], silence=30.0)
     assert line.problems == ()

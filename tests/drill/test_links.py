@@ -1,4 +1,4 @@
-"""What the links of alerts about a dependency lead to while its circuit is open, on spans that real calls have left."""
+"""The links of alerts about a dependency while its circuit is open, on spans of real calls."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def search(name: str) -> str:
 
 
 def stored(span: ReadableSpan) -> SinkSpan:
-    """As it arrives at Tempo."""
+    """The span as stored in Tempo."""
     assert span.start_time is not None
     assert span.end_time is not None
     return SinkSpan(

@@ -1,4 +1,4 @@
-"""What the drill divides, and by what."""
+"""What the drill speeds up, and by which factor."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_duration_is_divided_and_never_vanishes(given: str, factor: float, exp
 
 
 @pytest.mark.parametrize("given", ["", "5", "m", "5 m", "-5m", "5m!"])
-def test_what_is_no_duration_is_refused(given: str) -> None:
+def test_what_is_not_a_duration_is_refused(given: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
         divided(given, 2)
 

@@ -1,4 +1,4 @@
-"""Which panels have nothing to show after a drill."""
+"""Which panels are empty after a drill."""
 
 from __future__ import annotations
 

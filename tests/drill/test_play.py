@@ -1,4 +1,4 @@
-"""The drill begins when everything that runs is seen, and not before."""
+"""The drill starts when everything is known to run, and not before."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.programs import require_program
 
 
 class Starting:
-    """A world in which the first looks of Prometheus find nothing, so that an alert is reported late."""
+    """A world in which the first scrapes of Prometheus find nothing, so that an alert is reported late."""
 
     def __init__(self, looks: int) -> None:
         self.looks = looks
@@ -50,7 +50,7 @@ class Starting:
         return Message(at=time.time(), way="page", group="telemetry", alerts=(reported,))
 
 
-def test_what_is_reported_before_the_targets_are_seen_is_no_false_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_reported_before_the_targets_are_seen_is_not_a_false_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plays, "POLL", 0.01)
     monkeypatch.setattr(plays, "SETTLED", 0.05)
     world: Any = Starting(looks=3)
@@ -59,7 +59,7 @@ def test_what_is_reported_before_the_targets_are_seen_is_no_false_alarm(monkeypa
     assert verdict.problems == ()
 
 
-def test_a_world_that_does_not_settle_is_no_drill(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_world_that_does_not_settle_is_not_a_drill(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plays, "POLL", 0.01)
     monkeypatch.setattr(plays, "STARTED_WITHIN", 0.05)
     world: Any = Starting(looks=1_000_000)

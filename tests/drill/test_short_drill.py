@@ -1,4 +1,4 @@
-"""The shortened drill with the real programs: an outage, a revoked key, a job that nobody starts; calm before them."""
+"""The shortened drill with the real programs: a calm phase, an outage, a revoked key, a job that nobody starts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_every_incident_is_told_in_time_and_no_panel_is_silent_without_a_reason(
 
 
 def slowness() -> float:
-    """How much longer than its work a program takes here: the programs of the drill wait for the processors as well.
+    """The ratio of elapsed to processor time here: the programs of the drill wait for the processors as well.
 
     Where tests run beside each other, what the others do next is not known yet.
     """
@@ -62,6 +62,6 @@ def slowness() -> float:
 
 
 def processor_time() -> float:
-    """Of the programs that have ended, in seconds."""
+    """Processor time of the ended programs, in seconds."""
     times = os.times()
     return times.children_user + times.children_system

@@ -1,4 +1,4 @@
-"""The stand-ins for Loki and Tempo, held against every query that our rules make."""
+"""The stand-ins for Loki and Tempo, checked with every query that our rules make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the drill shows what it found."""
+"""How the drill shows its findings."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ async def test_a_data_file_is_served_byte_by_byte(tmp_path: Path, client: httpx.
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"bundles":1}', "[1,]", "[1 2]", "[1", '{"a" 1}', "nonsense"])
-def test_a_file_that_is_no_catalogue_is_refused_with_its_name(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_catalogue_is_refused_with_its_name(tmp_path: Path, text: str) -> None:
     file = tmp_path / "bad.json"
     file.write_text(text)
     with pytest.raises(ConfigurationError, match=r"bad\.json is not a catalogue"):

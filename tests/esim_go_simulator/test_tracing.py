@@ -1,4 +1,4 @@
-"""The simulator as a service of its own in the caller's trace."""
+"""The simulator as a separate service in the caller's trace."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_the_injected_fault_and_a_server_error_stand_on_the_span(
         assert span.status.status_code is StatusCode.ERROR
 
 
-async def test_a_clients_mistake_is_no_error_of_the_server(
+async def test_a_clients_mistake_is_not_an_error_of_the_server(
     http: httpx.AsyncClient, spans: InMemorySpanExporter
 ) -> None:
     await http.get("/nothing")

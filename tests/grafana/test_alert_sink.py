@@ -1,4 +1,4 @@
-"""The bundled receiver of alerts, as Grafana and a person use it."""
+"""The bundled receiver of alerts, as used by Grafana and by a person."""
 
 from __future__ import annotations
 

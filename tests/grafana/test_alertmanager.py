@@ -1,4 +1,4 @@
-"""A real Alertmanager with our routes: a page waits for no other, and each alert is two messages, begun and over."""
+"""A real Alertmanager with our routes: no page waits for another, and each alert is two messages, start and end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SETTLED: Final = 2.5 * MINUTE
 
 
 class Alerts:
-    """Sends alerts as Prometheus does, and knows which messages came of them."""
+    """Sends alerts like Prometheus, and keeps the resulting messages."""
 
     def __init__(self, url: str, receiver: Receiver) -> None:
         self._url = url
@@ -50,7 +50,7 @@ class Alerts:
         return [message for message in self._receiver.messages() if message.way == way]
 
     def counted(self, way: str = "page") -> Counter[tuple[str, bool]]:
-        """How often each alert was sent as firing (True) or resolved."""
+        """How many times each alert was sent as firing (True) or resolved."""
         return Counter((alert.name, alert.firing) for message in self.messages(way) for alert in message.alerts)
 
     def wait_for(self, name: str, firing: bool = True, times: int = 1) -> None:

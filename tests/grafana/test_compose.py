@@ -1,4 +1,4 @@
-"""docker-compose.yml: what a user gets with one command, no secret and no setting."""
+"""docker-compose.yml: what a user gets with one command, without secrets or settings."""
 
 from __future__ import annotations
 

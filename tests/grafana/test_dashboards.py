@@ -1,4 +1,4 @@
-"""Dashboards keep the rules of Grafana's dashboard-linter, ask only for what exists, and are well formed.
+"""Dashboards obey Grafana's dashboard-linter, query only what exists, and are well formed.
 
 Two rules of the linter are kept in another form: counters go through ``added`` rather than ``rate``, which sees nothing
 of a job of seconds; and series without ``instance`` (span metrics, remembered moments) are not asked for it.

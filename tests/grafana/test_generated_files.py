@@ -1,4 +1,4 @@
-"""What is committed is what the generator writes; nobody edits it by hand."""
+"""The committed files are those that the generator writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of the contract as Prometheus and Loki know them."""
+"""Names of the contract in Prometheus and Loki."""
 
 from __future__ import annotations
 

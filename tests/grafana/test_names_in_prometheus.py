@@ -1,4 +1,4 @@
-"""Every metric of the contract, sent through the real Collector, stands in a real Prometheus under its name."""
+"""Every metric of the contract, sent through the real Collector, has its name in a real Prometheus."""
 
 from __future__ import annotations
 

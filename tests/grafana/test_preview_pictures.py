@@ -1,4 +1,4 @@
-"""What the page is given: frames as Grafana's data sources make them, and what was not there to see."""
+"""What the preview page is given: frames in the form of Grafana's data sources, and what was missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROMETHEUS, LOKI = {"type": "prometheus", "uid": "p"}, {"type": "loki", "uid": "
 
 
 class Recorded:
-    """A Prometheus that writes down what it is asked."""
+    """A Prometheus that records its queries."""
 
     def __init__(self, result: list[dict[str, Any]]) -> None:
         self.result = result

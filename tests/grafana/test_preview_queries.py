@@ -1,4 +1,4 @@
-"""Before Grafana asks, it replaces variables and chooses an interval; the preview does the same."""
+"""Before a query Grafana replaces variables and chooses an interval; the preview does the same."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_durations(text: str, expected: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "5 m", "m5"])
-def test_what_is_no_duration_is_an_error(text: str) -> None:
+def test_what_is_not_a_duration_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
         queries.seconds(text)
 

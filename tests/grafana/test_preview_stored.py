@@ -1,4 +1,4 @@
-"""Kept logs and spans answer the forms of LogQL and TraceQL that our dashboards use."""
+"""Stored logs and spans answer the forms of LogQL and TraceQL that our dashboards use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Prometheus remembers of processes that are gone, and counters that come back after hours."""
+"""What Prometheus remembers of ended processes, and counters that come back after hours."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_budget_is_the_sum_of_what_jobs_of_seconds_did(timeline: Start) -> Non
 
 
 @pytest.mark.fault("O3")
-def test_counters_that_come_back_after_hours_count_nothing_anew(timeline: Start) -> None:
+def test_counters_that_come_back_after_hours_count_nothing_twice(timeline: Start) -> None:
     """Nothing arrived for six hours; the processes went on, and had failed, been throttled, refused long before."""
     lost = "_x1440"
 

@@ -1,4 +1,4 @@
-"""One incident is one page: the alert of the cause until a sync works, or SyncFailed where no cause is known."""
+"""One incident is one page: the alert of its cause until a sync succeeds, or SyncFailed if no cause is known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUPPLIER = 'resilience_dependency="esim-go"'
 
 @pytest.fixture
 def around() -> list[Series]:
-    """What else there is while all is well."""
+    """The other series of a healthy system."""
     return [
         process('up{job="otel-collector"}', (1, 8000)),
         job(syncs("COMPLETE", "earlier"), 0, 1),

@@ -1,4 +1,4 @@
-"""When people are notified about the supplier, Redis, the way of an alert and the way of telemetry."""
+"""When people are notified about the supplier, Redis, and the delivery of alerts and telemetry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SUPPLIER = {"resilience_dependency": "esim-go"}
 
 @pytest.fixture
 def around() -> list[dict[str, str]]:
-    """What else there is while all is well."""
+    """The other series of a healthy system."""
     return [
         process('up{job="otel-collector"}', (1, 1000)),
         job('catalog_sync_duration_seconds_count{instance="earlier", catalog_outcome="COMPLETE"}', 0, 1),
@@ -178,7 +178,9 @@ def test_a_process_that_stays_is_reported_when_its_count_grows_and_not_for_what_
     ],
     ids=["Redis hiccup", "cured 503", "some 429", "relay", "tries of the relay", "processed", "not retryable"],
 )
-def test_what_is_no_news_is_not_reported(timeline: Start, around: list[dict[str, str]], series: dict[str, str]) -> None:
+def test_what_is_not_news_is_not_reported(
+    timeline: Start, around: list[dict[str, str]], series: dict[str, str]
+) -> None:
     timeline(*around, series).at(HAPPENS + 30).at(HAPPENS + 4 * MINUTE).check()
 
 
@@ -246,7 +248,7 @@ def test_an_open_circuit_of_a_job_that_runs_for_seconds_each_minute_stays_report
 
 
 @pytest.mark.parametrize("state", ["shadow", "half_open", "closed"])
-def test_a_circuit_that_lets_calls_pass_is_no_news(timeline: Start, around: list[dict[str, str]], state: str) -> None:
+def test_a_circuit_that_lets_calls_pass_is_not_news(timeline: Start, around: list[dict[str, str]], state: str) -> None:
     timeline(*around, process(status(state), (1, 100)), process(status("open"), (0, 100))).at(10 * MINUTE).check()
 
 
@@ -323,7 +325,7 @@ def bucket(at_most: str, instance: str = "i") -> str:
 
 
 def runs_of_a_job(count: int, each: int, slow: int, cut: int) -> list[dict[str, str]]:
-    """So many runs of a job within a minute, with so many calls each, some slow, some with an attempt that was cut."""
+    """Runs of a job within a minute, with calls of which some are slow and some have an attempt that was cut off."""
     found = []
     for number in range(count):
         ends, name = HAPPENS + 60 * number // count // 15 * 15, f"run {number}"
@@ -375,7 +377,7 @@ def test_a_brownout_below_every_time_limit_is_seen_by_the_share_of_slow_calls(
 
 
 @pytest.mark.fault("O14")
-def test_a_dependency_that_is_always_slow_is_no_brownout_until_it_is_four_times_as_slow(
+def test_a_dependency_that_is_always_slow_is_not_a_brownout_until_it_is_four_times_as_slow(
     timeline: Start, around: list[dict[str, str]]
 ) -> None:
     """An hour with 6 % of slow calls, then 30 %."""
@@ -402,7 +404,7 @@ def test_five_in_a_hundred_slow_calls_are_a_brownout_as_the_runbook_says(
 
 
 def daily_runs(*slow: int) -> list[dict[str, str]]:
-    """One run a day of a hundred calls, so many of them slow; a sample every two minutes."""
+    """One run a day of a hundred calls, with ``slow`` slow ones per day; a sample every two minutes."""
     found = []
     for day, count in enumerate(slow):
         silent = f"_x{2 + 720 * day} "
@@ -431,7 +433,7 @@ def test_what_is_usual_for_a_daily_job_is_its_run_of_the_day_before(
 
 
 @pytest.mark.parametrize(("each", "slow_calls", "cut"), [(100, 4, 0), (100, 0, 2), (19, 5, 0), (400, 0, 7)])
-def test_a_few_slow_calls_are_no_brownout(
+def test_a_few_slow_calls_are_not_a_brownout(
     timeline: Start, around: list[dict[str, str]], each: int, slow_calls: int, cut: int
 ) -> None:
     timeline(*around, *runs_of_a_job(1, each, slow_calls, cut)).at(HAPPENS + 90).check()
@@ -609,7 +611,7 @@ def test_a_clock_that_is_off_is_reported(timeline: Start, around: list[dict[str,
     )
 
 
-def test_a_clock_that_is_off_by_less_than_a_request_may_wait_is_no_news(
+def test_a_clock_that_is_off_by_less_than_a_request_may_wait_is_not_news(
     timeline: Start, around: list[dict[str, str]]
 ) -> None:
     late = {"series": 'catalog_clock_seconds{job="catalog-sync"}', "values": "-200+15x100"}

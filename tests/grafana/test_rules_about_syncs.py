@@ -25,7 +25,7 @@ def syncs(outcome: str, instance: str, kind: str = "full") -> str:
 
 @pytest.fixture
 def around() -> list[dict[str, str]]:
-    """What else there is while all is well."""
+    """The other series of a healthy system."""
     return [
         process('up{job="otel-collector", instance="otel-collector:8888"}', (1, 4 * FOREVER)),
         job(syncs("COMPLETE", "earlier"), 0, 1),
@@ -91,7 +91,7 @@ def test_a_good_group_does_not_hide_a_failed_full_sync(timeline: Start, around: 
     )
 
 
-def test_a_lock_that_is_held_is_no_failure(timeline: Start, around: list[dict[str, str]]) -> None:
+def test_a_lock_that_is_held_is_not_a_failure(timeline: Start, around: list[dict[str, str]]) -> None:
     timeline(*around, job(syncs("SKIPPED_LOCKED", "a"), MINUTE, 1)).at(2 * MINUTE).at(5 * MINUTE).check()
 
 

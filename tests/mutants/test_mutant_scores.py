@@ -1,4 +1,4 @@
-"""The score counts what is not equivalent, and a judgement covers one change of one place."""
+"""The score excludes equivalent mutants, and a judgement covers one change of one place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Under mutants pytest asks the quick tests first, and is content with any example that fails."""
+"""With mutants pytest runs the fast tests first, and any failing example suffices."""
 
 from __future__ import annotations
 

@@ -13,35 +13,35 @@ from support.prometheus import Prometheus
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of the module's own."""
+    """A separate folder for the module."""
     require_collector()
     return tmp_path_factory.mktemp("collector")
 
 
 @pytest.fixture(scope="module")
 def tempo() -> Iterator[OtlpSink]:
-    """Stands for Tempo."""
+    """A stand-in for Tempo."""
     with otlp_sink() as sink:
         yield sink
 
 
 @pytest.fixture(scope="module")
 def loki() -> Iterator[OtlpSink]:
-    """Stands for Loki."""
+    """A stand-in for Loki."""
     with otlp_sink() as sink:
         yield sink
 
 
 @pytest.fixture(scope="module")
 def prometheus(folder: Path) -> Iterator[Prometheus]:
-    """A real one."""
+    """A real Prometheus."""
     with Prometheus(folder / "prometheus") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def backends(tempo: OtlpSink, loki: OtlpSink, prometheus: Prometheus) -> dict[str, str]:
-    """Where a Collector sends to."""
+    """The addresses to which a Collector sends."""
     return {
         "TEMPO_OTLP_ENDPOINT": tempo.url,
         "LOKI_OTLP_ENDPOINT": loki.url,
@@ -58,5 +58,5 @@ def collector(folder: Path, backends: dict[str, str]) -> Iterator[Collector]:
 
 @pytest.fixture
 def send(collector: Collector) -> Sender:
-    """Sends to it."""
+    """A sender to the Collector."""
     return Sender(collector.url)

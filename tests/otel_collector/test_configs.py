@@ -1,4 +1,4 @@
-"""The configurations as data: every component declared, used and built; rules that `validate` does not know."""
+"""The configurations as data: every component is declared, used and built; rules that `validate` does not check."""
 
 from __future__ import annotations
 

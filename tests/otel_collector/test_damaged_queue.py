@@ -1,4 +1,4 @@
-"""A queue that a power cut or a bad disk has damaged: the Collector starts, and says what was lost."""
+"""A queue damaged by a power cut or a bad disk: the Collector starts, and reports what was lost."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def _cut(data: bytes) -> bytes:
 
 
 def _hollow(data: bytes) -> bytes:
-    """The heads are whole, the pages behind them are not."""
+    """A file whose page headers are intact, but not their content."""
     return data[: 2 * PAGE] + bytes(len(data) // 2) + data[2 * PAGE + len(data) // 2 :]
 
 
 def _foreign(data: bytes) -> bytes:
-    """What a disk holds that gives out the blocks of another file."""
+    """A file with the blocks of another one, as a bad disk may return."""
     return (b"no database\n" * len(data))[: len(data)]
 
 

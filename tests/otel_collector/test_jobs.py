@@ -1,4 +1,4 @@
-"""Jobs that live for seconds: their series stay as many as those of one run, and say the truth."""
+"""Jobs that run for seconds: they have no more series than one run, with the right values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BOUNDS = (0.5, 1.5)
 
 
 class Run:
-    """One process of a job; every export says all that it has counted so far."""
+    """One process of a job; every export contains all that it has counted so far."""
 
     def __init__(self, job: str = "catalog-sync", host: str = "a", *, clock: float = 0.0) -> None:
         self._clock = clock
@@ -55,7 +55,7 @@ def of(prometheus: Prometheus, name: str, job: str = "catalog-sync") -> list[dic
 
 
 def settled(prometheus: Prometheus, expression: str, truth: float) -> None:
-    """The truth arrives, and nothing beyond it comes after."""
+    """Waits for the right value, and asserts that it does not change afterwards."""
     prometheus.wait_for(expression, truth)
     time.sleep(1.5)
     assert prometheus.value(expression) == truth

@@ -22,7 +22,7 @@ EACH = 20
 
 
 class World:
-    """A Collector with backends of its own that can go down."""
+    """A Collector with its own backends, which can go down."""
 
     def __init__(self, folder: Path, tempo: OtlpSink, loki: OtlpSink) -> None:
         self.tempo = tempo

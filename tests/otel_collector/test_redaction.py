@@ -1,4 +1,4 @@
-"""The second wall: what a client let slip does not reach Tempo, Loki or Prometheus."""
+"""The second line of defence: secrets missed by a client do not reach Tempo, Loki or Prometheus."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _texts() -> list[tuple[str, str]]:
 
 
 def _leaks(planted: list[str], *sinks: OtlpSink) -> list[str]:
-    """What arrived of the secrets, with what stood around it."""
+    """The secrets that arrived, with the text around them."""
     everything = b"\n".join(sink.everything() for sink in sinks).decode("latin-1")
     return [everything[max(0, at - 60) : at + 40] for secret in planted if (at := everything.find(secret)) >= 0]
 
@@ -236,7 +236,7 @@ INNOCENTS: dict[str, Any] = {
 }
 
 
-def test_what_is_no_secret_passes_unchanged(send: Sender, tempo: OtlpSink, loki: OtlpSink) -> None:
+def test_what_is_not_a_secret_passes_unchanged(send: Sender, tempo: OtlpSink, loki: OtlpSink) -> None:
     trace_id = new_trace()
     before = len(loki.logs)
     send.spans(span("esim-go list bundles", trace_id, status=ERROR, message="", attributes=INNOCENTS))
@@ -260,7 +260,7 @@ def test_masking_leaves_its_mark(send: Sender, tempo: OtlpSink) -> None:
 
 
 @pytest.mark.fault("O12")
-def test_the_queue_of_a_job_is_no_hole(send: Sender, tempo: OtlpSink) -> None:
+def test_the_queue_of_a_job_is_not_a_hole(send: Sender, tempo: OtlpSink) -> None:
     """What Celery's instrumentation writes on every span."""
     trace_id = new_trace()
     where = str({"exchange": "", "routing_key": "catalog", "priority": 0, "redelivered": None})

@@ -1,4 +1,4 @@
-"""A batch that a store refuses for ever costs itself: all else arrives, at every exporter, on one tier and on two."""
+"""If a store always refuses a batch, only that batch is lost, at every exporter, with one tier and with two."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ FOR_GOOD = (400, 500)
 
 
 def send(sender: Sender, name: str) -> None:
-    """One span that is kept, one record and one sample of this name, each in a request of its own."""
+    """Sends a sampled span, a record and a sample with this name, each in its own request."""
     assert sender.spans(span(name, new_trace(), status=ERROR)).is_success
     assert sender.logs(log(name)).is_success
     assert sender.metrics(gauge(name, 1, attributes={})).is_success
 
 
 class Stores:
-    """Receivers in the place of Tempo, Loki and Prometheus."""
+    """Receivers that replace Tempo, Loki and Prometheus."""
 
     def __init__(self, tempo: OtlpSink, loki: OtlpSink, prometheus: OtlpSink) -> None:
         self.all = (tempo, loki, prometheus)
@@ -65,7 +65,7 @@ class Stores:
             store.wait_for(lambda sink: sink.refused)
 
     def wait_for(self, name: str) -> None:
-        """Until each store holds what was sent under this name."""
+        """Waits until each store has what was sent with this name."""
         for store in self.all:
             store.wait_for(lambda sink: name.encode() in sink.everything())
 

@@ -1,4 +1,4 @@
-"""Our rules in a real Prometheus, on what a real Collector reports: what it loses, and what a store refuses."""
+"""Our rules in a real Prometheus, with the metrics of a real Collector: its losses, and what a store refuses."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class World:
         ]
 
     def wait_for(self, **labels: str) -> None:
-        """Until an alert with these labels fires, and no other one of the telemetry."""
+        """Waits until an alert with these labels fires, and no other alert about telemetry."""
         wait_until(lambda: any(labels.items() <= alert.items() for alert in self.firing()), LIMIT)
         assert {alert["alertname"] for alert in self.firing()} == {labels["alertname"]}
 
 
 def configuration(folder: Path, targets: Mapping[str, int | str]) -> str:
-    """Ours, with the targets that are here."""
+    """Our configuration, with the targets of the test."""
     for name, content in paces.rule_files(PACE).items():
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
     config = paces.compressed(

@@ -100,7 +100,7 @@ def test_a_share_of_the_rest_is_kept_whole(collector: Collector, send: Sender, t
 
 
 @pytest.mark.slow
-def test_an_error_is_kept_also_where_its_trace_was_dropped_before(
+def test_an_error_is_kept_even_if_its_trace_was_dropped_before(
     collector: Collector, send: Sender, tempo: OtlpSink
 ) -> None:
     """What was dropped is gone; the error and what follows it are there."""

@@ -1,4 +1,4 @@
-"""Two gateways before two samplers: a trace whose spans come in anywhere ends whole at one sampler."""
+"""Two gateways before two samplers: all spans of a trace reach the same sampler, whichever gateway receives them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is handed in is checked there, and the message names the parameter."""
+"""Arguments are checked where they are passed, and the message names the parameter."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ class TestWhatIsRetryable:
         with pytest.raises(KeyboardInterrupt):
             driver.execute(make_policy(clock), Script(TransientFault()), is_retryable=interrupted)
 
-    def test_a_class_that_is_no_exception_but_could_be_called_is_refused(self) -> None:
+    def test_a_class_that_is_not_an_exception_but_could_be_called_is_refused(self) -> None:
         class Predicate:
             def __init__(self, error: BaseException) -> None: ...
 
@@ -312,7 +312,7 @@ class TestPartsThatContradictEachOther:
         Policy("supplier", retry=RetryConfig(max_attempts=11), budget=RetryBudgetConfig())
         Policy("supplier", retry=RetryConfig(max_attempts=30), budget=RetryBudgetConfig(capacity=290))
 
-    def test_also_where_throttling_costs_more(self) -> None:
+    def test_even_if_throttling_costs_more(self) -> None:
         budget = RetryBudgetConfig(capacity=50, transient_cost=1, throttle_cost=50)
         with pytest.raises(ValueError, match="max_attempts"):
             Policy("supplier", retry=RetryConfig(max_attempts=3), budget=budget)

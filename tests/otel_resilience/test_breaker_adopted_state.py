@@ -1,4 +1,4 @@
-"""A machine that takes over a state which was decided elsewhere says everything about that change."""
+"""A machine that adopts a state decided elsewhere reports that change completely."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules of the circuit breaker's machine at their boundaries, and what a transition says about itself."""
+"""The rules of the circuit breaker's machine at their boundaries, and what a transition reports."""
 
 from __future__ import annotations
 

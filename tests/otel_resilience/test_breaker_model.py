@@ -1,4 +1,4 @@
-"""The circuit breaker against an independent model: plain lists of what happened, nothing clever.
+"""The circuit breaker against an independent model: plain lists of what happened.
 
 The window forgets by the documented rule only: it is cut into ten buckets, and a bucket expires when its start is a
 whole period in the past. Times are multiples of a quarter of a second, so that both sides compute exactly.

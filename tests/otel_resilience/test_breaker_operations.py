@@ -125,7 +125,7 @@ def test_the_time_before_the_first_step_is_not_that_of_the_call(clock: FakeClock
     assert asyncio.run(main()).metrics().slow_calls == 0
 
 
-def test_a_lambda_that_is_no_coroutine_is_rejected_at_the_call(clock: FakeClock) -> None:
+def test_a_lambda_that_is_not_a_coroutine_is_rejected_at_the_call(clock: FakeClock) -> None:
     called: list[int] = []
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""One bucket per dependency name for all its callers; and nothing grows with the number of policies made."""
+"""One bucket per dependency name for all its callers; memory does not grow with the number of policies created."""
 
 from __future__ import annotations
 

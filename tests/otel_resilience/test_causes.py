@@ -1,4 +1,4 @@
-"""What lies behind an exception: the nearest cause or context that a rule knows, and the members of groups."""
+"""The causes of an exception: the nearest cause or context that a rule knows, and the members of groups."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Text(str):
     __slots__ = ()
 
 
-def test_the_exceptions_of_a_class_can_be_judged_by_a_rule_each_time_anew() -> None:
+def test_a_rule_can_judge_the_exceptions_of_a_class_anew_each_time() -> None:
     base = of_package("client")
     table: dict[str, dict[str, Classification | Rule]] = {
         "client.errors": {"Error": lambda each: SLOW if message_of(each) == "slow" else None},

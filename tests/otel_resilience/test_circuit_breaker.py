@@ -1,4 +1,4 @@
-"""The circuit breaker as its users see it; the state machine itself is held against a model in test_breaker_model."""
+"""The circuit breaker in use; its state machine is compared with a model in test_breaker_model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values and rules of a wrong type are refused where they are handed in, with the parameter's name."""
+"""Values and rules of a wrong type are refused where they are passed, with the parameter's name."""
 
 from __future__ import annotations
 
@@ -144,21 +144,21 @@ NO_RULES: list[Any] = [
 @pytest.mark.fault("L17")
 class TestRules:
     @pytest.mark.parametrize("rule", NO_RULES)
-    def test_what_is_no_rule_is_refused(self, rule: Any) -> None:
+    def test_what_is_not_a_rule_is_refused(self, rule: Any) -> None:
         with pytest.raises(TypeError, match=r"^rules\[1\] must "):
             Classifier([lambda _: None, rule])
         with pytest.raises(TypeError, match=r"^rules\[0\] must "):
             default_classifier().extended(rule)
 
     @pytest.mark.parametrize("rules", [3, None, "rules", lambda _: MINE, {ValueError: MINE}])
-    def test_what_is_no_series_of_rules_is_refused(self, rules: Any) -> None:
+    def test_what_is_not_a_series_of_rules_is_refused(self, rules: Any) -> None:
         with pytest.raises(TypeError, match=r"^rules must be "):
             Classifier(rules)
 
     @pytest.mark.parametrize(
         "by_type", [3, 0, "", [], [ValueError], {"ValueError": MINE}, {ValueError: "transient"}, {int: MINE}]
     )
-    def test_what_is_no_table_of_verdicts_is_refused(self, by_type: Any) -> None:
+    def test_what_is_not_a_table_of_verdicts_is_refused(self, by_type: Any) -> None:
         with pytest.raises(TypeError, match=r"^by_type"):
             Classifier((), by_type)
 
@@ -221,7 +221,7 @@ class TestRules:
 
 
 @pytest.mark.parametrize("exception", ["timeout", None, TimeoutError])
-def test_what_is_no_exception_is_not_classified(exception: Any) -> None:
+def test_what_is_not_an_exception_is_not_classified(exception: Any) -> None:
     with pytest.raises(TypeError, match=r"^exception must be "):
         classify(exception)
     with pytest.raises(TypeError, match=r"^classifier must be "):

@@ -1,4 +1,4 @@
-"""Configurations: what is written holds, also through ``dataclasses.replace``; what cannot be meant is refused."""
+"""Configurations: the given values apply, also after ``dataclasses.replace``; meaningless ones are refused."""
 
 from __future__ import annotations
 

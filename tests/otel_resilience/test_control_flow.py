@@ -1,4 +1,4 @@
-"""Control flow in the shape of exceptions passes every layer: not retried, not counted, not reported."""
+"""Exceptions that are control flow pass every layer: not retried, not counted, not reported."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_half_open_probe_that_is_left_by_control_flow_decides_nothing(clock: F
     assert policy.breaker.state.name == "CLOSED"
 
 
-def test_it_is_no_error_in_logs_and_metrics(caplog: pytest.LogCaptureFixture) -> None:
+def test_it_is_not_an_error_in_logs_and_metrics(caplog: pytest.LogCaptureFixture) -> None:
     recorded = RecordedTelemetry()
     with recorded.recording(), caplog.at_level(logging.INFO), pytest.raises(Ignore):
         Policy("supplier", retry=RetryConfig()).execute(Script(Ignore()).play, name="list")

@@ -1,4 +1,4 @@
-"""Correlation IDs: the trace ID where there is a trace, and one of the same shape where there is none."""
+"""Correlation IDs: the trace ID if there is a trace, otherwise one of the same form."""
 
 from __future__ import annotations
 

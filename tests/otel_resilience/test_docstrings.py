@@ -1,4 +1,4 @@
-"""Every public name says what it is, in which units, and what it raises; its example runs.
+"""Every public name is documented: what it is, its units, what it raises; its example runs.
 
 An example has the names of ``otel_resilience`` and imports the rest.
 """

@@ -1,4 +1,4 @@
-"""An event is one record: through the Logs API where a logger provider is set, else through the standard logger."""
+"""An event is one record: through the Logs API if a logger provider is set, else through the standard logger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a protected call makes of each fault of an HTTP dependency: attempts, waits, breaker, error type.
+"""What a protected call does on each fault of an HTTP dependency: attempts, waits, breaker, error type.
 
 The errors are those that a real httpx client raises over a scripted transport, so that they carry their request.
 """
@@ -26,7 +26,7 @@ Answer = Callable[[httpx.Request], httpx.Response]
 
 @dataclasses.dataclass(frozen=True)
 class Expected:
-    """What becomes of a fault that persists, for a GET and for a POST without an idempotency key."""
+    """The outcome of a persistent fault, for a GET and for a POST without an idempotency key."""
 
     error_type: str
     get: tuple[float, ...] = (0.05, 0.10)

@@ -350,7 +350,7 @@ class TestNotes:
         assert len(error.__notes__) == 2
 
     @pytest.mark.parametrize(("kind", "notes"), [(NotesAreText, "text"), (NotesAreATuple, ("one",))])
-    def test_notes_that_are_no_list_stay_as_they_are(self, kind: Any, notes: object) -> None:
+    def test_notes_that_are_not_a_list_stay_as_they_are(self, kind: Any, notes: object) -> None:
         error = kind()
         raised(lambda: Policy("supplier").execute(Script(error).play))
         assert error.__notes__ == notes

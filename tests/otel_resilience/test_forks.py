@@ -1,4 +1,4 @@
-"""A child process that was forked starts with every lock free, whoever held it in the parent, and outside of calls."""
+"""A forked child process starts with every lock free, whatever the parent held, and outside of any call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may have been sent is not sent again, unless it is declared or seen to be safe."""
+"""A request that may have been sent is not repeated unless it is declared or shown to be safe."""
 
 from __future__ import annotations
 
@@ -482,7 +482,7 @@ class TestEnclosedCalls:
             run_fake(clock, make_policy(clock).execute(call))
         assert len(calls) == 3
 
-    def test_a_refused_connection_after_a_request_was_sent_is_no_proof(self, driver: Driver, clock: FakeClock) -> None:
+    def test_a_refused_connection_after_a_request_was_sent_is_not_proof(self, driver: Driver, clock: FakeClock) -> None:
         """The second attempt was provably not sent; the first one may have been."""
         script = Script(TransientFault(), ConnectionRefusedError(111, "refused"))
         inner = make_policy(clock, breaker=None, retry=RetryConfig(max_attempts=2))

@@ -1,4 +1,4 @@
-"""The walls of the house: who may import whom."""
+"""Boundaries between packages: which may import which."""
 
 from __future__ import annotations
 

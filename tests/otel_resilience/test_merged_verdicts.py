@@ -1,4 +1,4 @@
-"""The verdicts on failures that happened together: each field by itself, in either order."""
+"""Merged verdicts on failures that happened together: each field separately, in either order."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_of_equal_severity_the_failure_of_the_breaker_brings_its_error_type_then
     assert merged(BASE.replace(error_type="z"), BASE.replace(error_type="a")).error_type == "a"
 
 
-def test_the_severity_is_the_highest_of_all_also_where_another_class_is_worse() -> None:
+def test_the_severity_is_the_highest_of_all_even_if_another_class_is_worse() -> None:
     permanent = BASE.replace(error_class=ErrorClass.PERMANENT, severity=Severity.LOW)
     assert merged(permanent, BASE.replace(severity=Severity.CRITICAL)).severity is Severity.CRITICAL
 

@@ -1,4 +1,4 @@
-"""What a call says of itself follows from its attempts, and what an outer call knows of it from the context."""
+"""What a call reports follows from its own attempts, and what an outer call learns of it from the context."""
 
 from __future__ import annotations
 

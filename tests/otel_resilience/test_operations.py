@@ -1,4 +1,4 @@
-"""What can be protected, and from when on: nothing is taken before the first step of an awaitable."""
+"""What can be protected, and when that starts: nothing is acquired before the first step of an awaitable."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ async def test_a_decorated_def_that_passes_a_coroutine_on_is_rejected_where_it_i
 
 @pytest.mark.fault("L15")
 class TestOtherOperationsThatReturnAwaitables:
-    """Their nature is known only by calling them."""
+    """Only calling them shows whether they are async."""
 
     @staticmethod
     def made_elsewhere() -> Awaitable[object]:
@@ -449,7 +449,7 @@ def test_a_name_that_says_nothing_is_that_of_the_class(name: object) -> None:
 
 
 class Lazy:
-    """As Django's ``SimpleLazyObject``: what it stands for is fetched by the first look at it, even at its class."""
+    """Like Django's ``SimpleLazyObject``: the first access, even to its class, creates the wrapped object."""
 
     def __getattribute__(self, name: str) -> Any:
         raise ConnectionError("fetched too early")

@@ -1,4 +1,4 @@
-"""Defects that were measured in other Python libraries; each test is named after the one that it keeps out of here."""
+"""Defects found in other Python libraries; each test is named after the one that it rules out here."""
 
 from __future__ import annotations
 

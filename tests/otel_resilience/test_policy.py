@@ -83,7 +83,7 @@ class TestDeadline:
     @pytest.mark.parametrize(
         ("deadline", "error"), [(float("nan"), ValueError), ("3", TypeError), (True, TypeError)], ids=str
     )
-    def test_one_that_is_no_duration_is_refused_by_name(
+    def test_one_that_is_not_a_duration_is_refused_by_name(
         self, driver: Driver, clock: FakeClock, deadline: Any, error: type
     ) -> None:
         script = Script("value")
@@ -197,7 +197,7 @@ class TestAttemptTimeout:
             Policy("supplier", attempt_timeout=5.0).execute(Script(fault).play)
         assert caught.value is fault
 
-    def test_a_huge_limit_is_no_overflow(self) -> None:
+    def test_a_huge_limit_is_not_an_overflow(self) -> None:
         def operation() -> int:
             time.sleep(0.02)  # long enough for the caller to wait
             return 1
@@ -205,7 +205,7 @@ class TestAttemptTimeout:
         assert Policy("supplier", attempt_timeout=1e12).execute(operation) == 1
         assert Policy("supplier", deadline=1e300).execute(operation) == 1
 
-    async def test_a_huge_limit_is_no_overflow_for_async_either(self) -> None:
+    async def test_a_huge_limit_is_not_an_overflow_for_async_either(self) -> None:
         async def operation() -> int:
             await asyncio.sleep(0)
             return 1
@@ -219,7 +219,7 @@ class TestAttemptTimeout:
             driver.execute(policy, Script(own))
         assert caught.value is own
 
-    def test_cancellation_from_outside_is_no_timeout(self, clock: FakeClock) -> None:
+    def test_cancellation_from_outside_is_not_a_timeout(self, clock: FakeClock) -> None:
         policy = make_policy(clock, attempt_timeout=5.0)
 
         async def main() -> None:

@@ -30,7 +30,7 @@ def protected(key: str) -> Policy:
 
 
 def use(policies: PolicyRegistry, *keys: str) -> None:
-    """Without a variable left that would keep the last policy alive."""
+    """Uses a policy without leaving a variable that keeps it alive."""
     for key in keys:
         policies[key]  # looking it up is the use
 
@@ -52,7 +52,7 @@ class TestLookup:
         assert list(policies) == ["a", "b"]
         assert len(policies) == 2
 
-    def test_get_and_in_make_nothing_and_are_no_use(self) -> None:
+    def test_get_and_in_make_nothing_and_are_not_a_use(self) -> None:
         policies = PolicyRegistry(protected, max_size=2)
         assert policies.get("a") is None
         assert "a" not in policies
@@ -322,7 +322,7 @@ KEYS = st.sampled_from("abcdef")
 
 
 class RegistryModel(RuleBasedStateMachine):
-    """Against a dict in order of use."""
+    """Compares the registry with a dict in order of use."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Private names of OpenTelemetry stand in one file of the library, and in one of the tests' support."""
+"""Private names of OpenTelemetry are used in one file of the library, and in one of the test helpers."""
 
 from __future__ import annotations
 

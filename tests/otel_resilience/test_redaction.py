@@ -1,4 +1,4 @@
-"""Secrets never survive in text: neither the registered ones in any spelling, nor those with a known shape."""
+"""Secrets never remain in text: neither registered ones in any spelling, nor those of a known form."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_secrets_are_known_by_their_shape(text: str, expected: str) -> None:
         "-----BEGIN PUBLIC KEY-----",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_what_is_not_a_secret_stays(text: str) -> None:
     assert redact(text) == text
 
 

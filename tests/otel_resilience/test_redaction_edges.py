@@ -1,4 +1,4 @@
-"""Redaction at its edges: the shortest secret, the longest text, secrets within secrets, odd characters."""
+"""Edge cases of redaction: the shortest secret, the longest text, secrets within secrets, odd characters."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_longer_of_two_secrets_that_begin_alike_is_masked_whole(secrets: tup
 @pytest.mark.parametrize(
     "secrets", [("k9+v2", "k9 v2-longer"), ("k9%20v2", "k9 v2-longer"), ("k9 v2", "k9%20v2-longer")]
 )
-def test_also_where_they_begin_alike_in_one_of_their_spellings(secrets: tuple[str, str]) -> None:
+def test_even_if_they_begin_alike_in_one_of_their_spellings(secrets: tuple[str, str]) -> None:
     for secret in secrets:
         register_secret(secret)
     shorter, longer = secrets
@@ -111,7 +111,7 @@ def test_the_bytes_of_a_secret_with_letters_beyond_ascii_are_masked() -> None:
     assert redact(repr("<grüße-an-alle>".encode())) == "b'<***>'"
 
 
-def test_a_secret_that_is_no_valid_text_is_masked() -> None:
+def test_a_secret_that_is_not_valid_text_is_masked() -> None:
     register_secret("half\ud83dpair")
     assert redact("<half\ud83dpair>") == "<***>"
     assert redact(ascii("<half\ud83dpair>")) == "'<***>'"

@@ -1,4 +1,4 @@
-"""The quick look that most failures end with: certainly nothing of a request is shown."""
+"""The fast check that suffices for most failures: certainly no request is shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retry: how often, how long between, for which errors; for ``def`` and ``async def`` alike.
+"""Retry: how many times, how long between, for which errors; for ``def`` and ``async def``.
 
 The bench: three attempts, the random number is 1.0, so that delays are exactly 0.05 and 0.10 s (throttling 1 and 2 s);
 100 tokens, no trickle.

@@ -1,4 +1,4 @@
-"""A dependency that answers well, however slowly, closes its circuit: with one process and with several.
+"""A dependency that answers correctly but slowly closes its circuit: with one process and with several.
 
 Simulated traffic on a fake clock: after a burst of failures every call succeeds after the same time. Nothing but the
 first good probes decides, whether their leases have expired or not.
@@ -22,7 +22,7 @@ from support.resilience import TransientFault
 
 @dataclasses.dataclass
 class Traffic:
-    """What became of the calls."""
+    """The outcome of the calls."""
 
     rejected: int = 0
     closed_after: float | None = None
@@ -37,7 +37,7 @@ def trip(breaker: CircuitBreaker) -> None:
 
 
 def play(clock: FakeClock, breakers: list[CircuitBreaker], *, duration: float, interval: float, calls: int) -> Traffic:
-    """Sends a call every ``interval`` seconds, by turns through each breaker; each succeeds after ``duration``."""
+    """Sends a call every ``interval`` seconds through each breaker in turn; each succeeds after ``duration``."""
     traffic = Traffic()
     lease = breakers[0]._machine.lease
     open_until = clock() + max(breaker.metrics().retry_after or 0.0 for breaker in breakers)

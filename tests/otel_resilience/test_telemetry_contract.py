@@ -1,4 +1,4 @@
-"""What the library emits is held against its own list of names and against the design's tables, written out by hand."""
+"""The library's telemetry, compared with its own list of names and with the design's tables."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def value(recorded: RecordedTelemetry, metric: str, **wanted: Any) -> float:
 
 
 def everything(driver: Driver, clock: FakeClock) -> None:
-    """Calls that end in every way there is."""
+    """Calls that end in every possible way."""
 
     def attempt(policy: Policy, *outcomes: Any, **options: Any) -> None:
         with contextlib.suppress(Fault, CircuitOpenError, LimitError, KeyboardInterrupt, TimeoutError, ValueError):
@@ -252,7 +252,7 @@ watched: list[object] = []
 
 
 def share_state(clock: FakeClock) -> None:
-    """Breakers that share their state through a storage that comes and goes, and a damaged file."""
+    """Breakers that share their state through an unreliable storage, and a damaged file."""
     storage = FrailStorage(clock)
     shares = [SharedState(storage) for _ in range(2)]
     one, other = (SharedCircuitBreaker("supplier", shared=shared, clock=clock) for shared in shares)
@@ -424,7 +424,7 @@ class TestSpans:
         assert [attributes(span).get("resilience.retry.delay") for span in attempt_spans(recorded)] == [None, 0.05, 0.1]
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt(), asyncio.CancelledError(), SystemExit()])
-    def test_cancellation_is_no_error(
+    def test_cancellation_is_not_an_error(
         self, recorded: RecordedTelemetry, observed: Driver, clock: FakeClock, error: BaseException
     ) -> None:
         with pytest.raises(type(error)):

@@ -1,4 +1,4 @@
-"""Deadlines and attempt timeouts: what they bound, what calls inside see of them, and the threads that cuts need."""
+"""Deadlines and attempt timeouts: what they limit, what calls inside see of them, and the threads they use."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
 
 @pytest.fixture
 def release() -> Iterator[threading.Event]:
-    """Set at the end, so that no thread stays behind."""
+    """Set at the end, so that no thread is left."""
     event = threading.Event()
     yield event
     event.set()
@@ -444,7 +444,7 @@ class TestThreads:
         assert within(60, lambda: threading.active_count() <= before)
         assert policies[0].execute(lambda: "value") == "value"  # a new one is made
 
-    def test_a_worker_that_was_reserved_in_vain_ends_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_worker_that_was_reserved_for_nothing_ends_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("otel_resilience.limits.threads.IDLE", 0.02)
         threads = AttemptThreads("supplier", 1)
         worker = threads.reserve(1)

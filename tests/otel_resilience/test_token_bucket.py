@@ -1,4 +1,4 @@
-"""The token bucket of a retry budget: every movement, and the sizes that it accepts."""
+"""The token bucket of a retry budget: every change, and the sizes that it accepts."""
 
 from __future__ import annotations
 

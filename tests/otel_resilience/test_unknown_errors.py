@@ -1,4 +1,4 @@
-"""Exceptions that no rule knows: a carried HTTP status, the explicit cause, programming errors, and what is left."""
+"""Exceptions that no rule knows: a carried HTTP status, the explicit cause, programming errors, and the rest."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class TestCarriedStatus:
             {"response": {"ResponseMetadata": None}},
         ],
     )
-    def test_anything_else_is_no_status(self, attributes: dict[str, object]) -> None:
+    def test_anything_else_is_not_a_status(self, attributes: dict[str, object]) -> None:
         assert classify(Carrier(**attributes)).unclassified
 
     def test_a_code_counts_where_the_class_is_named_after_http(self) -> None:
@@ -270,7 +270,7 @@ class TestExplicitCause:
         classifier = default_classifier().extended(lambda error: mine if isinstance(error, ConnectionError) else None)
         assert classifier.classify(from_cause(ConnectionResetError())) is mine
 
-    def test_a_context_that_is_no_cause_says_nothing(self) -> None:
+    def test_a_context_that_is_not_a_cause_says_nothing(self) -> None:
         def fail() -> None:
             try:
                 raise ConnectionResetError

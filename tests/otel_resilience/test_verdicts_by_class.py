@@ -1,4 +1,4 @@
-"""Verdicts that are kept by class, and what keeps an exception from being judged by its class alone."""
+"""Verdicts cached by class, and what prevents an exception from being judged by its class alone."""
 
 from __future__ import annotations
 
@@ -349,7 +349,7 @@ class TestReplace:
         self.verdict.replace(unsent=True)
         assert other.replace(unsent=True).severity is other.severity
 
-    def test_what_is_no_flag_is_checked_each_time(self) -> None:
+    def test_what_is_not_a_flag_is_checked_each_time(self) -> None:
         self.verdict.replace(unsent=True)
         with pytest.raises(TypeError, match="unsent"):
             self.verdict.replace(unsent=1)
@@ -362,7 +362,7 @@ class TestWhatIsKeptOfChangedVerdicts:
 
     @pytest.fixture(autouse=True)
     def kept(self, monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
-        """Room for two."""
+        """A cache with room for two."""
         monkeypatch.setattr(model, "_changed", {})
         monkeypatch.setattr(model, "_MAX_CHANGED", 2)
         return model._changed

@@ -168,11 +168,11 @@ class FakeMailServer:
         self.replies: dict[str, str] = {}
         """Replies by command, in place of the usual ones."""
         self.refusals: dict[str, str] = {}
-        """Replies by recipient, if it is not taken."""
+        """Replies by recipient, for recipients that are refused."""
         self.in_the_open: list[str] = []
-        """Commands that came without TLS."""
+        """Commands received without TLS."""
         self.silent = threading.Event()
-        """Set: it says nothing."""
+        """If set, the server does not reply."""
         self._tls, self.implicit, self._login = tls, implicit, login
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))

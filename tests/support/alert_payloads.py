@@ -16,7 +16,7 @@ RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
 class RefusedError(Exception):
-    """The payload is not accepted."""
+    """The receiver would reject the payload."""
 
 
 def require(holds: object, problem: str) -> None:
@@ -26,12 +26,12 @@ def require(holds: object, problem: str) -> None:
 
 
 def units(text: str) -> int:
-    """UTF-16 code units: the strictest way in which a receiver may count."""
+    """UTF-16 code units, the strictest way for a receiver to count characters."""
     return len(text.encode("utf-16-le")) // 2
 
 
 def check_slack(message: Any) -> None:
-    """An incoming webhook's message in Block Kit."""
+    """Checks a message of an incoming webhook, in Block Kit."""
     require(isinstance(message, dict), "not an object")
     unknown = set(message) - {"text", "blocks", "unfurl_links", "unfurl_media"}
     require(not unknown, f"unknown fields {unknown}")
@@ -100,13 +100,13 @@ def _text(text: Any, limit: int, kinds: frozenset[str] | set[str] = frozenset({"
 
 
 def _no_markup(text: str) -> None:
-    """Texts of alerts hold no links, mentions or broken entities of their own."""
+    """Texts of alerts must not contain links, mentions or broken entities."""
     require("<" not in text and ">" not in text, "an unescaped < or >")
     require(not re.search(r"&(?!amp;|lt;|gt;)", text), "an unescaped &")
 
 
 def check_pagerduty(event: Any) -> None:
-    """An event of the Events API v2."""
+    """Checks an event of the Events API v2."""
     require(isinstance(event, dict), "Event object is invalid")
     action = event.get("event_action")
     require(action in {"trigger", "acknowledge", "resolve"}, "'event_action' is invalid")
@@ -154,11 +154,11 @@ GENERIC_FIELDS: Mapping[str, type | tuple[type, ...]] = {
     "context": dict,
     "service": str,
 }
-"""Those that every receiver may count on."""
+"""Fields that every receiver may rely on."""
 
 
 def check_generic(message: Any, *, links_lead_somewhere: bool = True) -> None:
-    """The object of the generic webhook."""
+    """Checks the object of the generic webhook."""
     require(isinstance(message, dict), "not an object")
     for name, kind in GENERIC_FIELDS.items():
         require(name in message, f"{name} is missing")
@@ -178,7 +178,7 @@ def check_generic(message: Any, *, links_lead_somewhere: bool = True) -> None:
 
 
 def is_time(value: Any) -> bool:
-    """Whether it is a moment by RFC 3339."""
+    """Whether it is a time in the format of RFC 3339."""
     if not isinstance(value, str) or not RFC3339.fullmatch(value):
         return False
     datetime.datetime.fromisoformat(value)

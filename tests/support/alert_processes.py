@@ -1,8 +1,8 @@
-"""Processes with an alert service each: some are killed with SIGKILL, others see the same outage.
+"""Processes that each run an alert service: some are killed with SIGKILL, others see the same outage.
 
 ``python -m support.alert_processes kill URL FOLDER KILLS SEED``, ``... share URL FOLDER PROCESSES REDIS_URL`` (the last
 may be ``-``), ``... hand-over WEBHOOK PAGERDUTY FOLDER REDIS_URL``, ``... storm WEBHOOK FOLDER REDIS_URL KILLS SEED``.
-Forks from a process that has no threads, which is faster than starting Python again.
+Forks from a process without threads, which is faster than starting Python again.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def fork(work: Callable[[], None]) -> int:
 
 
 def kill_one(url: str, folder: Path, kind: str, rng: random.Random) -> bool:
-    """A process reports one CRITICAL alert and is killed. Whether ``report`` had returned by then."""
+    """A process reports one CRITICAL alert and is killed. Returns whether ``report`` had returned by then."""
     reading, writing = os.pipe()
 
     def work() -> None:
@@ -161,7 +161,7 @@ def wait_for(path: Path) -> None:
 
 
 def hand_over(webhook: str, pagerduty: str, folder: Path, redis_url: str) -> None:
-    """Four processes, each on a machine of its own: all see the outage, the last one sees its end."""
+    """Four processes, each on its own machine: all see the outage, and the last one sees its end."""
 
     def work(number: int) -> None:
         home = folder / str(number)
@@ -199,7 +199,7 @@ STORM = AlertConfig(
 
 
 def storm(webhook: str, folder: Path, redis_url: str, kills: int, seed: int) -> None:
-    """Three machines with one process each, one of which is always being killed, during outages and recoveries."""
+    """Three machines with one process each; during outages and recoveries one is always being killed."""
     rng = random.Random(seed)
     down = folder / "down"
     stop = folder / "stop"

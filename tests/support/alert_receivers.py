@@ -1,11 +1,11 @@
-"""Receivers of alerts on the loopback: Slack, PagerDuty and a generic webhook, real HTTP, as strict as the originals.
+"""Receivers of alerts on loopback over real HTTP, as strict as the originals: Slack, PagerDuty, a generic webhook.
 
     with served(FakeSlack()) as slack:
         slack.script(503, Reply(429, retry_after=2), RESET)    # then it behaves again
         SlackChannel(slack.url)...
         assert slack.accepted == [{...}]
 
-Everything that came in is in ``requests``, what was accepted in ``accepted`` as JSON.
+``requests`` has everything that was received, ``accepted`` what was accepted, as JSON.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ ROUTING_KEY = "0123456789abcdef0123456789abcdef"
 
 @dataclasses.dataclass(frozen=True)
 class Received:
-    """A request as it came over the wire."""
+    """A request as received."""
 
     at: float
     """Seconds on the receiver's clock."""
     path: str
     headers: Mapping[str, str]
-    """Names in lower case."""
+    """Names are in lower case."""
     body: bytes
 
     @property
@@ -50,23 +50,23 @@ class Received:
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """An answer. As a step of a script, nothing of the request is looked at, unless ``status`` is ``None``."""
+    """An answer. As a step of a script it is sent without checking the request, unless ``status`` is ``None``."""
 
     status: int | None = None
-    """``None``: as the receiver would answer without a script."""
+    """``None``: the status that the receiver would return without a script."""
     body: str | bytes = b""
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     retry_after: int | str | None = None
     delay: float = 0.0
     """Seconds before the first byte."""
     drip: float = 0.0
-    """Seconds between the bytes of the answer, of its head too."""
+    """Seconds between the bytes of the answer, including its head."""
     promised: int | None = None
-    """Content-Length that is reported if it is not the body's; what is missing never comes."""
+    """Content-Length if it is not that of the body; the missing bytes are never sent."""
 
 
 RESET = "reset"
-"""Step of a script: the connection is reset once the request is there."""
+"""Step of a script: the connection is reset after the request was received."""
 BLACK_HOLE = "black hole"
 """Step of a script: no answer until the receiver ends."""
 
@@ -75,7 +75,7 @@ R = TypeVar("R", bound="Receiver")
 
 
 class Receiver:
-    """What all of them have in common. ``url`` is what a channel is given."""
+    """Base class of the receivers. ``url`` is for a channel."""
 
     path = "/"
 
@@ -93,14 +93,14 @@ class Receiver:
     def script(self, *steps: Step, forever: bool = False) -> None:
         """What happens to the next requests, one step each: a status, a `Reply`, `RESET` or `BLACK_HOLE`.
 
-        ``forever`` repeats the last step until the next call; without steps the receiver behaves again.
+        ``forever`` repeats the last step until the next call; without steps the receiver behaves normally again.
         """
         with self._changed:
             self._script = list(steps)
             self._forever = steps[-1] if forever and steps else None
 
     def wait_for(self, accepted: int = 0, *, requests: int = 0, timeout: float = 60.0) -> None:
-        """Waits until that many were accepted, and that many requests came. Fails after ``timeout`` seconds."""
+        """Waits for that many accepted messages and that many requests. Fails after ``timeout`` seconds."""
         with self._changed:
             there = self._changed.wait_for(
                 lambda: len(self.accepted) >= accepted and len(self.requests) >= requests, timeout
@@ -123,7 +123,7 @@ class Receiver:
             return reply
 
     def answer(self, request: Received) -> Reply:
-        """What the original would answer; adds to ``accepted`` what it takes."""
+        """What the original would answer; adds what it accepts to ``accepted``."""
         raise NotImplementedError
 
 
@@ -139,8 +139,7 @@ class FakeSlack(Receiver):
         self._last: float | None = None
 
     def revoke(self, status: int = 404, reason: str = "no_service") -> None:
-        """As if somebody removed the app (404 no_service), the channel (410 channel_is_archived), the permission
-        (403)."""
+        """As if the app (404 no_service), the channel (410 channel_is_archived) or the permission (403) was removed."""
         self._revoked = Reply(status, reason)
 
     def answer(self, request: Received) -> Reply:
@@ -178,11 +177,11 @@ class Incident:
     """``triggered``, ``acknowledged`` or ``resolved``."""
     triggers: int = 1
     pages: int = 1
-    """How often people were called."""
+    """How many times people were paged."""
 
 
 class FakePagerDuty(Receiver):
-    """The Events API v2, with the incidents that come of the events."""
+    """The Events API v2, with the incidents that result from the events."""
 
     path = "/v2/enqueue"
     MAX_BYTES = 512 * 1024
@@ -191,25 +190,25 @@ class FakePagerDuty(Receiver):
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, routing_key: str = ROUTING_KEY) -> None:
         super().__init__(clock)
         self.incidents: list[Incident] = []
-        """In the order in which they were opened."""
+        """In order of opening."""
         self.dropped: list[Any] = []
-        """Accepted, but about no open incident."""
+        """Accepted events that concern no open incident."""
         self._routing_key = routing_key
         self._taken: list[float] = []
 
     def open_incident(self, dedup_key: str) -> Incident | None:
-        """The open one with this key."""
+        """The open incident with this key, if any."""
         for incident in self.incidents:
             if incident.dedup_key == dedup_key and incident.status != "resolved":
                 return incident
         return None
 
     def forgive(self) -> None:
-        """Counts no event of before for its limit."""
+        """Resets its rate limit."""
         self._taken.clear()
 
     def acknowledge(self, dedup_key: str) -> None:
-        """Acknowledges the incident like a person would."""
+        """Acknowledges the incident, as a person would."""
         incident = self.open_incident(dedup_key)
         assert incident is not None, f"no open incident {dedup_key}"
         incident.status = "acknowledged"
@@ -269,7 +268,7 @@ class FakeWebhook(Receiver):
     ) -> None:
         super().__init__(clock)
         self.repeated: list[str] = []
-        """Idempotency keys that came again after they had been accepted."""
+        """Idempotency keys received again after they had been accepted."""
         self._secret = secret
         self._now = now
         self._status = status
@@ -350,7 +349,7 @@ class _Handler(BaseHTTPRequestHandler):
                 break
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # named by the base class
-        """Says nothing."""
+        """Logs nothing."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -360,13 +359,13 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
-        if error is not None and not isinstance(error, ConnectionError):  # a client may leave whenever it likes
+        if error is not None and not isinstance(error, ConnectionError):  # a client may disconnect at any time
             self.receiver.failures.append(error)
 
 
 @contextlib.contextmanager
 def served(receiver: R) -> Iterator[R]:
-    """Serves it on a free port of the loopback, and ends everything with the block."""
+    """Serves it on a free loopback port during the block."""
     handler = type("Handler", (_Handler,), {"receiver": receiver})
     server = _Server(("127.0.0.1", 0), handler)
     server.receiver = receiver

@@ -1,4 +1,4 @@
-"""An alert service without threads on a fake clock, and channels that do as they are reported."""
+"""An alert service without threads on a fake clock, and channels that behave as told."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ EPOCH = 1_795_500_000.0
 
 
 class RevokedFault(Fault):
-    """The receiver does not want us any more."""
+    """The receiver revoked our access."""
 
     verdict = Classification(ErrorClass.PERMANENT, Severity.HIGH, "404", BreakerEffect.SUCCESS)
 
 
 class RefusedFault(Fault):
-    """The receiver does not want this message."""
+    """The receiver rejects this message."""
 
     verdict = Classification(ErrorClass.PERMANENT, Severity.HIGH, "400", BreakerEffect.SUCCESS)
 
 
 class Inbox:
-    """A channel that keeps what it is given, and fails as long as ``fails`` says so."""
+    """A channel that keeps what it is given, and fails while ``fails`` is set."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Inbox:
         self.tried: list[tuple[float, Notification]] = []
         self.fails: Exception | None = None
         self.next_outcomes: list[Exception | None] = []
-        """Come before ``fails``, one for each attempt."""
+        """Outcomes of the next attempts, one each; they take precedence over ``fails``."""
         self._clock = clock
 
     def deliver(self, notification: Notification, *, timeout: float) -> None:
@@ -61,7 +61,7 @@ class Inbox:
         self.times.append(self._clock())
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
     @property
     def reported(self) -> list[tuple[str, str]]:
@@ -75,7 +75,7 @@ class Inbox:
 
 
 def alert(kind: str = "trouble", severity: Severity = Severity.HIGH, **changes: Any) -> Alert:
-    """One about the supplier."""
+    """An alert about the supplier."""
     return Alert(**{"kind": kind, "title": f"{kind} at the supplier", "severity": severity,
                     "dependency": "supplier", **changes})  # fmt: skip
 
@@ -115,14 +115,14 @@ class World:
         self.service.resolve(kind, "supplier", **options)
 
     def run(self, seconds: float = 0.0) -> None:
-        """Time passes, and everything happens when it is due."""
+        """Moves the time forward; everything happens when it is due."""
         until = self.clock.now + seconds
         while (again := self.service.pump()) <= until:
             self.clock.now = max(self.clock.now, again)
         self.clock.now = max(self.clock.now, until)
 
     def messages(self, channel: Inbox | None = None) -> list[Notification]:
-        """What came to the channel since the last call."""
+        """What the channel has received since the last call."""
         inbox = channel or self.inbox
         news, inbox.messages = inbox.messages, []
         return news

@@ -11,17 +11,17 @@ from collections.abc import Iterator
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """One answer; without ``status`` the connection is closed instead."""
+    """One answer; without ``status`` the connection is closed."""
 
     status: int | None = 200
     body: bytes = b"ok"
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     hangs: bool = False
-    """Nothing is sent before the server ends."""
+    """Nothing is sent until the server ends."""
     cut: int | None = None
     """Bytes of the body after which the connection is closed."""
     drips: bool = False
-    """The body comes byte by byte, one in 20 ms, until the client leaves."""
+    """The body is sent byte by byte, one every 20 ms, until the client disconnects."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Arrived:
     method: str
     path: str
     headers: dict[str, str]
-    """Names in lower case."""
+    """Names are in lower case."""
     body: bytes
 
 
@@ -76,7 +76,7 @@ class AnsweringServer:
 
     @property
     def methods(self) -> list[str]:
-        """Of the requests that came."""
+        """The methods of the requests received."""
         return [each.method for each in self.arrived]
 
     def _serve(self, handler: http.server.BaseHTTPRequestHandler) -> None:

@@ -1,4 +1,4 @@
-"""``catalog-api`` as a process of its own, with workers behind it."""
+"""``catalog-api`` in its own process, with workers behind it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ApiProcess:
     """``with ApiProcess(directory, env) as api: api.base_url``."""
 
     def __init__(self, directory: Path, env: dict[str, str], *, port: int = 0, preloaded: bool = False) -> None:
-        """``preloaded`` it need not import what it needs, which is for if nobody measures it."""
+        """``preloaded``: forked from a process that has the imports; not for measurements."""
         self._directory = directory
         self._preloaded = preloaded
         settings = {"CATALOG_API_PORT": str(port), "CATALOG_API_TOKEN": TOKEN, "CATALOG_JOBS": "workers"}

@@ -1,4 +1,4 @@
-"""The API as users run it: a process of its own on a free port."""
+"""The API as users run it: in its own process, on a free port."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ class ApiProcess:
 
     @property
     def logs(self) -> list[dict[str, Any]]:
-        """What it has logged."""
-        return [json.loads(line) for line in self._errors.read_text().splitlines()]
+        """What it has logged, without a line that is still being written."""
+        complete = self._errors.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in complete.splitlines()]
 
     def ask(self, **body: Any) -> httpx.Response:
         """Ask for a sync."""
         return self.http.post("/syncs", json=body, headers=AUTHORIZED)
 
     def finish(self, response: httpx.Response, seconds: float = 60.0) -> dict[str, Any]:
-        """The sync that was asked for, once it has ended."""
+        """Waits until the requested sync has ended and returns it."""
         assert response.status_code == 202, response.text
         give_up = time.monotonic() + seconds
         while True:
@@ -52,7 +53,7 @@ class ApiProcess:
             time.sleep(0.02)
 
     def read_soon(self, path: str, version: str | None, seconds: float = 60.0) -> httpx.Response:
-        """A read, once it is answered from ``version``."""
+        """Repeats a read until it is answered from ``version``."""
         give_up = time.monotonic() + seconds
         while True:
             answer = self.http.get(path)
@@ -62,7 +63,7 @@ class ApiProcess:
             time.sleep(0.01)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
-        """Send a signal; how many seconds the process took to end."""
+        """Sends a signal. Returns how many seconds the process took to end."""
         began = time.monotonic()
         self.process.send_signal(number)
         self.process.wait(30)
@@ -117,7 +118,7 @@ def running_api(directory: Path, supplier: Supplier | None, **environment: str) 
 
 
 def started(env: Mapping[str, str], stderr: int, *, preloaded: bool) -> tuple[Process, TextIO]:
-    """The process, and its output; ``preloaded`` it need not import what it needs."""
+    """The process and its output; ``preloaded``: forked from a process that has the imports."""
     reading, writing = os.pipe()
     out = os.fdopen(reading, encoding="utf-8")
     with os.fdopen(writing, "wb") as stdout:

@@ -1,4 +1,4 @@
-"""The API inside the test: real application, a catalogue in memory that can hang, fail and be replaced."""
+"""The API within the test's process: the real application, with a catalogue in memory that can hang or fail."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CATALOGUE = [
 
 
 class MemoryStore:
-    """The part of the store that the API copies, under the control of a test."""
+    """The part of the store that the API copies, controlled by the test."""
 
     def __init__(self) -> None:
         self.versions: dict[str, tuple[CatalogueMeta, list[Bundle]]] = {}
@@ -106,7 +106,7 @@ class Clock:
 
 
 class ScriptedSync:
-    """Stands for the sync service: reports progress and ends on request, or waits to be cancelled."""
+    """Replaces the sync service: reports progress and ends on request, or waits to be cancelled."""
 
     def __init__(self) -> None:
         self.requests: list[SyncRequest] = []
@@ -194,7 +194,7 @@ class NoAlerts:
 
 
 class Protection:
-    """A supplier's breaker as a test wants it."""
+    """The supplier's breaker, as set by a test."""
 
     def __init__(self) -> None:
         self.state = "CLOSED"
@@ -254,7 +254,7 @@ async def api_world(
 
 
 def _forget_endpoints() -> None:
-    """FastAPI remembers what thousands of endpoints are, and with them the whole API of each test: half a million
+    """FastAPI caches thousands of endpoints, and with them the whole API of each test: half a million
     objects that every later collection would walk."""
     for each in vars(dependencies).values():
         if hasattr(each, "cache_clear"):

@@ -1,4 +1,4 @@
-"""What axe-core finds wrong with a page, for those who use a keyboard, a screen reader or little contrast."""
+"""What axe-core finds wrong with a page for users of a keyboard or a screen reader, or with low vision."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _script() -> str:
 
 
 def violations(browser: Browser) -> list[str]:
-    """Its rules that the page breaks as it is now, each with if."""
+    """The rules that the page breaks in its current state, each with the elements that break it."""
     if browser.ask("window.axe === undefined"):
         browser.ask(f"{_script()}; 0")
     found: list[str] = json.loads(browser.ask(_RUN))

@@ -35,7 +35,7 @@ FLAGS = (
 
 
 def require_chromium() -> str:
-    """The program; without it the test is skipped, but fails if ``CI=true``."""
+    """The path of Chromium; without it the test is skipped, or fails if ``CI=true``."""
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         missing("chromium is not on PATH")
@@ -61,23 +61,23 @@ class Browser:
             self._call(f"{domain}.enable")
 
     def size(self, width: int, height: int, *, dark: bool = False, phone: bool = False) -> None:
-        """How large the window is, and which colours its user likes."""
+        """Sets the size of the window and the preferred colour scheme."""
         self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", features=[scheme])
 
     def scripts(self, *, on: bool) -> None:
-        """Whether pages that are opened from now on run scripts."""
+        """Sets whether pages opened from now on run scripts."""
         self._call("Emulation.setScriptExecutionDisabled", value=not on)
 
     def offline(self, *, on: bool) -> None:
-        """Whether no server can be reached."""
+        """Sets whether the network is cut off."""
         self._call(
             "Network.emulateNetworkConditions", offline=on, latency=0, downloadThroughput=-1, uploadThroughput=-1
         )
 
     def open(self, url: str) -> None:
-        """Go there."""
+        """Opens the page."""
         self._call("Page.navigate", url=url)
 
     def ask(self, script: str) -> Any:
@@ -97,11 +97,11 @@ class Browser:
             time.sleep(0.05)
 
     def text(self) -> str:
-        """What a reader sees."""
+        """The visible text."""
         return str(self.ask("document.body ? document.body.innerText : ''"))
 
     def press(self, key: str, code: int, text: str = "") -> None:
-        """One key."""
+        """Presses one key."""
         facts = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         self._call("Input.dispatchKeyEvent", type="keyDown", text=text, **facts)
         self._call("Input.dispatchKeyEvent", type="keyUp", **facts)

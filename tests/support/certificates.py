@@ -11,8 +11,8 @@ from support.programs import require_program
 
 
 def loopback_certificate(folder: Path) -> tuple[Path, Path]:
-    """The files of a certificate for ``localhost`` that signed itself, and of its key; without openssl the test
-    is skipped, but fails if ``CI=true``."""
+    """The files of a self-signed certificate for ``localhost`` and its key. Skips without openssl, or fails if
+    ``CI=true``."""
     openssl = require_program("openssl")
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     subprocess.run(
@@ -25,7 +25,7 @@ def loopback_certificate(folder: Path) -> tuple[Path, Path]:
 
 
 def one_authority(folder: Path) -> Path:
-    """The file of one public authority, for ``SSL_CERT_FILE``: reading all of them takes longer than most tests."""
+    """A file with one public authority, for ``SSL_CERT_FILE``: reading all of them takes longer than most tests."""
     end = "-----END CERTIFICATE-----\n"
     file = folder / "authority.pem"
     file.write_text(Path(certifi.where()).read_text(encoding="utf-8").partition(end)[0] + end, encoding="utf-8")

@@ -1,10 +1,10 @@
-"""Chaos: syncs and readers while all around them fails at random. ``python tests/support/chaos.py``.
+"""Chaos: syncs and readers while everything around them fails at random. ``python tests/support/chaos.py``.
 
-Every accepted sync must end, none may be published twice, no reader may see half of one version, a mix of two, or
-another bundle than the supplier has, and a second installation on the same Redis stays as it is; in the end a killed
-worker's step is begun again within its lease and five seconds. How slow the machine is, is measured first: events and
-limits go by it. What Redis loses itself (everything deleted, an older replica promoted) is looked at right before; the
-sync that was under way then may be forgotten, and the next one makes it good.
+Every accepted sync must end, none may be published twice, no reader may see half a version, a mix of two or a bundle
+that the supplier does not have, and a second installation on the same Redis must stay unchanged. At the end, a killed
+worker's step must be started again within its lease and five seconds. The speed of the machine is measured first, and
+events and limits are scaled by it. Before Redis itself loses data (everything is deleted, an older replica is promoted)
+the state is checked; a sync that was running then may be forgotten, and the next one repairs that.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ from support.worker_world import PERSISTENT, WorkerWorld, process_environment, r
 WORKERS = 3
 READERS = 3
 SETTLE = 120.0
-"""Seconds that the last syncs get to end once nothing is killed any more, on a machine with nothing else to do."""
+"""Seconds that the last syncs get to end once nothing is killed any more, on an idle machine."""
 QUIET = 2.5
-"""Seconds that a sync takes there. Where it takes longer, events come more slowly and everything gets more time."""
+"""Seconds that a sync takes there. If it takes longer, events are further apart and all limits are longer."""
 SLOWEST = 20.0
-"""How many times as slow a machine is at most."""
+"""The factor by which a machine may be slower at most."""
 NOTICED = 5.0
-"""Seconds beyond its lease within which what a killed worker did is begun again."""
+"""Seconds after the lease of a killed worker within which its work must be started again."""
 SOMEWHAT_SLOW = {"name": "slow", "rules": [{"fault": "latency", "delay_s": 0.15, "when": {"endpoint": "catalogue"}}]}
 
 
 VERY_SLOW = {"name": "slow", "rules": [{"fault": "latency", "delay_s": 1.5, "when": {"endpoint": "catalogue"}}]}
 KILLS = {"worker": 6, "api": 2, "redis": 2}
-"""Processes that are killed, by how often."""
+"""Processes to kill, with their relative frequency."""
 EVENTS = {**KILLS, "clock": 2, "disk": 2, "proxy": 2, "flushall": 1, "failover": 1}
-"""Everything that can happen, by how often."""
+"""All events, with their relative frequency."""
 JUMPS = (-86_400, -3_600, -60, 0, 60, 3_600, 86_400)
-"""Seconds by which the clock of workers and API is wrong."""
+"""Seconds by which the clocks of workers and API may be wrong."""
 
 
 @dataclasses.dataclass
@@ -69,7 +69,7 @@ class Findings:
 
     events: Counter[str] = dataclasses.field(default_factory=Counter)
     accepted: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Jobs, by when they were asked for."""
+    """The time of the request of each job."""
     conflicts: int = 0
     refused: int = 0
     reads: int = 0
@@ -79,35 +79,35 @@ class Findings:
     outcomes: Counter[str] = dataclasses.field(default_factory=Counter)
     lost: list[str] = dataclasses.field(default_factory=list)
     forgotten: int = 0
-    """Jobs that were not seen to end before Redis lost them: everything was deleted, or an older replica promoted."""
+    """Jobs lost by Redis before they were seen to end: everything was deleted, or an older replica was promoted."""
     published_twice: list[str] = dataclasses.field(default_factory=list)
     unpublished: list[str] = dataclasses.field(default_factory=list)
     neighbour: list[str] = dataclasses.field(default_factory=list)
     """Keys of the second installation that changed."""
     late: list[str] = dataclasses.field(default_factory=list)
-    """Steps of killed workers that were begun again too late."""
+    """Steps of killed workers that were started again too late."""
     takeover: float | None = None
-    """Seconds from the death of a worker until another one began its step again."""
+    """Seconds from the death of a worker until another one started its step again."""
     slowness: float = 1.0
-    """How many times as long as on a quiet machine a sync takes."""
+    """Duration of a sync relative to an idle machine."""
     repeated_steps: int = 0
     dead_letters: int = 0
     seconds: float = 0.0
 
     @property
     def faults(self) -> dict[str, list[str]]:
-        """What must not be, if it was."""
+        """The findings that must be empty, if they are not."""
         names = ("lost", "torn", "wrong", "published_twice", "unpublished", "neighbour", "late")
         return {name: found for name in names if (found := getattr(self, name))}
 
     def summary(self) -> dict[str, Any]:
-        """For people."""
+        """The findings for a person to read."""
         shown = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {**shown, "accepted": len(self.accepted)}
 
 
 class Chaos:
-    """One run over a world. ``seed`` decides what happens and when; ``events`` what can, by how often."""
+    """One run in a world. ``seed`` decides what happens and when; ``events``: possible ones, with their frequency."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class Chaos:
         self.found = Findings()
 
     async def run(self, number: int, within: float) -> Findings:
-        """So many events, none starting after ``within`` seconds; then let everything settle and look."""
+        """Causes ``number`` events, none starting after ``within`` seconds; then lets everything settle and checks."""
         began = time.monotonic()
         for _ in range(WORKERS):
             self._world.start_worker()
@@ -191,7 +191,7 @@ class Chaos:
         self._replace_ended_workers()
 
     def _replace_ended_workers(self) -> None:
-        """What a process manager does with a worker that gave up while Redis was away."""
+        """Replaces workers that gave up while Redis was away, as a process manager does."""
         for worker in list(self._world.workers):
             if worker.process.poll() is not None and worker.process.returncode != -9:
                 self._world.workers.remove(worker)
@@ -287,12 +287,12 @@ class Chaos:
             await asyncio.sleep(0.02)
 
     def _torn(self, began: float, what: str) -> None:
-        """Unless Redis lost it while it was read."""
+        """Notes a torn read, unless Redis lost data meanwhile."""
         if not self._forgetting and began > self._forgot:
             self.found.torn.append(what)
 
     async def _read_once(self) -> None:
-        """All of one version: as many bundles and the names that its meta says, and the same as any time before."""
+        """Reads all of one version: it must match its metadata, and every earlier read of it."""
         began = time.monotonic()
         store = self._world.store
         version = await store.current_version()
@@ -320,7 +320,7 @@ class Chaos:
         return rows
 
     async def _complete_sync(self) -> dict[bytes, bytes]:
-        """What a sync publishes that nothing disturbs."""
+        """What an undisturbed sync publishes."""
         give_up = time.monotonic() + SETTLE * self.found.slowness
         while True:
             job = None
@@ -333,7 +333,7 @@ class Chaos:
             await asyncio.sleep(0.2)
 
     async def _measure_takeover(self) -> None:
-        """A worker is killed while it waits for the supplier and two others have nothing to do."""
+        """Kills a worker that waits for the supplier while two others are idle."""
         self._world.supplier.play(VERY_SLOW)
         group = json.loads(next(iter(self._truth.values())))["groups"][0]
         job = await self._world.jobs.submit(SyncRequest(SyncKind.GROUP, group))
@@ -355,7 +355,7 @@ class Chaos:
             self.found.late.append(job.id)
 
     async def _ended(self, job_id: str, give_up: float) -> Job | None:
-        """The job once it has ended, or as it is when time is up; ``None`` if there is none."""
+        """The job once it has ended, or its state when time is up; ``None`` if there is none."""
         while True:
             with contextlib.suppress(CacheConnectionError):
                 job = await self._known(job_id)
@@ -377,7 +377,7 @@ class Chaos:
         self.found.dead_letters, _ = await self._world.ledger.dead_letters()
 
     async def _judge_ended(self) -> None:
-        """Redis is about to lose what it knows of jobs: those that have ended are judged before."""
+        """Judges the ended jobs, since Redis is about to lose them."""
         with contextlib.suppress(CacheConnectionError):
             jobs = [await self._known(job_id) for job_id in self._left()]
             published = self._published()
@@ -406,7 +406,7 @@ class Chaos:
         self.found.repeated_steps += sum(max(0, state.starts - 1) for state in steps.values())
 
     def _published(self) -> dict[str, set[str]]:
-        """By the start of a job's ID, the versions that it published: by the receipts, and those still there."""
+        """The versions that each job published, by the start of its ID: from receipts and from what is stored."""
         found: dict[str, set[str]] = defaultdict(set)
         with self._world.redis.client() as client:
             for key in client.scan_iter("{cat}:v:*:meta"):
@@ -440,7 +440,7 @@ def _weight(text: str) -> tuple[str, float]:
 
 
 def main() -> int:
-    """A run of its own; the findings as JSON. 1 if something happened that must not."""
+    """Runs it as a program and prints the findings as JSON. Returns 1 if there is a fault."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", "--events", type=int, default=30, help="how many events")
     parser.add_argument("--seed", type=int, default=1)
@@ -450,7 +450,7 @@ def main() -> int:
     )
     parser.add_argument(
         "--weight", nargs="+", action="extend", type=_weight, default=[], metavar="EVENT=N",
-        help=f"how often, beside the others: {' '.join(f'{name}={often}' for name, often in EVENTS.items())}",
+        help=f"relative frequency: {' '.join(f'{name}={often}' for name, often in EVENTS.items())}",
     )  # fmt: skip
     parser.add_argument("--faketime", type=Path, default=next(iter(FAKETIME), None), help="libfaketimeMT.so.1")
     args = parser.parse_args()

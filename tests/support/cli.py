@@ -1,4 +1,4 @@
-"""The command line as users run it: a process of its own with an environment of its own."""
+"""The command line as users run it: in its own process, with its own environment."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Supplier:
-    """A simulator in a process of its own."""
+    """A simulator in its own process."""
 
     base_url: str
     control_url: str
@@ -54,7 +54,7 @@ class Supplier:
         loopback.post(f"{self.control_url}/scenario", json=scenario, timeout=60).raise_for_status()
 
     def reset(self) -> None:
-        """Back to calm, nothing counted."""
+        """Ends the scenario and resets the counters."""
         loopback.post(f"{self.control_url}/reset", timeout=60).raise_for_status()
 
     def requests(self) -> int:
@@ -109,13 +109,13 @@ class Cli:
         return result
 
     def under(self, launcher: Sequence[str], *arguments: str, **changes: str) -> Result:
-        """Likewise, started by another program."""
+        """The same, started by another program."""
         result = _started(launcher, arguments, _environment({**self.env, **changes}))
         assert "Traceback (most recent call last)" not in result.err.replace("\\n", "")
         return result
 
     def start(self, *arguments: str, **changes: str) -> Running:
-        """Runs one command and continues."""
+        """Starts one command without waiting for its end."""
         return Running(
             subprocess.Popen(
                 [sys.executable, "-m", "catalog_sync", *arguments],
@@ -128,13 +128,13 @@ class Cli:
 
 
 class Running:
-    """A command under way."""
+    """A running command."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
 
     def stop(self, number: signal.Signals) -> tuple[Result, float]:
-        """Send a signal; what came of it, and after how many seconds."""
+        """Sends a signal. Returns the result, and the seconds that it took."""
         started = time.monotonic()
         self.process.send_signal(number)
         return self.result(), time.monotonic() - started

@@ -1,4 +1,4 @@
-"""The Collector that `make collector` builds, as a process on free loopback ports with our configurations."""
+"""The Collector that `make collector` builds, running on free loopback ports with our configurations."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Holds what was received over OTLP against the registry of names and OpenTelemetry's semantic conventions.
+"""Compares what was received over OTLP with the registry of names and OpenTelemetry's semantic conventions.
 
-The same questions as OpenTelemetry's own checker asks: is every name defined and not deprecated, has each value the
-defined type, each metric its instrument and unit, each of our signals what it requires. Stricter in one: our sets of
-values are closed.
+Checks the same as OpenTelemetry's own checker: whether every name is defined and not deprecated, each value has the
+defined type, each metric its instrument and unit, each of our signals what it requires. Stricter in one respect: our
+sets of values are closed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def sink_of(recorded: RecordedTelemetry) -> OtlpSink:
 
 
 def findings(sink: OtlpSink) -> list[str]:
-    """What is wrong with what the sink holds, each thing once."""
+    """What is wrong with the telemetry in the sink, without repetitions."""
     return sorted(set(_findings(sink)))
 
 

@@ -1,4 +1,4 @@
-"""A dependency that counts: an HTTP server that notes when each request came and how many were under way."""
+"""A dependency that counts: an HTTP server that records when each request came and how many were in progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Seen:
     """``time.monotonic``."""
     status: int
     under_way: int
-    """Requests under way when it came, itself included."""
+    """Requests in progress when it came, including itself."""
 
 
 class CountingServer:
@@ -54,7 +54,7 @@ class CountingServer:
         return f"http://127.0.0.1:{self._server.server_port}/"
 
     def answered(self, status: int) -> int:
-        """How many requests it answered with that."""
+        """How many requests it answered with this status."""
         with self._lock:
             return sum(each.status == status for each in self.seen)
 

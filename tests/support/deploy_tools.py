@@ -14,7 +14,7 @@ from support.programs import missing
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy/helm/catalog-sync"
 KUBERNETES = ("1.31.0", "1.37.0")
-"""The oldest and the newest version that the chart is held against."""
+"""The oldest and the newest version that the chart is checked against."""
 
 
 @functools.cache
@@ -28,13 +28,13 @@ def deploy_tool(name: str) -> Path:
 
 
 def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Runs helm with nothing of the user's around it."""
+    """Runs helm without the user's configuration."""
     command = [deploy_tool("helm"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": "", "HOME": "/nowhere"})
 
 
 def template(*arguments: str, version: str = KUBERNETES[0]) -> subprocess.CompletedProcess[str]:
-    """``helm template``; the version of Kubernetes is named, for a helm that Go built knows of an old one alone."""
+    """``helm template``; with a version of Kubernetes, since a helm built with Go only knows an old one."""
     return helm("template", "catalog-sync", CHART, "--kube-version", version, *arguments)
 
 

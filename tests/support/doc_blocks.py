@@ -35,11 +35,11 @@ class Block:
     code: str
     mark: str | None
     text: str
-    """What the mark says."""
+    """The text of the mark."""
 
     @property
     def runs(self) -> bool:
-        """Whether it is to be run here."""
+        """Whether the tests run it."""
         return self.mark not in {"not run", "run by"}
 
     def __str__(self) -> str:
@@ -47,22 +47,22 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Every page but the history."""
+    """Every page except the changelog."""
     return sorted(page for place in _PLACES for page in ROOT.glob(place) if page.name != "CHANGELOG.md")
 
 
 def blocks(page: Path) -> list[Block]:
-    """In their order."""
+    """The blocks of a page, in order."""
     return list(_blocks(page))
 
 
 def pages_with(language: str) -> list[Path]:
-    """Those with a block of this language that is to be run."""
+    """Pages with a block of this language that the tests run."""
     return [page for page in pages() if any(each.language == language and each.runs for each in blocks(page))]
 
 
 def name(page: Path) -> str:
-    """For the names of tests."""
+    """The page's name, for the names of tests."""
     return str(page.relative_to(ROOT))
 
 

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that remembers requests, and a client for which every host name leads to it."""
+"""A real HTTP server on loopback that keeps its requests, and a client that connects to it for every host name."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def echo_server() -> Iterator[EchoServer]:
 
 
 class _ToLoopback(httpcore.AsyncNetworkBackend):
-    """A resolver in which every name is this machine."""
+    """Resolves every name to this machine."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -81,7 +81,7 @@ class _ToLoopback(httpcore.AsyncNetworkBackend):
 
 
 def transport_to(port: int) -> httpx.AsyncBaseTransport:
-    """One with real sockets that connects to ``port`` here, whatever host the URL names."""
+    """A transport with real sockets that connects to ``port`` here, whatever host the URL names."""
     transport = httpx.AsyncHTTPTransport()
     transport._pool = httpcore.AsyncConnectionPool(network_backend=_ToLoopback(port))
     return transport

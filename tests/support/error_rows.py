@@ -1,4 +1,4 @@
-"""The tables of docs/errors.md, as tests hold errors of real clients against them."""
+"""The tables of docs/errors.md, for comparing errors of real clients with them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DEFAULTS: dict[str, Any] = {"retry_after": None, "max_retries": None, "immediat
 
 @dataclasses.dataclass(frozen=True)
 class ErrorRow:
-    """A row of the page: an error of a client and what is made of it."""
+    """A row of the page: an error of a client and its verdict."""
 
     client: str
     error: str
@@ -101,7 +101,7 @@ def closed_port() -> Iterator[int]:
 
 @contextlib.contextmanager
 def silent_port() -> Iterator[int]:
-    """A port if connections come about and nothing is ever said."""
+    """A port that accepts connections and never sends anything."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(50)

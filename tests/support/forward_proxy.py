@@ -1,4 +1,4 @@
-"""A forward proxy on the loopback: tunnels by CONNECT, passes plain requests on, remembers what it was asked for."""
+"""A forward proxy on the loopback: tunnels by CONNECT, forwards plain requests, and keeps the request lines."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 @dataclasses.dataclass
 class ForwardProxy:
-    """``credentials``: ``user:password`` that it asks for."""
+    """``credentials``: the ``user:password`` that it requires."""
 
     credentials: str | None = None
     asked: list[str] = dataclasses.field(default_factory=list)
-    """Lines of requests, without the version."""
+    """Request lines, without the version."""
     port: int = 0
 
     @property
@@ -49,7 +49,7 @@ class ForwardProxy:
             pumps = [asyncio.create_task(_pump(*pair)) for pair in ((reader, there_writes), (there_reads, writer))]
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # one of the two left
+            pass  # one of the two disconnected
         finally:
             with contextlib.suppress(ConnectionError):
                 await writer.drain()

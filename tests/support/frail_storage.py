@@ -1,4 +1,4 @@
-"""A storage of shared state that can be taken away."""
+"""A storage of shared state that can become unreachable."""
 
 from __future__ import annotations
 

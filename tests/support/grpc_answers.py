@@ -1,4 +1,4 @@
-"""A real gRPC server in this process that ends each call as its method says."""
+"""A real gRPC server in this process that ends each call with the status named by its method."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Answers(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC has no type
 
 
 def details() -> bytes:
-    """What Google's servers send with a status that asks to wait."""
+    """The details that Google's servers send with a status that asks the client to wait."""
     info = any_pb2.Any()
     info.Pack(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=6, nanos=1_000_000_000)))
     status: bytes = status_pb2.Status(code=8, message="said the server", details=[info]).SerializeToString()
@@ -57,7 +57,7 @@ HINTS: dict[str, Any] = {
 
 @contextlib.contextmanager
 def grpc_answers() -> Iterator[str]:
-    """One on a free port of the loopback; gives its address."""
+    """Runs on a free loopback port; yields its address."""
     answers = Answers()
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
         server = grpc.server(threads, handlers=[answers])

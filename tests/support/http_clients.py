@@ -1,4 +1,4 @@
-"""Each client that has an integration, in one shape: what they promise alike is tested alike."""
+"""Each client that has an integration, with one interface, so that the same tests apply to all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from otel_resilience.integrations.requests import ResilientAdapter, ResilientSes
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What the caller of a client got."""
+    """What the caller of a client received."""
 
     status: int
     body: bytes
@@ -35,7 +35,7 @@ class HttpClient:
     """A client under a policy; ``timeout`` in seconds is its own, the other parameters are the integration's."""
 
     cuts_itself = True
-    """Its own time limits cut an attempt, so that its own errors are raised."""
+    """Its own timeouts end an attempt, so that its own errors are raised."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class HttpClient:
         self.options: dict[str, Any] = {"max_body_bytes": max_body_bytes, "judge": self.judge_of(judge)}
 
     def judge_of(self, judge: Judge | None) -> Any:
-        """The same, for what this client calls a response."""
+        """``judge`` adapted to this client's responses."""
         return None if judge is None else lambda response: judge(Answer(response.status_code, response.content))
 
     def __enter__(self) -> Self:
@@ -61,11 +61,11 @@ class HttpClient:
     ) -> None: ...
 
     def send(self, method: str, url: str, **options: Any) -> Answer:
-        """``headers``, ``data`` as bytes, ``chunks`` for a body that can be read once."""
+        """Options: ``headers``, ``data`` (bytes), ``chunks`` for a body that can be read only once."""
         raise NotImplementedError
 
     def stream(self, url: str) -> Answer:
-        """GET, with the body read in pieces as it comes."""
+        """Sends a GET and reads the body in pieces as it arrives."""
         raise NotImplementedError
 
 
@@ -109,7 +109,7 @@ class Httpx2Client(HttpxClient):
 
 
 class AsyncHttpClient(HttpClient):
-    """One that is ``async def``, in an event loop of its own."""
+    """An ``async def`` client, in its own event loop."""
 
     def __enter__(self) -> Self:
         self.runner = asyncio.Runner()
@@ -199,7 +199,7 @@ class RequestsClient(HttpClient):
 
 
 class RequestsSessionClient(RequestsClient):
-    """requests, with a session of its own."""
+    """requests, with its own session."""
 
     def __enter__(self) -> Self:
         self.session = ResilientSession(self.policy, **self.options)

@@ -1,4 +1,4 @@
-"""A Redis that answers immediately: what remains is the cost of our own code."""
+"""A Redis that answers immediately, so that only the cost of our own code remains."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from catalog_sync.store.checksums import checksum, manifest_entry
 
 
 class InstantRedis:
-    """Answers without a turn of the event loop, so that only what the code itself lets go is seen."""
+    """Answers without yielding to the event loop, so that only the yields of the tested code are seen."""
 
     def __init__(self, rows: Sequence[tuple[bytes, bytes]] = ()) -> None:
         self.rows = rows
         self.staged = 0
-        """Bundles that it says to have."""
+        """Bundles that it claims to have."""
         packed = checksums.Packed()
         packed.add((name, checksum("bundles", name, text)) for name, text in rows)
         self._buckets = [bucket for _, bucket in packed.fields()]

@@ -1,4 +1,4 @@
-"""What the tests of the instrumentors share: what was reported, in short, and what was replaced."""
+"""Helpers for tests of the instrumentors: a summary of what was reported, and what was replaced."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from otel_resilience.testing import RecordedTelemetry
 
 
 def calls(recorded: RecordedTelemetry) -> list[tuple[str, str, int]]:
-    """Name, outcome and attempts of each call, in the order in which they ended. Holds the spans against each other."""
+    """Name, outcome and attempts of each call, in the order in which they ended. Checks that spans agree."""
     found = []
     for span in recorded.spans:
         shown = attributes(span)
@@ -42,7 +42,7 @@ def attempts_of(recorded: RecordedTelemetry, call: ReadableSpan) -> list[Readabl
 
 
 def attributes(span: ReadableSpan) -> dict[str, Any]:
-    """The content of a span."""
+    """The attributes of a span."""
     return dict(span.attributes or {})
 
 
@@ -76,7 +76,7 @@ def frames_of(function: Callable[[], object], error: type[BaseException]) -> lis
 
 
 class Script:
-    """Raises or returns one thing after the other."""
+    """Raises or returns its outcomes one after the other."""
 
     def __init__(self, *outcomes: Any) -> None:
         self.left = list(outcomes)
@@ -92,7 +92,7 @@ class Script:
 
 
 def status_of(recorded: RecordedTelemetry, dependency: str) -> str:
-    """The state that the status metric shows; empty if it shows none."""
+    """The state shown by the status metric; empty if there is none."""
     points = [
         point
         for point in recorded.points(contract.BREAKER_STATUS.name)
@@ -105,7 +105,7 @@ def status_of(recorded: RecordedTelemetry, dependency: str) -> str:
 
 
 def transitions(recorded: RecordedTelemetry) -> list[tuple[str, str, str]]:
-    """From, to and reason of each change of a circuit."""
+    """Old state, new state and reason of each transition of a circuit."""
     found = [
         event.log_record.attributes
         for event in recorded.events

@@ -1,4 +1,4 @@
-"""Jobs in the ledger, with the fewest words."""
+"""Shorthand for creating jobs in the ledger."""
 
 from __future__ import annotations
 

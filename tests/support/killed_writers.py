@@ -56,7 +56,7 @@ async def publish_one(
 
 
 def fork_writer(url: str, directory: Path, size: int) -> tuple[int, int]:
-    """The process, and what becomes readable once it has staged something."""
+    """The process, and a descriptor that becomes readable once it has staged something."""
     staged, sign = os.pipe()
     pid = os.fork()
     if pid == 0:

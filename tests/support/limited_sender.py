@@ -1,4 +1,4 @@
-"""One sender behind a rate limit that is shared in Redis, as a process of its own.
+"""One sender behind a rate limit that is shared in Redis, in its own process.
 
 ``python -m support.limited_sender REDIS_URL SERVER_URL RATE NUMBER``: prints ``ready``, waits for a line, sends NUMBER
 requests at once, each with its permit, and prints how it shared and the permits.

@@ -1,4 +1,4 @@
-"""HTTP to servers of our own on this machine: without a proxy, and without loading certificates for every request."""
+"""HTTP to our own servers on this machine: without a proxy, and without loading certificates for every request."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 
 class LoopbackProxy:
-    """Brings every connection if it asks to go; ``asked`` lists the hosts, as they were named."""
+    """Connects every client to where it asks; ``asked`` lists the requested hosts as named."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -33,7 +33,7 @@ class LoopbackProxy:
 
     @contextlib.contextmanager
     def cut(self) -> Iterator[None]:
-        """Within the block every connection ends immediately, and none is served."""
+        """Within the block every connection is closed immediately."""
         self._cut = True
         for connection in list(self._connections):
             with contextlib.suppress(OSError):
@@ -89,7 +89,7 @@ class LoopbackProxy:
         return b" ".join((method, target.encode(), rest)), str(url.hostname), url.port or 80
 
     def _socks(self, connection: socket.socket) -> tuple[bytes, str, int]:
-        connection.recv(connection.recv(1)[0])  # the ways to log in
+        connection.recv(connection.recv(1)[0])  # the authentication methods
         connection.sendall(b"\x05\x00")
         kind = connection.recv(4)[3]
         name = connection.recv(4) if kind == 1 else connection.recv(connection.recv(1)[0])

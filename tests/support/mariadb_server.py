@@ -1,4 +1,4 @@
-"""A real MariaDB for a test, on a free loopback port, with its data in memory if that can be had."""
+"""A real MariaDB for a test, on a free loopback port, with its data in memory if possible."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class MariaServer:
 
 @contextlib.contextmanager
 def mariadb_server() -> Iterator[MariaServer]:
-    """One for the tests of a file. As root it runs as ``nobody``: it refuses to run as root."""
+    """A server for the tests of one file. Started by root it runs as ``nobody``, since it refuses to run as root."""
     program, tables = _program(), _system_tables()
     account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
     user: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}

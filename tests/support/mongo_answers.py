@@ -1,4 +1,4 @@
-"""A socket that speaks the protocol of MongoDB (OP_MSG) well enough to answer every command as a test says."""
+"""A socket that speaks enough of MongoDB's protocol (OP_MSG) to answer every command as a test specifies."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _OP_QUERY, _OP_REPLY, _OP_MSG = 2004, 1, 2013
 
 
 class MongoAnswers:
-    """``answer`` is the reply to every command but those of the set-up; ``None`` closes, ``"silence"`` says nothing."""
+    """``answer`` is the reply to every command after the set-up; ``None`` closes, ``"silence"`` sends nothing."""
 
     def __init__(self, listener: socket.socket) -> None:
         self.answer: dict[str, Any] | str | None = {"ok": 1.0}
         self.kept_waiting = threading.Event()
-        """A command came that is not answered."""
+        """Set once a command is left unanswered."""
         self.port = int(listener.getsockname()[1])
         self._listener = listener
         self._open: list[socket.socket] = []
 
     def serve(self) -> None:
-        """Until the listener is closed."""
+        """Serves until the listener is closed."""
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = self._listener.accept()
@@ -87,7 +87,7 @@ def _send(connection: socket.socket, request: int, operation: int, body: bytes) 
 
 @contextlib.contextmanager
 def mongo_answers() -> Iterator[MongoAnswers]:
-    """One on a free port of the loopback."""
+    """Runs on a free loopback port."""
     server = MongoAnswers(socket.create_server(("127.0.0.1", 0)))
     thread = threading.Thread(target=server.serve)
     thread.start()

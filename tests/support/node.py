@@ -44,13 +44,13 @@ def installed() -> Path:
             missing(f"the packages of grafana/checks could not be installed: {failure[-300:]}")
         try:
             staging.rename(target)
-        except OSError:  # another process was quicker
+        except OSError:  # another process was faster
             shutil.rmtree(staging)
     return target
 
 
 def errors_in(queries: list[tuple[str, str]]) -> list[int]:
-    """By language (promql, logql, traceql) and query, how many places its grammar does not understand."""
+    """The number of syntax errors in each query, given with its language (promql, logql, traceql)."""
     with tempfile.TemporaryDirectory(dir=installed()) as work:
         script = shutil.copy(FOLDER / "parse.mjs", work)
         text = json.dumps([{"language": language, "query": query} for language, query in queries])
@@ -60,7 +60,7 @@ def errors_in(queries: list[tuple[str, str]]) -> list[int]:
 
 
 def type_errors(dashboards: dict[str, Any]) -> str:
-    """What tsc says about dashboards, held against the types that Grafana publishes; empty if all is well."""
+    """The errors of tsc when it checks dashboards against Grafana's published types; empty if there are none."""
     packages = installed()
     with tempfile.TemporaryDirectory(dir=packages) as work:
         lines = ["import type { DashboardFile } from './types';"]

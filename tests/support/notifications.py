@@ -44,7 +44,7 @@ _FIRST = Notification(
 
 
 def notification(**changes: Any) -> Notification:
-    """A firing CRITICAL one, with changes."""
+    """A firing CRITICAL notification, with changes."""
     return dataclasses.replace(_FIRST, **changes)
 
 
@@ -135,4 +135,4 @@ SAMPLES: dict[str, Notification] = {
         error_types={},
     ),
 }
-"""One of each kind that people get to see."""
+"""One of each kind that people receive."""

@@ -33,7 +33,7 @@ _ONCES = (
 
 @contextlib.contextmanager
 def fresh_otel_globals() -> Iterator[None]:
-    """Without providers at the start of the block; afterwards everything is restored, including the environment."""
+    """No providers are set at the start of the block; at its end everything is restored, including the environment."""
     before = [(module, name, getattr(module, name)) for module, name, _ in _CELLS]
     onces = [(module, name, getattr(module, name)) for module, name in _ONCES]
     proxy = metrics_internal._PROXY_METER_PROVIDER

@@ -100,7 +100,7 @@ def span(
 
 
 def log(body: Any, *, attributes: dict[str, Any] | None = None, event_name: str = "") -> LogRecord:
-    """A log record of now."""
+    """A log record with the current time."""
     return LogRecord(
         time_unix_nano=time.time_ns(), body=value(body), attributes=pairs(attributes or {}), event_name=event_name
     )
@@ -109,7 +109,7 @@ def log(body: Any, *, attributes: dict[str, Any] | None = None, event_name: str 
 def gauge(
     name: str, number: float, *, attributes: dict[str, Any], exemplar: dict[str, Any] | None = None, age: float = 0.0
 ) -> Metric:
-    """A gauge with one point of now, or of ``age`` seconds ago; negative is the future."""
+    """A gauge with one point, ``age`` seconds old; negative: in the future."""
     metric = Metric(name=name)
     point = metric.gauge.data_points.add(
         time_unix_nano=time.time_ns() - int(age * 1e9), as_double=number, attributes=pairs(attributes)
@@ -128,7 +128,7 @@ def gauge(
 def counter(
     name: str, number: int, *, attributes: dict[str, Any], started: float, age: float = 0.0, monotonic: bool = True
 ) -> Metric:
-    """A cumulative sum since ``started``, seconds since the epoch, of now or of ``age`` seconds ago."""
+    """A cumulative sum since ``started`` (seconds since the epoch) with one point, ``age`` seconds old."""
     metric = Metric(name=name)
     metric.sum.is_monotonic = monotonic
     metric.sum.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
@@ -144,7 +144,7 @@ def counter(
 def histogram(
     name: str, counts: Sequence[int], bounds: Sequence[float], *, attributes: dict[str, Any], started: float
 ) -> Metric:
-    """A cumulative histogram of seconds since ``started``; each value is taken to be one."""
+    """A cumulative histogram of seconds since ``started``; each value counts as one second."""
     metric = Metric(name=name, unit="s")
     metric.histogram.aggregation_temporality = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
     metric.histogram.data_points.add(
@@ -160,12 +160,12 @@ def histogram(
 
 
 def pairs(mapping: dict[str, Any]) -> list[KeyValue]:
-    """Attributes."""
+    """Attributes in OTLP's form."""
     return [KeyValue(key=key, value=value(item)) for key, item in mapping.items()]
 
 
 def value(item: Any) -> AnyValue:
-    """A value of any type that OTLP knows."""
+    """A value in OTLP's form."""
     made = AnyValue()
     match item:
         case bool():

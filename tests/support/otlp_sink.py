@@ -22,7 +22,7 @@ REMOTE_WRITE = "/api/v1/write"
 
 @dataclasses.dataclass(frozen=True)
 class SinkSpan:
-    """A decoded span with what surrounded it."""
+    """A decoded span with its scope and resource."""
 
     name: str
     kind: str
@@ -89,15 +89,15 @@ class OtlpSink:
         self.mode = "accept"
         """``accept``, ``hang`` (no answer until the sink is closed) or ``unavailable`` (503)."""
         self.refusals: dict[bytes, int] = {}
-        """Status for every body that contains this text, whatever the mode: a batch that is refused for ever."""
+        """Status for every body that contains this text, in any mode: a batch that is always refused."""
         self.refused = 0
-        """Requests answered so."""
+        """Requests refused like this."""
         self.url = ""
         self.released = threading.Event()
         self._lock = threading.Lock()
 
     def receive(self, path: str, body: bytes, encoding: str) -> int:
-        """Handles one export. The HTTP status."""
+        """Handles one export. Returns the HTTP status."""
         self.requests += 1
         if self.mode == "hang":
             self.released.wait(60)
@@ -126,14 +126,14 @@ class OtlpSink:
         return 200
 
     def wait_for(self, condition: Callable[[OtlpSink], Any], timeout: float = 60.0) -> None:
-        """Waits until ``condition`` holds. Raises ``AssertionError`` when it does not in time."""
+        """Waits until ``condition`` holds. Raises ``AssertionError`` if it does not in time."""
         deadline = time.monotonic() + timeout
         while not condition(self):
             assert time.monotonic() < deadline, "the sink did not receive what was expected in time"
             time.sleep(0.02)
 
     def everything(self) -> bytes:
-        """All bytes that arrived, decompressed: to look for what must not be in them."""
+        """All bytes that arrived, decompressed: to search for what must not be sent."""
         return b"\n".join(self.raw)
 
     def _traces(self, data: bytes) -> None:
@@ -236,7 +236,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
 
     def do_GET(self) -> None:
-        """What a store answers when Prometheus scrapes it: no metric, and nothing at all while it is away."""
+        """Answers like a store that Prometheus scrapes: with no metrics, or not at all while it is away."""
         self.send_response(200 if self.sink.mode == "accept" else 503)
         self.send_header("content-type", "text/plain; version=0.0.4")
         self.send_header("content-length", "0")

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for a test: started on a free loopback port, with its data in memory if that can be had."""
+"""A real PostgreSQL for a test: started on a free loopback port, with its data in memory if possible."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _program(name: str) -> str:
 
 
 def _as_user() -> dict[str, object]:
-    """PostgreSQL refuses to run as root: then it runs as ``postgres``, whom its package makes, or as ``nobody``."""
+    """PostgreSQL refuses to run as root: then it runs as ``postgres``, which its package creates, or ``nobody``."""
     if os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):
@@ -72,15 +72,15 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        """With the right password."""
+        """The URL with the right password."""
         return self.url_with(PASSWORD)
 
     def url_with(self, password: str) -> str:
-        """With another one."""
+        """The URL with another password."""
         return f"postgresql://postgres:{password}@127.0.0.1:{self.port}/postgres"
 
     def wait(self) -> None:
-        """Until it answers."""
+        """Waits until it answers."""
         give_up = time.monotonic() + 60
         while True:
             try:
@@ -104,7 +104,7 @@ class PostgresServer:
 
 @contextlib.contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
-    """One for the tests of a file."""
+    """A server for the tests of one file."""
     user = _as_user()
     memory = Path("/dev/shm")
     root = Path(tempfile.mkdtemp(prefix="postgres-", dir=memory if os.access(memory, os.W_OK) else None))

@@ -1,6 +1,6 @@
-"""Our programs in processes forked from one that has the imports, which are most of a short command and of a start.
+"""Runs our programs in forks of a process that has the imports, which take most of the time of a short command.
 
-Each is still a process of its own, with its own arguments, environment, output and end.
+Each still is its own process, with its own arguments, environment, output and exit code.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ PRELOADED = {
         "celery.worker.consumer",
     ),
 }
-"""The programs by their modules, and what each has imported before it is asked for; never the module itself."""
+"""The programs by module, and the modules imported in advance for each; never its own."""
 
 GIVEN_UP_AFTER = 200.0
 """Seconds."""
@@ -71,18 +71,18 @@ _READ_AT_START = re.compile("OTEL_|PYTHON|CELERY_|LANG|LC_|PATH$|TERM|COLORTERM|
 
 
 def may_run(changes: Iterable[str]) -> bool:
-    """Whether none of these variables is read when Python starts or a module is imported."""
+    """Whether none of these variables is read at the start of Python or on import."""
     return not any(_READ_AT_START.match(name) for name in changes)
 
 
 class Started:
-    """A program under way, with what the tests use of ``subprocess.Popen``."""
+    """A running program, with the part of ``subprocess.Popen`` that the tests use."""
 
     def __init__(
         self, program: str, arguments: Sequence[str], env: Mapping[str, str], stdout: int, stderr: int,
         *, start_new_session: bool = False,
     ) -> None:  # fmt: skip
-        """Output goes to the descriptors ``stdout`` and ``stderr``, which stay the caller's."""
+        """Output goes to the descriptors ``stdout`` and ``stderr``, which the caller closes."""
         self._channel, theirs = socket.socketpair()
         with theirs:
             socket.send_fds(_server(program), [b"!"], [stdout, stderr, theirs.fileno()])
@@ -110,7 +110,7 @@ class Started:
         return code
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Nothing happens if it has ended."""
+        """Sends a signal; does nothing if it has ended."""
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -124,7 +124,7 @@ class Started:
         self.send_signal(signal.SIGKILL)
 
     def _heard(self, lines: int, within: float) -> bool:
-        """Whether as many lines have come: the first has the process ID, the second the exit code."""
+        """Whether that many lines were received: the first has the process ID, the second the exit code."""
         give_up = time.monotonic() + within
         while self._told.count(b"\n") < lines:
             ready, _, _ = select.select([self._channel], [], [], max(0.0, give_up - time.monotonic()))
@@ -151,7 +151,7 @@ def run(arguments: Sequence[str], env: Mapping[str, str]) -> tuple[int, str, str
 
 @functools.cache
 def _server(program: str) -> socket.socket:
-    """The channel to the process that has the imports of a program; that ends with this one."""
+    """The channel to the process with the imports of a program, which ends with this process."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
@@ -180,7 +180,7 @@ def _serve(program: str, channel: socket.socket) -> None:
 
 
 def _reap(*_: object) -> None:
-    """Waiters for a program whose end was reported."""
+    """Reaps programs whose end was reported."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -206,7 +206,7 @@ def _wait_for(program: str, stdout: int, stderr: int, answers: int) -> None:
 
 
 def _opened(file: int, stream: TextIO, buffering: int) -> TextIO:
-    """``file`` in the place of a standard stream, as Python opens those."""
+    """``file`` as a standard stream, opened as Python opens those."""
     number = stream.fileno()
     os.dup2(file, number)
     os.close(file)
@@ -217,6 +217,6 @@ if __name__ == "__main__":
     sys.path.remove(str(Path(__file__).parent))
     for name in PRELOADED[sys.argv[1]]:
         importlib.import_module(name)
-    assert threading.active_count() == 1, "what has threads cannot be forked"
+    assert threading.active_count() == 1, "a process with threads cannot be forked"
     gc.freeze()
     _serve(sys.argv[1], socket.socket(fileno=int(sys.argv[2])))

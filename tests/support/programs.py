@@ -1,4 +1,4 @@
-"""Programs that a test needs: without one it is skipped with a line that says so, and fails if ``CI=true``."""
+"""Programs that a test needs: without one it is skipped with a message, or fails if ``CI=true``."""
 
 from __future__ import annotations
 

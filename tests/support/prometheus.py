@@ -22,7 +22,7 @@ storage:
   tsdb:
     out_of_order_time_window: 10m
 """
-"""What a Prometheus behind our Collector needs at least."""
+"""The least that a Prometheus behind our Collector needs."""
 
 
 def require_prometheus() -> str:
@@ -48,7 +48,7 @@ class Prometheus:
 
     @property
     def remote_write(self) -> str:
-        """Where samples are sent to."""
+        """The URL for remote writes."""
         return f"{self.url}/api/v1/write"
 
     def start(self) -> Self:
@@ -90,8 +90,8 @@ class Prometheus:
     def alerts(self) -> list[dict[str, Any]]:
         """What is pending or firing, each with ``labels`` and ``state``.
 
-        The series ``ALERTS`` says less: it has no samples until the state of an earlier process was looked for, and
-        what fires meanwhile is sent all the same.
+        The series ``ALERTS`` shows less: it has no samples until the state of an earlier process was looked up, and
+        alerts that fire meanwhile are sent nevertheless.
         """
         return list(self._get("/api/v1/alerts")["alerts"])
 

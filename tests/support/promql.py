@@ -1,4 +1,4 @@
-"""What a PromQL expression names: its selectors, its labels. Enough for the expressions that we write, no parser."""
+"""What a PromQL expression names: its selectors, its labels. Not a full parser: enough for our own expressions."""
 
 from __future__ import annotations
 

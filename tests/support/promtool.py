@@ -23,19 +23,19 @@ _VALUE = re.compile(r"\{\{ \.(?: \| urlquery)? \}\}")
 
 
 def process(series: str, *runs: tuple[float, int]) -> Series:
-    """A process that lives on: each run is a value and for how many samples it is reported."""
+    """A process that keeps running: each run is a value and the number of samples with it."""
     return {"series": series, "values": " ".join(f"{value}x{count - 1}" for value, count in runs)}
 
 
 def job(series: str, ends: int, value: float, samples: int = 1) -> Series:
-    """A process of seconds: it tells its final value when it ends (seconds from the start), then no more."""
+    """A short process: it reports its final value when it ends (seconds from the start), and nothing after that."""
     silent = f"_x{ends // STEP} " if ends else ""
     return {"series": series, "values": f"{silent}{value}x{samples - 1}"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Reported:
-    """One firing alert in full, as it must look at a moment."""
+    """One firing alert, as it must look at a given time."""
 
     alert: str
     summary: str
@@ -57,7 +57,7 @@ class Timeline:
     _reported: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def at(self, seconds: int, *alerts: str) -> Timeline:
-        """Exactly these alerts fire at this moment; one name for each alert."""
+        """Exactly these alerts must fire at this time; one name for each alert."""
         counts = {name: alerts.count(name) for name in alerts}
         samples = [{"labels": f'{{alertname="{name}"}}', "value": count} for name, count in counts.items()]
         query = 'count by (alertname) (ALERTS{alertstate="firing", alertname!="Watchdog"})'
@@ -65,13 +65,13 @@ class Timeline:
         return self
 
     def shows(self, seconds: int, expression: str, total: float | None) -> Timeline:
-        """The series of an expression add up to this at this moment; ``None``: there are none."""
+        """The series of an expression must add up to ``total`` at this time; ``None``: there must be none."""
         samples = [] if total is None else [{"labels": "{}", "value": total}]
         self._expected.append({"expr": f"sum({expression})", "eval_time": f"{seconds}s", "exp_samples": samples})
         return self
 
     def reports(self, seconds: int, reported: Reported) -> Timeline:
-        """The one alert of its rule fires at this moment with these labels and this text."""
+        """The only alert of its rule must fire at this time with these labels and this text."""
         rule = rules()[reported.alert]
         annotations = {key: filled_in(text, reported.labels) for key, text in rule["annotations"].items()}
         self._reported.append({
@@ -85,7 +85,7 @@ class Timeline:
         return self
 
     def check(self) -> None:
-        """Fails with promtool's own words."""
+        """Fails with promtool's output."""
         test: dict[str, Any] = {
             "interval": f"{self.step}s",
             "input_series": self.series,
@@ -111,7 +111,7 @@ def rules() -> dict[str, dict[str, Any]]:
 
 
 def filled_in(text: str, labels: dict[str, str]) -> str:
-    """What a template becomes that names labels; none of our values changes by being encoded for a URL."""
+    """Fills in a template that only contains labels; URL encoding does not change any of our values."""
     text = _IF_SET.sub(lambda found: _VALUE.sub(labels[found[1]], found[2]) if labels.get(found[1]) else "", text)
     for name, value in labels.items():
         text = text.replace(f"{{{{ $labels.{name} }}}}", value).replace(f"{{{{ $labels.{name} | urlquery }}}}", value)

@@ -17,13 +17,13 @@ AS_OF = "2026-11-24T02:00:00Z"
 
 
 def store_settings(state_dir: Path, redis_url: str = "", **changes: Any) -> Settings:
-    """Settings of which the store reads no others."""
+    """The settings that the store reads."""
     settings = Settings.from_env({"CATALOG_STATE_DIR": str(state_dir), "REDIS_URL": redis_url})
     return settings.changed(attempt_timeout=5.0, **changes)
 
 
 def quick_policy(attempt_timeout: float = 2.0) -> Policy:
-    """One attempt, no breaker: faults show at once."""
+    """One attempt, no breaker: faults appear immediately."""
     return Policy("redis", attempt_timeout=attempt_timeout)
 
 
@@ -76,7 +76,7 @@ async def publish(
     lease: LockLease | None = None,
     as_of: str = AS_OF,
 ) -> CatalogueMeta:
-    """Stages, seals and commits, under ``lease`` or a lease of its own."""
+    """Stages, seals and commits, under ``lease`` or a new lease."""
     own = None if lease is not None else await lease_of(store)
     held = lease or own
     assert held is not None
@@ -92,7 +92,7 @@ async def publish(
 
 
 async def lines_of(bundles: Iterable[Bundle]) -> AsyncIterator[tuple[int, bytes]]:
-    """What a snapshot is written from, as a store gives it."""
+    """The lines for writing a snapshot, as a store returns them."""
     for chunk in chunks(bundles, 1000):
         yield len(chunk), b"".join(encode(bundle) + b"\n" for bundle in chunk)
 

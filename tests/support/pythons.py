@@ -1,4 +1,4 @@
-"""The other versions of Python that the project says it supports, if they are installed."""
+"""The other supported versions of Python, if they are installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLASSIFIER = "Programming Language :: Python :: 3."
 
 
 def supported() -> list[str]:
-    """What the project file names, ``["3.11", …]``."""
+    """The versions listed in pyproject.toml: ``["3.11", …]``."""
     project = tomllib.loads((ROOT / "src" / "otel_resilience" / "pyproject.toml").read_text(encoding="utf-8"))[
         "project"
     ]
@@ -23,13 +23,13 @@ def supported() -> list[str]:
 
 
 def others() -> list[str]:
-    """The supported versions but the one that runs."""
+    """The supported versions except the running one."""
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
     return [version for version in supported() if version != running]
 
 
 def find(version: str) -> Path | None:
-    """The interpreter of ``version``, from PATH or from pyenv; ``None`` if there is none that starts.
+    """The interpreter of ``version``, from PATH or pyenv; ``None`` if none starts.
 
     A name on PATH is tried, since a shim of pyenv answers for versions that are not chosen.
     """

@@ -13,8 +13,8 @@ from typing import Any
 class RedisProxy:
     """``with RedisProxy(port) as proxy: ... with proxy.answering("LOADING …"): ...``. One command, one answer.
 
-    While it answers itself the server sees nothing; who waits at the queue gets the error at once. The client keeps its
-    connection through all this, and with it the protocol that it agreed on.
+    While the proxy answers itself, the server sees nothing, and blocked readers of the queue get the error at once. The
+    client keeps its connection throughout, and with it the protocol that it agreed on.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -65,7 +65,7 @@ class RedisProxy:
     def _forward(self, client: socket.socket, commands: Any, hello: bytes) -> bytes:
         """Commands to the server and its replies back, until it answers with the error itself.
 
-        ``hello``: how the client has agreed on the protocol before. Answers how it has now.
+        ``hello``: the client's last HELLO, which chose the protocol. Returns the current one.
         """
         with socket.create_connection(("127.0.0.1", self._server_port)) as upstream, upstream.makefile("rb") as replies:
             if hello:

@@ -23,7 +23,7 @@ from support.programs import require_program
 PROGRAM = "redis-server"
 
 _PORTS = range(15_000, 32_000)
-"""Below those that the system hands out, so that nobody is given one between the look and its use."""
+"""Below those that the system hands out, so that no other process gets a port between the check and its use."""
 _next_ports = itertools.cycle(random.SystemRandom().sample(_PORTS, len(_PORTS)))
 
 
@@ -37,7 +37,7 @@ _BUS: Final = 10_000
 
 
 def free_port(*, with_bus: bool = False) -> int:
-    """A loopback port that was free a moment ago, and that no other call in this process gets. ``with_bus``: that of
+    """A loopback port that was free just now, and that no other call in this process returns. ``with_bus``: the port of
     the cluster's bus was free as well."""
     for port in _next_ports:
         if _is_free(port) and (not with_bus or (port + _BUS in _PORTS and _is_free(port + _BUS))):
@@ -69,7 +69,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Like ``REDIS_URL`` takes it, with the right password."""
+        """The value for ``REDIS_URL``, with the right password."""
         return self.url_with(self._password)
 
     def url_with(self, password: str | None) -> str:
@@ -114,16 +114,16 @@ class RedisServer:
             self._process = None
 
     def forget(self) -> None:
-        """Delete what a server that was killed has on disk."""
+        """Deletes the data of a killed server on disk."""
         shutil.rmtree(self._directory / "appendonlydir", ignore_errors=True)
 
     def pause(self) -> None:
-        """It keeps its connections and answers nothing."""
+        """Pauses the server: it keeps its connections and answers nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """The end of a pause."""
+        """Ends the pause."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 

@@ -24,11 +24,11 @@ from otel_resilience.testing import FakeClock, FakeTimeLoop
 T = TypeVar("T")
 
 defaults: dict[str, float | None] = {"deadline": 30.0}
-"""The deadline of :func:`make_policy`; without one, and unobserved, a call takes a shorter way through the code."""
+"""The deadline of :func:`make_policy`; without one, and unobserved, a call takes a shorter path."""
 
 
 class Fault(Exception):  # noqa: N818  # a name of the tests, not of an API
-    """An error that says itself what it means; ``retry_after`` and the like may be set per instance."""
+    """An error that carries its own verdict; ``retry_after`` and the like may be set per instance."""
 
     verdict: ClassVar[Classification]
 
@@ -58,13 +58,13 @@ class PermanentFault(Fault):
 
 
 class NotFoundFault(Fault):
-    """A proper answer of a dependency that is well."""
+    """A proper answer of a healthy dependency."""
 
     verdict = Classification(ErrorClass.PERMANENT, Severity.LOW, "404", BreakerEffect.SUCCESS)
 
 
 class Script:
-    """Plays outcomes in order, the last one for ever: exceptions are raised, callables called, the rest returned."""
+    """Plays outcomes in order and repeats the last: exceptions are raised, callables called, others returned."""
 
     def __init__(self, *outcomes: Any) -> None:
         self.outcomes = outcomes
@@ -102,7 +102,7 @@ class Driver:
         return async_operation
 
     def run(self, result: Any) -> Any:
-        """The value of what a protected call gave back."""
+        """The value of a protected call, awaited if necessary."""
         return run_fake(self.clock, result) if self.asynchronous else result
 
     def execute(self, target: Any, script: Script | Callable[[], Any], **options: Any) -> Any:
@@ -139,7 +139,7 @@ def make_policy(clock: FakeClock, **options: Any) -> Policy:
 
 
 def tokens(policy: Policy) -> float:
-    """What the policy's budget holds."""
+    """The tokens in the policy's budget."""
     assert policy.budget is not None
     return policy.budget.metrics().tokens
 

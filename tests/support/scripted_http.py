@@ -1,4 +1,4 @@
-"""A real HTTP server of one connection at a time per client that answers raw bytes, so that it can break every rule."""
+"""A real HTTP server that answers raw bytes, one connection at a time per client, so that it can break every rule."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A request as it came over the wire."""
+    """A request as received."""
 
     path: str
     query: dict[str, str]
@@ -65,7 +65,7 @@ class ScriptedServer:
                 await self._respond(request, writer)
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client left
+            pass  # the client disconnected
         finally:
             writer.transport.abort()
 

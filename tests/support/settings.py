@@ -1,4 +1,4 @@
-"""Settings for tests: fast retries, everything else as users have it."""
+"""Settings for tests: fast retries, otherwise the defaults."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Soak: many syncs through the API, done by workers; do memory, threads and descriptors stay flat?
+"""Soak: many syncs through the API, done by workers; checks that memory, threads and descriptors stay flat.
 
-``python tests/support/soak.py --syncs 1000``. Every process is measured after each sync, when the sync has ended. With
-``--log FILE`` a line of JSON each ``--every`` syncs says how they are, and what each process holds open.
+``python tests/support/soak.py --syncs 1000``. Every process is measured after each sync. ``--log FILE`` gets a line of
+JSON after every ``--every`` syncs, with the measurements and what each process holds open.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from support.redis_server import RedisServer
 from support.worker_world import PERSISTENT, WorkerWorld, process_environment, running_supplier, worker_world
 
 WARM_UP = 0.4
-"""Part of the samples that does not count: caches fill, pools reach their size."""
+"""Share of the samples that is ignored, while caches and pools fill."""
 GROWTH = {"rss_kib": 0.05, "threads": 0.0, "descriptors": 0.0}
-"""What may be added between the two halves of the rest, as a part of the first half."""
+"""Allowed growth between the two halves of the rest, as a share of the first half."""
 SLACK = {"rss_kib": 2048.0, "threads": 1.0, "descriptors": 8.0}
-"""What may be added in any case: allocators take memory in steps, and a pool that opens a connection late adds four
-descriptors at once. One descriptor left open at each sync is more than that from about thirty syncs on."""
+"""Growth allowed in any case: allocators take memory in steps, and a pool that opens a connection late adds four
+descriptors at once. One descriptor leaked by each sync exceeds this after about thirty syncs."""
 LONGEST = 120.0
 """Seconds that one sync may take."""
 
@@ -49,7 +49,7 @@ class Sample:
 
     @classmethod
     def of(cls, pid: int) -> Sample:
-        """Raises ``OSError`` if it has ended."""
+        """Measures a process. Raises ``OSError`` if it has ended."""
         status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         return cls(
             int(status["VmRSS"].split()[0]), int(status["Threads"]), len(list(Path(f"/proc/{pid}/fd").iterdir()))
@@ -57,7 +57,7 @@ class Sample:
 
 
 def held_open(pid: int) -> Counter[str]:
-    """What the descriptors of a process are: connections by the port of the other end, all else by its name."""
+    """The descriptors of a process: connections by remote port, everything else by name."""
     peers = dict(_peers(pid))
     found: Counter[str] = Counter()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
@@ -77,8 +77,8 @@ def _peers(pid: int) -> Iterator[tuple[str, str]]:
 
 
 def verdict(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Whether a process is flat: after the warm-up the median of the second half is at most that of the first one,
-    and what ``GROWTH`` and ``SLACK`` allow. A leak at each sync moves it further the longer the run is.
+    """Whether a process is flat: after the warm-up the median of the second half exceeds that of the first by at most
+    what ``GROWTH`` and ``SLACK`` allow. With a leak in each sync, the difference grows with the length of the run.
     """
     rest = samples[int(len(samples) * WARM_UP) :]
     halves = rest[: len(rest) // 2], rest[len(rest) // 2 :]
@@ -91,7 +91,7 @@ def verdict(samples: Sequence[Sample]) -> dict[str, Any]:
 
 
 class Soak:
-    """One run over a world."""
+    """One run in a world."""
 
     def __init__(self, world: WorkerWorld, api: ApiProcess, log: TextIO | None = None, every: int = 10) -> None:
         self._world = world
@@ -101,7 +101,7 @@ class Soak:
         self._samples: dict[str, list[Sample]] = defaultdict(list)
 
     def run(self, syncs: int, within: float) -> dict[str, Any]:
-        """So many syncs one after the other, none starting after ``within`` seconds."""
+        """Runs ``syncs`` syncs one after the other, none starting after ``within`` seconds."""
         began = time.monotonic()
         outcomes: dict[str, int] = defaultdict(int)
         headers = {"Authorization": f"Bearer {TOKEN}"}
@@ -125,7 +125,7 @@ class Soak:
         }
 
     def _sync(self, client: httpx.Client) -> str:
-        """Asks, and reads the catalogue once while it waits for the end."""
+        """Requests a sync, and reads the catalogue once while it waits for the end."""
         accepted = client.post("/syncs", json={"kind": "full"}).raise_for_status().json()
         give_up = time.monotonic() + LONGEST
         while time.monotonic() < give_up:
@@ -164,7 +164,7 @@ class Soak:
 
 
 def main() -> int:
-    """A run of its own; what was measured as JSON. 1 if something grew, or a sync was not COMPLETE."""
+    """Runs it as a program and prints the measurements as JSON. Returns 1 if something grew, or a sync failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--syncs", type=int, default=1000)
     parser.add_argument("--bundles", type=int, default=300)

@@ -1,4 +1,4 @@
-"""A world for the sync: the real simulator, a real redis-server, the real client, store and service."""
+"""The real parts of a sync for tests: simulator, redis-server, client, store and service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUNDLES = 300
 
 @dataclasses.dataclass
 class World:
-    """Everything that one sync needs, and short words for what tests do with it."""
+    """Everything that one sync needs, with shorthand for tests."""
 
     settings: Settings
     simulator: RunningSimulator
@@ -52,7 +52,7 @@ class World:
 
     @contextlib.asynccontextmanager
     async def other_client(self, **changes: Any) -> AsyncIterator[World]:
-        """The same world with other settings and a client of its own, whose breaker and limiter are new."""
+        """The same world with other settings and a new client, with a new breaker and limiter."""
         settings = self.settings.changed(**changes)
         async with open_supplier(settings) as supplier:
             yield dataclasses.replace(self, settings=settings, supplier=supplier)
@@ -60,7 +60,7 @@ class World:
 
 @contextlib.asynccontextmanager
 async def world_with(redis_url: str, state_dir: Path, **simulator: Any) -> AsyncIterator[World]:
-    """A world of its own. Keyword arguments are those of the simulator."""
+    """A new world. Keyword arguments are those of the simulator."""
     async with running_simulator(SimulatorConfig(**{"rate": 0, "bundles": BUNDLES, **simulator})) as sim:
         settings = make_settings(sim.base_url, state_dir, redis_url=redis_url, api_key=Secret(sim.api_key))
         async with open_store(settings) as store, open_supplier(settings) as supplier:

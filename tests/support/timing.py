@@ -1,7 +1,7 @@
 """Measured time on a machine that may be busy.
 
-Load only ever adds to what something takes. So a bound that stands apart from the limit under test by a wide margin is
-asserted at once; a narrow one is kept by the quickest of a few tries, for what is slow by itself is slow in each.
+Load only makes things slower. So a bound far away from the limit under test is asserted directly; a narrow one applies
+to the fastest of a few tries, since what is slow by itself is slow in each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TRIES = 5
 
 @contextmanager
 def takes_at_most(seconds: float) -> Iterator[None]:
-    """The block ends within that many seconds."""
+    """Asserts that the block ends within ``seconds``."""
     began = time.monotonic()
     yield
     took = time.monotonic() - began
@@ -23,7 +23,7 @@ def takes_at_most(seconds: float) -> Iterator[None]:
 
 
 def seconds_of(act: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """The duration of a call."""
     began = time.monotonic()
     act()
     return time.monotonic() - began

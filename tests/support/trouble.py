@@ -1,4 +1,4 @@
-"""What happens to machines and servers besides a killed process: for ``chaos.py`` and ``soak.py``."""
+"""Faults of machines and servers other than a killed process, for ``chaos.py`` and ``soak.py``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from support.redis_server import RedisServer
 from support.worker_world import PERSISTENT
 
 FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-"""Where the system's package installs it; empty if it is not installed."""
+"""The library, as installed by the system's package; empty if it is not installed."""
 
 
 class Clock:
-    """The wall clock of the processes that start with ``env``: as wrong as ``jump`` says. Needs libfaketime."""
+    """The wall clock of the processes started with ``env``, which ``jump`` moves. Needs libfaketime."""
 
     def __init__(self, directory: Path, library: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ class Clock:
         }
 
     def jump(self, seconds: int) -> None:
-        """Off by that much from now on, within a second."""
+        """Makes the clock wrong by this many seconds, within a second."""
         replacement = self._file.with_suffix(".new")
         replacement.write_text(f"{seconds:+d}\n")
         replacement.replace(self._file)
@@ -55,12 +55,12 @@ class Neighbour:
         assert len(self._content) > 5
 
     def damage(self) -> list[str]:
-        """Its keys that are not as they were."""
+        """Its keys that have changed."""
         with self._redis.client() as client:
             return [key.decode() for key, was in self._content.items() if _content(client, key) != was]
 
     def restore(self) -> None:
-        """As its operator does after everything was deleted."""
+        """Restores its keys, as its operator would after everything was deleted."""
         with self._redis.client() as client:
             for key, dump in self._dumps.items():
                 client.restore(key, 0, dump, replace=True)
@@ -109,7 +109,7 @@ def _follow(replica: RedisServer) -> None:
 
 @contextlib.contextmanager
 def full_disk(pids: Iterable[int]) -> Iterator[None]:
-    """No file of these processes can grow: every write to one fails, that of a log as well."""
+    """No file of these processes can grow: every write fails, including writes to logs."""
     limits: dict[int, tuple[int, int]] = {}
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):

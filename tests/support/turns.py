@@ -1,4 +1,4 @@
-"""How long work on the event loop goes on without a break, in what it does and not in seconds."""
+"""How long work blocks the event loop, counted in steps rather than in seconds."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 class Turns:
-    """Counts steps of some work, and how many of them were done between two turns of the loop at most."""
+    """Counts steps of some work, and the most steps between two turns of the loop."""
 
     def __init__(self) -> None:
         self.steps = self.longest = 0
         self._since = 0
 
     def counting(self, function: Callable[..., T]) -> Callable[..., T]:
-        """``function``, of which each call is a step."""
+        """``function``; each of its calls counts as a step."""
 
         def counted(*arguments: Any, **options: Any) -> T:
             self.steps += 1

@@ -1,4 +1,4 @@
-"""Rows of the classification table, as tests write them."""
+"""Rows of the classification table for tests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def row(name: str, exception: BaseException, kind: str, breaker: str, error_type
 
 
 def assert_verdict(verdict: Classification, kind: str, breaker: str, error_type: str, **fields: Any) -> None:
-    """Holds a verdict against a row; ``fields`` are what differs from a plain verdict of that kind."""
+    """Compares a verdict with a row; ``fields`` are those that differ from a plain verdict of that kind."""
     assert (verdict.error_class, verdict.breaker, verdict.error_type) == (KINDS[kind], BREAKERS[breaker], error_type)
     assert not verdict.unclassified
     assert error_type in error_types.NAMES or error_type.startswith("redis_") or error_type.isdigit()

@@ -1,4 +1,4 @@
-"""Real workers, a real Redis, a real simulator: processes of their own, ended whatever happens."""
+"""Real workers, a real Redis and a real simulator in their own processes, which are always ended."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from support.redis_server import RedisServer
 
 OWN_VARIABLES = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_")
 GIVEN_UP_AFTER = 100.0
-"""Seconds after which what was waited for does not happen any more, on a busy machine too."""
+"""Maximum seconds to wait for something, even on a busy machine."""
 PROGRAM = ("-m", "catalog_sync.worker")
 PERSISTENT = ("--appendonly", "yes", "--appendfsync", "everysec")
-"""As docker-compose starts Redis."""
+"""The options with which docker-compose starts Redis."""
 
 __all__ = ["API_KEY", "PERSISTENT", "WorkerProcess", "WorkerWorld", "running_supplier", "worker_world"]
 
@@ -53,7 +53,7 @@ class WorkerProcess:
         health_file: Path | None = None,
         program: Sequence[str] | None = None,
     ) -> None:
-        """Without ``program`` it is forked from a process that has the imports."""
+        """Without ``program`` the worker is forked from a process that has the imports."""
         self.name = name
         self.log = log
         self.process: subprocess.Popen[bytes] | prefork.Started
@@ -85,15 +85,16 @@ class WorkerProcess:
         self.process.terminate()
 
     def lines(self) -> list[dict[str, Any]]:
-        """Its log."""
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        """Its log, without a line that is still being written."""
+        complete = self.log.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in complete.splitlines() if line.startswith("{")]
 
 
 class WorkerWorld:
-    """What a test of workers needs, and short words for what it does with it."""
+    """Everything that a test of workers needs, with shorthand."""
 
     preloaded = False
-    """Whether workers need not import what they need, which is for if nobody measures them."""
+    """Whether workers are forked from a process that has the imports; not for measurements."""
 
     def __init__(self, directory: Path, env: dict[str, str], redis: RedisServer, supplier: Supplier) -> None:
         self.directory = directory
@@ -136,7 +137,7 @@ class WorkerWorld:
             await asyncio.sleep(0.05)
 
     def clear(self) -> None:
-        """Forget catalogue and jobs; what workers and broker have agreed on stays."""
+        """Deletes catalogue and jobs; what workers and broker have agreed on stays."""
         with self.redis.client() as client:
             jobs = [JobKeys(job.decode()).record for job in client.zrange(INDEX, 0, -1)]
             if any(client.hget(job, "outcome") != b"COMPLETE" for job in jobs):
@@ -147,7 +148,7 @@ class WorkerWorld:
         self.supplier.reset()
 
     def logs(self) -> str:
-        """The end of what the workers said, for the message of a test that fails."""
+        """The end of the workers' logs, for the message of a failing test."""
         return "\n".join(f"--- {worker.name}\n" + worker.log.read_text()[-4000:] for worker in self.workers)
 
     @contextlib.asynccontextmanager
@@ -174,7 +175,7 @@ def process_environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def worker_world(directory: Path, redis: RedisServer, supplier: Supplier, **changes: str) -> Iterator[WorkerWorld]:
-    """A world whose workers are all gone in the end. ``changes`` to the environment."""
+    """A world that ends all its workers. ``changes`` are made to the environment."""
     env = {
         "CATALOG_STATE_DIR": str(directory / "state"),
         "CATALOG_SUPPLIER_RATE_PER_S": "0",

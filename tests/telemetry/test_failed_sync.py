@@ -1,4 +1,4 @@
-"""Everything that a failed sync and its alerts emit is defined: its own names and those of the instrumentations."""
+"""Everything that a failed sync and its alerts emit is defined, including the names of the instrumentations."""
 
 from __future__ import annotations
 

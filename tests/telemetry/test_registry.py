@@ -1,4 +1,4 @@
-"""The registry of names is well formed, says what the code says, and everything that follows from it is current."""
+"""The registry of names is well formed, agrees with the code, and everything generated from it is current."""
 
 from __future__ import annotations
 

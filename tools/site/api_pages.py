@@ -44,7 +44,7 @@ def public_api() -> ModuleType:
 
 
 def names() -> dict[str, str]:
-    """Every public name as it is imported, and if it is defined."""
+    """Every public name as it is imported, and where it is defined."""
     listed = public_api()
     return {
         f"{module}.{name}": _home(module, name, getattr(importlib.import_module(module), name))

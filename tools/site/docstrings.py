@@ -19,7 +19,7 @@ _EXAMPLE: Final = re.compile(r"(?<=\n\n)(?: {4}.*\n(?:\n+(?= {4}))?)+")
 
 
 def as_markdown(text: str, homes: dict[str, str]) -> str:
-    """The docstring as the site shows it; ``homes`` has if public names are, whole and by their last part."""
+    """The docstring as the site shows it; ``homes`` says where public names are, whole and by their last part."""
 
     def link(found: re.Match[str]) -> str:
         name = found[1]

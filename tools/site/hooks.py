@@ -25,7 +25,7 @@ REPOSITORY: Final = "repository"
 """Folder of the site with the files outside docs/ that its pages link to."""
 _LINK: Final = re.compile(r"\]\((?![a-z]+:|#|/)([^)#\s]+)(#[^)\s]*)?((?: \"[^\"]*\")?)\)")
 _FILE_NAME: Final = re.compile(r"\[([\w./-]+\.md)\](?=\(([^)#\s]+\.md)[#)])")
-"""A link that shows the name of a file: right in the repository, if the site has titles."""
+"""A link that shows the name of a file: right in the repository, where the site has titles."""
 _TITLE: Final = re.compile(r"^# (.+)$", re.M)
 _MERMAID: Final = re.compile(r"^```mermaid\n(.*?)^```$", re.M | re.S)
 _FOR_TESTS: Final = re.compile(r"^<!-- (?:not run|run by|before|in the background):.*?-->\n+", re.M | re.S)

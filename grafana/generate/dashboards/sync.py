@@ -1,4 +1,4 @@
-"""Catalogue sync: is the catalogue fresh, did the last sync work, if did it fail?"""
+"""Catalogue sync: is the catalogue fresh, did the last sync work, where did it fail?"""
 
 from __future__ import annotations
 

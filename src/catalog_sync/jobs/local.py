@@ -29,7 +29,7 @@ STOP_WITHIN: Final = 4.0
 _log = logging.getLogger(__name__)
 
 
-class Syncs(Protocol):
+class SyncRunner(Protocol):
     """The part of the sync service that is used."""
 
     def run(self, request: SyncRequest) -> Awaitable[SyncReport]:
@@ -45,7 +45,7 @@ class LocalJobs:
     report. The last ``kept`` jobs are remembered.
     """
 
-    service: Callable[[OnProgress], Syncs]
+    service: Callable[[OnProgress], SyncRunner]
     current: Callable[[], Awaitable[CatalogueMeta | None]]
     _: dataclasses.KW_ONLY
     check: Callable[[], object] = lambda: None

@@ -57,12 +57,12 @@ class Worker:
         try:
             in_time = self._done.acquire(timeout=min(limit, threading.TIMEOUT_MAX))
         except BaseException:  # the wait was interrupted: the result is no longer wanted
-            if not self._leave_behind():
+            if not self._abandon():
                 self._threads.dismiss(self)
             raise
         if not in_time:
             problem = on_timeout(self.thread.ident)
-            if self._leave_behind():
+            if self._abandon():
                 raise problem
             self._done.acquire()  # it ended at the last moment
         error, result = self._error, self._result
@@ -79,7 +79,7 @@ class Worker:
         """The worker is free for another attempt."""
         self._threads.release(self)
 
-    def _leave_behind(self) -> bool:
+    def _abandon(self) -> bool:
         with self._lock:
             if self._finished:
                 return False

@@ -42,7 +42,7 @@ class Concurrency(_Protecting, Protocol):
         ...
 
 
-class Storage(Protocol):
+class ObservedStorage(Protocol):
     """A storage of shared state that may be unreachable."""
 
     @property
@@ -66,7 +66,7 @@ _WORST_FIRST = (
 """Which state is shown for a dependency with several breakers."""
 _breakers: InUse[Breaker] = InUse()
 _concurrency: InUse[Concurrency] = InUse()
-_storages: InUse[Storage] = InUse()
+_storages: InUse[ObservedStorage] = InUse()
 
 
 @never_raise
@@ -95,7 +95,7 @@ def watch_concurrency(limiter: Concurrency) -> None:
 
 
 @never_raise
-def watch_storage(link: Storage) -> None:
+def watch_storage(link: ObservedStorage) -> None:
     """Shows whether shared state is reachable while ``link`` is in use. Called when a link is created."""
     _storages.add(link)
     global_listener()

@@ -1,4 +1,4 @@
-"""Every kind of incident that one process opens is ended by a later one that lives for two seconds."""
+"""Every kind of incident opened by one process is ended by a later process that runs for two seconds."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def clock() -> FakeClock:
 
 @contextlib.contextmanager
 def process(folder: Path, clock: FakeClock, *, killed: bool = False) -> Iterator[Job]:
-    """Lives for two seconds after what it does; one that is killed has sent its messages before."""
+    """Runs for two seconds after its action; if it is killed, it has sent its messages before."""
     job = Job(folder, clock)
     with ResilienceSource(job.world.service):
         job.world.run()

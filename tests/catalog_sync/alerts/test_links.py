@@ -1,4 +1,4 @@
-"""From a message to what happened: the pages of the API, of whichever process, with a tracing tool or without."""
+"""Links from a message to what happened: the API's pages, with a tracing tool or without."""
 
 from __future__ import annotations
 

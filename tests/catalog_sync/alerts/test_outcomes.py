@@ -96,7 +96,7 @@ def test_an_old_catalogue_is_an_alert_of_its_own() -> None:
 
 
 class World:
-    """An alert service without channels but one that keeps what it gets."""
+    """An alert service whose only channel keeps what it is given."""
 
     name = "kept"
     min_interval = 0.0
@@ -116,7 +116,7 @@ class World:
         self.got.append((notification.kind, notification.status.value))
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to close."""
 
     def ends(self, of: SyncReport) -> list[tuple[str, str]]:
         for ending in outcomes.ended(of):
@@ -138,7 +138,7 @@ def test_a_complete_sync_ends_what_earlier_ones_raised() -> None:
     assert world.ends(report(Outcome.COMPLETE)) == [("publish_refused", "resolved")]
 
 
-def test_one_partial_sync_is_no_news_two_are_and_a_complete_one_ends_them() -> None:
+def test_one_partial_sync_is_not_news_two_are_and_a_complete_one_ends_them() -> None:
     world = World()
     assert world.ends(report(Outcome.PARTIAL)) == []
     assert world.ends(report(Outcome.PARTIAL)) == [("sync_partial", "firing")]

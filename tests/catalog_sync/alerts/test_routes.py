@@ -1,4 +1,4 @@
-"""Which channels the settings make."""
+"""Which channels follow from the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Command line, API and workers are one system: real Redis and HTTP, each process with a service of its own."""
+"""Command line, API and workers as one system: real Redis and HTTP, each process with its own alert service."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 
 class System:
-    """Receivers, a Redis, and processes that each have a state folder of their own."""
+    """Receivers, a Redis, and processes with separate state folders."""
 
     def __init__(self, folder: Path, redis: RedisServer, webhook: FakeWebhook, pagerduty: FakePagerDuty) -> None:
         self.webhook, self.pagerduty = webhook, pagerduty
@@ -103,7 +103,7 @@ def test_a1_what_a_worker_saw_fail_the_command_line_ends(system: System) -> None
 
 
 @pytest.mark.fault("A2")
-def test_a2_one_key_whoever_speaks(system: System) -> None:
+def test_a2_one_key_for_every_sender(system: System) -> None:
     with system.process(SERVICE_API) as api:
         api.sync_ended(FAILED, 60.0)
     with system.process(SERVICE_SYNC) as cli:

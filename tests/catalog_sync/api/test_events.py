@@ -1,4 +1,4 @@
-"""Progress as it happens, for as many as watch, none of whom is waited for."""
+"""Progress events, for any number of watchers; slow ones hold up nobody."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Stream:
                 await self.arrived.wait()
 
     async def started(self) -> None:
-        """Until the answer has begun."""
+        """Waits until the answer has started."""
         async with asyncio.timeout(60):
             while self.status is None or not (self.parts or not self.reading.is_set()):
                 await asyncio.sleep(0)

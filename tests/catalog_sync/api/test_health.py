@@ -1,4 +1,4 @@
-"""Health: from what is known, without asking anything that could hang."""
+"""Health checks report what is known, without requests that could hang."""
 
 from __future__ import annotations
 

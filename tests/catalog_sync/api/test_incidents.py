@@ -1,4 +1,4 @@
-"""Incidents over HTTP: seen, and decided about by who has the token."""
+"""Incidents over HTTP: everyone may see them, holders of the token may act on them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def world(tmp_path: Path) -> AsyncIterator[ApiWorld]:
 
 
 async def incident(world: ApiWorld) -> dict[str, Any]:
-    """The open one, once it is written down."""
+    """Waits until the open incident is stored and returns it."""
     while True:
         answer = await world.http.get("/incidents")
         assert answer.status_code == 200

@@ -1,4 +1,4 @@
-"""Under load: costly answers are made beside the event loop, once for all who wait; clients have a share each."""
+"""Under load: expensive answers are made outside the event loop, once for all waiters, with a share per client."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GIVEN_UP_AFTER = 60.0
 
 
 class Held:
-    """Something that runs in the thread until it is let go, and counts."""
+    """Work that blocks its thread until it is released, and counts its runs."""
 
     def __init__(self, result: object = None) -> None:
         self.running = threading.Event()
@@ -293,7 +293,7 @@ async def test_idle_streams_of_one_client_shut_nobody_else_out(tmp_path: Path) -
 
 
 class Transport:
-    """A client that takes what a test lets it take."""
+    """A client that reads only what the test allows."""
 
     def __init__(self) -> None:
         self.waiting = 10 * LEAST_PROGRESS
@@ -310,7 +310,7 @@ class Transport:
 
 
 class Timers:
-    """The loop, as far as it calls later."""
+    """The timers of an event loop."""
 
     def __init__(self) -> None:
         self.due: list[Callable[[], None]] = []

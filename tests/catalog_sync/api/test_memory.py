@@ -1,4 +1,4 @@
-"""What the API keeps is bounded by the memory that it takes, whatever is asked of it."""
+"""The API's memory is bounded, whatever is requested."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_spans_that_wait_in_a_worker_are_bounded_too(monkeypatch: pytest.MonkeyP
 
 
 class SlowClient:
-    """Takes the first part of an answer and then no more until it is let."""
+    """Reads the first part of an answer, and the rest only when allowed."""
 
     def __init__(self) -> None:
         self.goes_on = asyncio.Event()

@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: of everything that is offered, and of every answer that is given."""
+"""The OpenAPI document is complete and agrees with every answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: what is going on, and which attempt failed and why, without any other tool."""
+"""The page in a real browser shows what is running, and which attempt failed and why, without any other tool."""
 
 from __future__ import annotations
 

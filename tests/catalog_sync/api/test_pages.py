@@ -1,4 +1,4 @@
-"""The pages of syncs, traces and incidents without a browser: who gets them, and what they say."""
+"""The pages of syncs, traces and incidents without a browser: who may see them, and what they show."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ HOSTILE = "<script>alert(1)</script>\u202e\x1b[31m\"'&"
 
 
 async def keep(world: ApiWorld, number: int = 1, outcome: Outcome = Outcome.FAILED, **changes: Any) -> str:
-    """A sync that ran elsewhere; its correlation ID."""
+    """Stores a sync that ran elsewhere; returns its correlation ID."""
     plain = report_of(SyncRequest(), outcome, correlation_id=f"{number:032x}", **changes)
     await asyncio.to_thread(world.history._keep, plain)
     return plain.correlation_id
@@ -173,7 +173,7 @@ async def test_the_box_finds_any_correlation_id(world: ApiWorld, given: str) -> 
 
 @pytest.mark.fault("U5")
 async def test_first_digits_lead_to_the_newest_sync_that_fits(world: ApiWorld) -> None:
-    """Of two syncs that begin alike the newer one is meant, and seven digits are too few."""
+    """Of two syncs with the same first digits the newer one is meant; seven digits are too few."""
     older = await keep(world, 0xABCDEF0123 << 88, Outcome.COMPLETE, started_at="2026-11-28T10:00:00Z")
     newest = await keep(world, 0xABCDEF0124 << 88, Outcome.COMPLETE, started_at="2026-11-28T11:00:00Z")
     assert older[:8] == newest[:8] == "abcdef01"
@@ -328,7 +328,7 @@ async def open_incident(world: ApiWorld) -> str:
 
 
 async def said(world: ApiWorld, path: str, wanted: str) -> str:
-    """The page, once it says so."""
+    """Waits until the page contains the text, and returns it."""
     give_up = time.monotonic() + 30
     while wanted not in (text := await page(world, path)):
         assert time.monotonic() < give_up, text

@@ -1,4 +1,4 @@
-"""The pages of syncs, traces, incidents and the system in a real browser: for everyone, and honest when all is lost."""
+"""All pages in a real browser: accessible, and honest when nothing can be reached."""
 
 from __future__ import annotations
 

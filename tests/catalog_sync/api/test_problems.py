@@ -1,4 +1,4 @@
-"""Errors of every kind are problem documents, and tell nothing of the inside."""
+"""Errors of every kind are problem documents and reveal no internals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bounds on what a client may send before it has asked for anything, on a real socket inside this process."""
+"""Limits on what a client may send before its request is complete, on a real socket in this process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from catalog_sync.api.server import room_for_connections
 
 
 class Endless:
-    """An answer without end, and whether it has come to one."""
+    """An endless answer, and whether it was ended."""
 
     ended: asyncio.Event
 
@@ -217,7 +217,7 @@ async def test_a_packet_of_thousands_of_requests_keeps_only_a_few(port: int, mon
     await asyncio.wait_for(answer.ended.wait(), 60)
 
 
-async def test_an_answer_ends_with_its_client_also_where_more_requests_wait(port: int) -> None:
+async def test_an_answer_ends_with_its_client_even_if_more_requests_wait(port: int) -> None:
     async with connected(port) as (reader, writer):
         writer.write(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert (await status(reader)).startswith(b"HTTP/1.1 200")

@@ -1,4 +1,4 @@
-"""Reads: the answers of the command line, where they come from, and that no request waits for the store."""
+"""Reads: the same answers as the command line, their source, and no request that waits for the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``catalog-api`` as a process: real sockets, a real Redis, a real supplier, and its end."""
+"""``catalog-api`` as a process: real sockets, a real Redis, a real supplier, and its shutdown."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def shared_api(
 
 @pytest.fixture
 def lasting(shared_api: ApiProcess, supplier: Supplier) -> ApiProcess:
-    """An API that a test leaves as it found it, with a catalogue and a supplier that is well."""
+    """An API that tests share and leave unchanged, with a catalogue and a healthy supplier."""
     assert shared_api.finish(shared_api.ask())["outcome"] == "COMPLETE"
     return shared_api
 

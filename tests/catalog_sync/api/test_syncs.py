@@ -1,4 +1,4 @@
-"""Asking for syncs: who may, what is understood, one at a time, and what can be seen of them."""
+"""Requesting syncs: authorisation, valid requests, one at a time, and what can be seen of them."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ async def test_the_last_syncs_are_listed_newest_first(world: ApiWorld) -> None:
 
 
 async def kept(world: ApiWorld, number: int, outcome: Outcome, **changes: Any) -> str:
-    """A sync that ran elsewhere; its correlation ID."""
+    """Stores a sync that ran elsewhere; returns its correlation ID."""
     plain = report_of(SyncRequest(), outcome, correlation_id=f"{number:032x}", **changes)
     await asyncio.to_thread(world.history._keep, plain)
     return plain.correlation_id

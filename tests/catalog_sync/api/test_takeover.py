@@ -1,4 +1,4 @@
-"""A new version is taken over at the cost of what is new in it, and reads as if it had been read alone."""
+"""A new version is loaded at the cost of its differences, with the same result as loading it completely."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def served(world: ApiWorld, version: str) -> InMemoryCatalogue:
     return world.live.copy
 
 
-async def test_what_did_not_change_is_not_read_anew(world: ApiWorld, decoded: list[str]) -> None:
+async def test_what_did_not_change_is_not_read_again(world: ApiWorld, decoded: list[str]) -> None:
     world.store.publish("v2", PLANS.values())
     before = await served(world, "v2")
     rows = list(before.rows(range(len(before))))

@@ -1,4 +1,4 @@
-"""The trace of a request: its IDs on every answer, whose trace is continued, and what is kept of those that failed."""
+"""The trace of a request: its IDs on every answer, whose trace is continued, and what is kept of failed ones."""
 
 from __future__ import annotations
 

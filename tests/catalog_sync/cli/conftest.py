@@ -24,7 +24,7 @@ def supplier(_simulator: Supplier) -> Supplier:
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of the test's own."""
+    """A separate Redis for the test."""
     with RedisServer(tmp_path / "redis") as server:
         yield server
 

@@ -171,7 +171,7 @@ def test_an_open_incident_is_listed_with_its_confirmation(told: Cli, supplier: S
 class TestWhatAPersonDecides:
     @pytest.fixture
     def incident(self, told: Cli, supplier: Supplier) -> str:
-        """The ID of one that is open."""
+        """The ID of an open incident."""
         supplier.play("outage")
         assert told("run").code == 1
         (open_one,) = told("alerts", "--json").json["incidents"]

@@ -1,4 +1,4 @@
-"""Text that cannot be encoded, or that a terminal must not get: one row is set aside, every program prints on."""
+"""Text that cannot be encoded, or that a terminal must not get: only its row is set aside, and programs continue."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_one_row_with_half_an_emoji_costs_itself_and_every_program_goes_on_print
     assert "quarantined     1 rows: bad_text" in cli("run").out
 
 
-def test_an_argument_that_is_no_text_is_refused_in_one_line(cli: Cli) -> None:
+def test_an_argument_that_is_not_text_is_refused_in_one_line(cli: Cli) -> None:
     result = cli("run", "--group", "\udcff", "--json")
     assert result.code == 2
     assert "cannot be the name of a group" in result.json["error"]["message"]

@@ -1,4 +1,4 @@
-"""``demo``: one real performance, read as its audience reads it."""
+"""``demo``: one real run, and its output."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from catalog_sync.terminal.output import pasteable
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A virtual environment of a path with a blank, whose programs are not on the PATH."""
+    """A virtual environment whose path contains a space, and whose programs are not on the PATH."""
     programs = tmp_path / "my shop" / ".venv" / "bin"
     programs.mkdir(parents=True)
     for name in ("catalog-sync", "python"):
@@ -49,7 +49,7 @@ def test_in_a_folder_that_was_deleted_it_is_named_by_its_whole_path(
     assert pasteable("catalog-sync status") == f"'{environment}/catalog-sync' status"
 
 
-def test_what_is_no_program_of_ours_stays(environment: Path) -> None:
+def test_what_is_not_a_program_of_ours_stays(environment: Path) -> None:
     assert shutil.which("export") is None
     assert pasteable("export REDIS_URL=redis://127.0.0.1") == "export REDIS_URL=redis://127.0.0.1"
 

@@ -1,4 +1,4 @@
-"""``syncs`` and ``trace``: what earlier processes left, from the message to the attempt that failed."""
+"""``syncs`` and ``trace``: records of earlier processes, from the message to the attempt that failed."""
 
 from __future__ import annotations
 

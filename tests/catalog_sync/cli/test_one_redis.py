@@ -1,4 +1,4 @@
-"""Which Redis a program uses: other kinds of servers, and that of another installation, are refused by all of them."""
+"""Which Redis a program uses: every program refuses other kinds of servers, and that of another installation."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_a_misspelt_group_or_country_does_not_look_like_no_bundles(
         assert result.err.startswith("catalog-sync: ")
 
 
-def test_a_country_without_bundles_is_no_mistake(synced: Cli) -> None:
+def test_a_country_without_bundles_is_not_a_mistake(synced: Cli) -> None:
     assert synced("search", "--country", "BV").err == ""
     assert synced("search", "--group", "standardfixed", "--text", "no such text").err == ""
 

@@ -1,4 +1,4 @@
-"""A person in front of a command does not wait long for a Redis that is away: refused, or silent as a firewall is."""
+"""No command makes a person wait long for a Redis that refuses connections or does not answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command does not need it does not load, make or look for."""
+"""A command does not load, create or look for anything that it does not need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams that are closed, full, left by their reader or unable to encode: a clear end, never a traceback."""
+"""Streams that are closed, full, abandoned by their reader or unable to encode: a clear end, never a traceback."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_full_disk_behind_the_messages_changes_neither_output_nor_exit_code(co
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 @pytest.mark.parametrize("command", ["--help", "syncs", "serach"])
-def test_an_encoding_that_lacks_characters_is_no_error(command: str, encoding: str, tmp_path: Path) -> None:
+def test_an_encoding_that_lacks_characters_is_not_an_error(command: str, encoding: str, tmp_path: Path) -> None:
     code = shell(f"$SYNC catalog_sync {command}", tmp_path)[0]
     line = f"LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 PYTHONIOENCODING={encoding} $SYNC catalog_sync {command}"
     assert shell(line, tmp_path)[0] == code

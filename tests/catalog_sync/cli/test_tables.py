@@ -163,7 +163,7 @@ def test_status_wraps_identifiers(terminal: Terminal) -> None:
 
 
 class Terminal:
-    """What is printed for people, at a width of one's choice."""
+    """Output for people, at a chosen width."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self._capsys = capsys
@@ -173,7 +173,7 @@ class Terminal:
         self._monkeypatch.setattr(output, "PLAIN_WIDTH", width)
 
     def text(self) -> str:
-        """What was printed since the last look."""
+        """What was printed since the last call."""
         return self._capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""``doctor`` exports without content over real sockets and says what came back."""
+"""``doctor`` sends an empty export over real sockets and reports the answer."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def http_server(
         daemon_threads = True
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """Silent: a client that speaks another protocol is what is tried."""
+            """Logs nothing: the tests connect with another protocol on purpose."""
 
     server = Server(("127.0.0.1", 0), Handler)
     if tls is not None:

@@ -81,7 +81,7 @@ def test_figures_come_from_the_metrics_of_the_library(received: tuple[TelemetryS
     meters.shutdown()
 
 
-def test_what_is_no_otlp_is_refused(received: tuple[TelemetryStore, str]) -> None:
+def test_what_is_not_otlp_is_refused(received: tuple[TelemetryStore, str]) -> None:
     store, endpoint = received
     for path, body, encoding in (
         ("traces", b"\xff\xff nonsense", ""),

@@ -1,4 +1,4 @@
-"""Wrong arguments, wrong settings, and the way in."""
+"""Wrong arguments, wrong settings, and getting started."""
 
 from __future__ import annotations
 

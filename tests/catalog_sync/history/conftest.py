@@ -10,6 +10,6 @@ from support.redis_server import RedisServer
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of the test's own."""
+    """A separate Redis for the test."""
     with RedisServer(tmp_path / "redis") as server:
         yield server

@@ -1,4 +1,4 @@
-"""What is kept of each day: ninety of them whatever the interval of syncs, in a few kilobytes, damage included."""
+"""The summaries of days: ninety of them at any interval of syncs, in a few kilobytes, even if some are damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last syncs and failed traces: bounded, in two places, and no bad record spoils the list."""
+"""The last syncs and failed traces: bounded, in two places, and unaffected by a bad record."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def test_what_redis_does_not_take_is_kept_in_the_state_folder(tmp_path: Pa
 
 
 class SilentRedis:
-    """Counts what it is asked."""
+    """Counts its commands."""
 
     def __init__(self) -> None:
         self.asked = 0

@@ -1,4 +1,4 @@
-"""The ledger decides which step runs, and which result stands."""
+"""The ledger decides which step runs, and which result counts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_a_submission_repeated_after_a_lost_answer_is_the_same_job(ledger:
     assert await ledger.submit(job_id(), fields()) == await ledger.submit(job_id(), fields()) == job_id()
 
 
-async def test_what_is_no_id_is_not_found(ledger: JobLedger) -> None:
+async def test_what_is_not_an_id_is_not_found(ledger: JobLedger) -> None:
     for text in ("", "x", "../..", "A" * 16, "{cat}", job_id() + "0"):
         with pytest.raises(JobNotFoundError):
             await ledger.read(text)
@@ -93,7 +93,7 @@ async def test_a_claim_that_is_given_back_is_free_at_once(ledger: JobLedger) -> 
     assert isinstance(await start(ledger, PLAN, "two"), Started)
 
 
-async def test_a_step_that_never_ends_is_begun_a_limited_number_of_times(ledger: JobLedger) -> None:
+async def test_a_step_that_never_ends_is_started_a_limited_number_of_times(ledger: JobLedger) -> None:
     await ledger.submit(job_id(), fields())
     for attempt in range(MAX_STARTS):
         assert isinstance(await start(ledger, PLAN, str(attempt)), Started)
@@ -161,7 +161,7 @@ async def test_a_cancelled_job_stops_and_only_its_last_step_begins(ledger: JobLe
     assert await ledger.beat(job_id(), PUBLISH, "three", 30) == "ok"
 
 
-async def test_a_job_ends_once_and_nothing_of_it_is_begun_any_more(ledger: JobLedger) -> None:
+async def test_a_job_ends_once_and_none_of_its_steps_starts_any_more(ledger: JobLedger) -> None:
     await planned(ledger, "A")
     assert await ledger.end(job_id(), JobStatus.FINISHED, Outcome.COMPLETE, {"bundles": 1}, finished_at=LATER)
     assert not await ledger.end(job_id(), JobStatus.CANCELLED, None, None, finished_at=NOW)
@@ -174,7 +174,7 @@ async def test_a_job_ends_once_and_nothing_of_it_is_begun_any_more(ledger: JobLe
     assert await ledger.active() is None
 
 
-async def test_a_job_that_has_begun_is_not_ended_as_a_queued_one(ledger: JobLedger) -> None:
+async def test_a_job_that_has_started_is_not_ended_as_a_queued_one(ledger: JobLedger) -> None:
     await planned(ledger, "A")
     assert not await ledger.end(job_id(), JobStatus.CANCELLED, None, None, finished_at=LATER, only_queued=True)
     assert (await ledger.read(job_id())).job.status is JobStatus.RUNNING

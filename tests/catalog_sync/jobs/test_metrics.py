@@ -1,4 +1,4 @@
-"""The gauges of the queue: what they show of an overview, and that unknown stays unknown."""
+"""The gauges of the queue: what they show of an overview; unknown values are not reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The small parts: the address of the broker, errors between processes, the lease between steps."""
+"""The small parts: the broker's URL, errors between processes, the lease between steps."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def test_steps_share_one_lease_and_one_token(store: CatalogStore) -> None:
     assert isinstance(await adopt_lease(store, distributed(job="b" * 16)), LockHolder)
 
 
-async def test_a_lease_that_ran_out_is_taken_anew_where_nobody_published(
+async def test_an_expired_lease_is_taken_again_if_nobody_published(
     store: CatalogStore, redis_server: RedisServer
 ) -> None:
     first = await adopt_lease(store, distributed())

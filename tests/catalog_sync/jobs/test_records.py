@@ -1,4 +1,4 @@
-"""What a job's record in Redis says, and that a damaged one spoils nothing."""
+"""The content of a job's record in Redis, and how a damaged one is handled."""
 
 from __future__ import annotations
 

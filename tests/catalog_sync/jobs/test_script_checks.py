@@ -1,4 +1,4 @@
-"""What each script of the ledger checks, one by one, and all that it leaves behind."""
+"""Everything that each script of the ledger checks and writes."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class TestAKeyThatHoldsSomethingElse:
         count, letters = await ledger.dead_letters()
         assert (count, [letter["number"] for letter in letters]) == (2, [2, 1])
 
-    async def test_a_count_of_dead_letters_that_is_no_number_begins_anew(
+    async def test_a_count_of_dead_letters_that_is_not_a_number_starts_again(
         self, ledger: JobLedger, redis_server: RedisServer
     ) -> None:
         redis_server.command("SET", DEAD_COUNT, "many")

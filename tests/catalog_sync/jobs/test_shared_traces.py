@@ -1,4 +1,4 @@
-"""Spans that several processes pushed make one trace for whoever reads it."""
+"""Spans pushed by several processes form one trace for every reader."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_portions_of_several_processes_make_one_trace(redis: GuardedRedis)
     assert summary.services == ("catalog-api", "catalog-worker")
 
 
-async def test_a_trace_that_went_well_is_no_failure_and_soon_forgotten(
+async def test_a_trace_that_went_well_is_not_a_failure_and_soon_forgotten(
     redis: GuardedRedis, redis_server: RedisServer
 ) -> None:
     traces = SharedTraces(redis)

@@ -1,4 +1,4 @@
-"""The sweep sends again what was lost, and only that; what nobody ends it ends."""
+"""The sweep sends lost messages again, and only those; it ends jobs that no worker will end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOW = datetime.datetime(2026, 11, 24, 2, 10, tzinfo=datetime.UTC)
 
 
 class Sent:
-    """A sender that notes what it would send."""
+    """A sender that records what it would send."""
 
     def __init__(self, waiting: int = 0) -> None:
         self.steps: list[str] = []
@@ -48,7 +48,7 @@ def sent() -> Sent:
 
 
 async def look(ledger: JobLedger, store: CatalogStore, sent: Sent, on_report: OnReport | None = None) -> list[str]:
-    """As a worker looks, within the trace of the message that asked for it."""
+    """Sweeps like a worker, within the trace of the message that requested it."""
     sent.steps.clear()
     sender: Any = sent
     with trace_of("5" * 32, sampled=False):

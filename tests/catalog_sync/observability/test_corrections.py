@@ -1,4 +1,4 @@
-"""What other instrumentations emit against the semantic conventions is put right; all else stays as it is."""
+"""Deviations of other instrumentations from the semantic conventions are corrected; everything else is unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spans of a run are kept as they ended; what they say is redacted when it is asked for, and bounded."""
+"""Spans of a run are kept unconverted; their content is redacted when read, and bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests in the trace, and what other hosts get to see of it. Real sockets; every host name leads to this machine."""
+"""Requests in the trace, and what other hosts see of it. Real sockets; every host name leads to this machine."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ async def test_without_an_sdk_a_trace_that_came_in_goes_on(echo: EchoServer) -> 
 @pytest.mark.parametrize(
     ("expected", "status"), [(frozenset({404}), trace.StatusCode.UNSET), ((), trace.StatusCode.ERROR)]
 )
-async def test_an_answer_that_was_expected_is_no_error(
+async def test_an_answer_that_was_expected_is_not_an_error(
     spans: InMemorySpanExporter, expected: object, status: trace.StatusCode
 ) -> None:
     async def gone(_: httpx.Request) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""Beside an SDK that is there: joined, guarded, instrumented once; several sessions in one process."""
+"""With an existing SDK: joined, guarded, instrumented once; several sessions in one process."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Host:
-    """An application with an SDK of its own, set up before us."""
+    """An application that has set up its own SDK before this one."""
 
     def __init__(self, *views: View, limits: SpanLimits | None = None) -> None:
         self.spans, self.reader = InMemorySpanExporter(), InMemoryMetricReader()

@@ -1,4 +1,4 @@
-"""A collector behind a private authority and a proxy: the standard variables lead every program to it."""
+"""A collector behind a private authority and a proxy: every program reaches it by the standard variables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.forward_proxy import forward_proxy
 
 @contextlib.contextmanager
 def tls_collector(certificate: Path, key: Path) -> Iterator[tuple[int, list[str]]]:
-    """Its port, and the paths of what it was sent."""
+    """Its port, and the paths of the requests that it received."""
     paths: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Calls to Redis that went well leave no spans; those that failed, were repeated or were slow leave all of theirs."""
+"""Fast successful calls to Redis leave no spans; failed, retried or slow ones keep all of theirs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECOND = 1_000_000_000
 
 
 class Traced:
-    """Makes spans at times that a test names, and shows what is handed on."""
+    """Creates spans at given times, and shows what is passed on."""
 
     def __init__(self, from_s: float = 0.1) -> None:
         self.exporter = InMemorySpanExporter()
@@ -131,7 +131,7 @@ def _lost_script() -> ReadableSpan:
     return ReadableSpan("commit", attributes=attributes, events=[raised], status=failed, kind=SpanKind.CLIENT)
 
 
-def test_a_script_that_redis_has_lost_is_no_error() -> None:
+def test_a_script_that_redis_has_lost_is_not_an_error() -> None:
     span = redact_span(_lost_script())
     assert span.status.status_code is StatusCode.UNSET
     assert not span.events

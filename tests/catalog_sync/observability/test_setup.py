@@ -1,4 +1,4 @@
-"""The SDK as it is set up: real OTLP, received and decoded; nothing at all where nothing is configured."""
+"""The SDK's set-up: real OTLP, received and decoded; nothing is set up if nothing is configured."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_the_level_of_the_log_holds_for_exported_events_too(sink: OtlpSink) -> N
     assert [log.event_name for log in sink.logs] == ["catalog.sync.finished"]
 
 
-def test_records_of_others_through_the_logs_api_are_no_lines_of_the_log(sink: OtlpSink) -> None:
+def test_records_of_others_through_the_logs_api_are_not_lines_of_the_log(sink: OtlpSink) -> None:
     stream = io.StringIO()
     setup_logging(stream=stream, json_lines=True)
     with setup_telemetry("catalog-sync", os.environ):

@@ -1,4 +1,4 @@
-"""The tree of a trace: what failed for good is shown, the rest is summed up."""
+"""The tree of a trace shows final failures and summarises the rest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def span(number: int, parent: int | None, name: str, *, error: str | None = None
 
 
 def call(number: int, parent: int, *attempts: str | None) -> list[SpanRecord]:
-    """A call and its attempts, by what they failed with."""
+    """A call and its attempts, given by their errors."""
     last = attempts[-1] if attempts else "circuit_open"
     found = [span(number, parent, "esim-go list", error=last)]
     for count, error in enumerate(attempts, 1):

@@ -1,4 +1,4 @@
-"""A value in Redis that was changed and can still be read is damage like any other."""
+"""A value in Redis that was changed but is still readable counts as damaged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def _read_all(store: CatalogStore) -> None:
 
 
 async def _damaged(store: CatalogStore, tmp_path: Path) -> None:
-    """Whoever reads ``v2`` notices, and readers answer from the snapshot instead."""
+    """Asserts that every read of ``v2`` finds the damage, and that readers use the snapshot."""
     snapshot = Snapshot(tmp_path / "state")
     reader = CatalogReader(store, snapshot, stale_after=1e12, clock=lambda: NOW)
     with pytest.raises((CorruptEntryError, VersionGoneError)):

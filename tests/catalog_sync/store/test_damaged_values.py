@@ -1,4 +1,4 @@
-"""Any value in Redis may be damaged: readers go on with what is whole, say what is not, and show nothing wrong.
+"""With any damaged value in Redis, readers use what is intact, report what is not, and show nothing wrong.
 
 ``DAMAGED_VALUES`` is the number of mutations that are tried, for a longer run.
 """
@@ -87,7 +87,7 @@ class NoSender:
 
 @dataclasses.dataclass
 class World:
-    """A Redis with everything in it that this application keeps there, and a state folder."""
+    """A Redis with every kind of value that this application stores, and a state folder."""
 
     client: Any
     url: str
@@ -159,7 +159,7 @@ def _moment() -> Any:
 
 
 def damage(world: World, draw: Any) -> bytes:
-    """Spoil one value; the key that holds it."""
+    """Damages one value. Returns its key."""
     client = world.client
     key = draw(st.sampled_from(sorted(world.dumps)), label="key")
     kind = client.type(key).decode()
@@ -194,7 +194,7 @@ def damage(world: World, draw: Any) -> bytes:
 
 
 def _exchange(client: Any, key: bytes, earlier: bytes, draw: Any) -> None:
-    """A value of the live version, or all of them, with that of the version before it."""
+    """Replaces one or all values of the live version by those of the version before it."""
     ours, theirs = client.hgetall(key), client.hgetall(earlier)
     fields = sorted(ours.keys() & theirs.keys())
     if fields and draw(st.booleans(), label="one"):

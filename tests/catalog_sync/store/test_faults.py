@@ -1,4 +1,4 @@
-"""Every way in which a real Redis refuses or disappears ends in a typed error."""
+"""Every way in which a real Redis refuses or disappears results in a typed error."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ async def test_f42_f43_f44_replies_become_typed_errors(
 
 
 @pytest.mark.fault("F44")
-async def test_f44_a_wrong_password_is_no_connection_error_and_stays_secret(tmp_path: Path) -> None:
+async def test_f44_a_wrong_password_is_not_a_connection_error_and_stays_secret(tmp_path: Path) -> None:
     with RedisServer(tmp_path / "server", password=PASSWORD) as server:
         for wrong in (None, "wrong-wrong-wrong"):
             async with open_store(store_settings(tmp_path, server.url_with(wrong)), quick_policy()) as store:

@@ -1,4 +1,4 @@
-"""A JSON file is replaced whole or not at all."""
+"""A JSON file is replaced completely or not at all."""
 
 from __future__ import annotations
 

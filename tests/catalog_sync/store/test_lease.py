@@ -1,4 +1,4 @@
-"""A lease kept in the background: what a loss does to the body, and what passes untouched."""
+"""A lease renewed in the background: how its loss ends the body, and which failures it survives."""
 
 from __future__ import annotations
 

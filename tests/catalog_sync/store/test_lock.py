@@ -1,4 +1,4 @@
-"""The sync lock: one holder, renewed while it works, lost without harm."""
+"""The sync lock: one holder, renewed while it works; losing it does no harm."""
 
 from __future__ import annotations
 

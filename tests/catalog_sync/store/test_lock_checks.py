@@ -22,7 +22,7 @@ AHEAD = 8_000_000_000_000_000
 
 @pytest.fixture
 async def store(server: RedisServer, tmp_path: Path) -> AsyncIterator[CatalogStore]:
-    """Patient: nothing here is about time limits."""
+    """A store with long timeouts: no test here is about time limits."""
     async with open_store(store_settings(tmp_path / "state", server.url), quick_policy(60)) as opened:
         yield opened
 
@@ -76,9 +76,7 @@ async def test_a_key_of_another_type_keeps_nobody_from_the_lock(
     assert (await lease_of(store)).token > 0
 
 
-async def test_whoever_holds_it_gets_the_same_token_for_another_full_lease(
-    store: CatalogStore, server: RedisServer
-) -> None:
+async def test_its_holder_gets_the_same_token_for_another_full_lease(store: CatalogStore, server: RedisServer) -> None:
     owner = SharedOwner("job:a", SINCE)
     first = await lease_of(store, shared=owner)
     server.command("PEXPIRE", LOCK, 15_000)

@@ -1,4 +1,4 @@
-"""However large a catalogue is, writing and reading it lets the event loop go every few bundles."""
+"""Reading and writing a catalogue of any size yields to the event loop every few bundles."""
 
 from __future__ import annotations
 

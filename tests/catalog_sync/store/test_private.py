@@ -1,4 +1,4 @@
-"""The private redis-server: shared while used, gone afterwards, found again after a crash."""
+"""The private redis-server: shared while in use, ended afterwards, found again after a crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A version is published whole or not at all."""
+"""A version is published completely or not at all."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_commit_says_what_it_replaced_and_may_be_repeated(store: CatalogSt
     assert [await store.commit(staging, meta, lease) for _ in range(3)] == ["v1"] * 3
 
 
-async def test_an_unknown_answer_to_a_commit_is_no_publication(
+async def test_an_unknown_answer_to_a_commit_is_not_a_publication(
     store: CatalogStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = await publish(store, "v1", bundles(1))

@@ -1,4 +1,4 @@
-"""What a publication checks, one by one, and all that it leaves behind."""
+"""Everything that a publication checks and writes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DAY = 86_400
 
 @pytest.fixture
 async def store(server: RedisServer, tmp_path: Path) -> AsyncIterator[CatalogStore]:
-    """Patient: nothing here is about time limits."""
+    """A store with long timeouts: no test here is about time limits."""
     async with open_store(store_settings(tmp_path / "state", server.url), quick_policy(60)) as opened:
         yield opened
 
@@ -272,14 +272,16 @@ async def test_what_is_staged_expires_after_the_time_of_its_part(store: CatalogS
     assert 20 < server.command("TTL", key) <= 50
 
 
-async def test_a_version_that_is_published_again_is_no_replaced_one(store: CatalogStore, server: RedisServer) -> None:
+async def test_a_version_that_is_published_again_is_not_a_replaced_one(
+    store: CatalogStore, server: RedisServer
+) -> None:
     for version in ("v1", "v2", "v1"):
         await publish(store, version, [make_bundle("esim_1")])
     assert server.command("ZRANGE", REPLACED, 0, -1) == [b"v2"]
     assert ttls(server, "v1") <= {-1, -2}
 
 
-async def test_the_list_of_replaced_versions_expires_also_where_none_is_replaced(
+async def test_the_list_of_replaced_versions_expires_even_if_none_is_replaced(
     store: CatalogStore, server: RedisServer
 ) -> None:
     for version in ("v1", "v2", "v2"):

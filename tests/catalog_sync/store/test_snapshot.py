@@ -1,4 +1,4 @@
-"""The snapshot on disk is whole or absent."""
+"""The snapshot on disk is complete or absent."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_a_bundle_that_comes_twice_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("page", [[b"0", 1, b"a", b"1\n"], [b"0", 2, b"a\nb\nc", b"1\n2"], [b"0", 1, b"a\nb", b"1"]])
-async def test_a_bundle_of_several_lines_is_no_part_of_a_snapshot(page: list[Any]) -> None:
+async def test_a_bundle_of_several_lines_is_not_part_of_a_snapshot(page: list[Any]) -> None:
     with pytest.raises(CorruptEntryError):
         await pages_as_lines(page)
 

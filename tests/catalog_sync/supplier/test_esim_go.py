@@ -1,4 +1,4 @@
-"""The eSIM Go client against real HTTP servers: what it sends, what it follows, and what it makes of each answer."""
+"""The eSIM Go client against real HTTP servers: what it sends and follows, and how it interprets each answer."""
 
 from __future__ import annotations
 
@@ -557,7 +557,7 @@ def test_the_settings_decide_the_rate_limit_and_who_shares_it(
 
 
 async def test_each_attempt_has_its_own_client_span(tmp_path: Path) -> None:
-    """The body belongs to the attempt, a redirect is a call of its own."""
+    """The body belongs to the attempt; a redirect is a separate call."""
     cut = b"HTTP/1.1 200 X\r\nContent-Length: 900\r\n\r\n{"
     exporter = InMemorySpanExporter()
 

@@ -1,4 +1,4 @@
-"""One exchange with a supplier: bounded bodies, no surprise redirects, errors that keep their status."""
+"""Requests to a supplier: limited bodies, no unexpected redirects, errors that keep their status."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def test_a_large_error_body_is_cut_short_and_keeps_its_status(tmp_path: Pa
 
 
 @pytest.mark.fault("S1")
-async def test_headers_that_are_no_ascii_leave_the_status_to_be_judged(tmp_path: Path) -> None:
+async def test_headers_that_are_not_ascii_leave_the_status_to_be_judged(tmp_path: Path) -> None:
     """A gateway's own words; a caller that cannot write them down must still see the 503."""
     headers = b"HTTP/1.1 503 Gew\xf6lbe\r\nserver: Pr\xfcfer\r\nretry-after: \xff\x01\r\nx-message: \xe2\x82\xac\r\n"
     error = await refused(headers + b"content-length: 2\r\n\r\n{}", tmp_path)
@@ -120,7 +120,7 @@ async def test_headers_that_are_no_ascii_leave_the_status_to_be_judged(tmp_path:
 
 
 @pytest.mark.parametrize("status", [301, 304, 400, 401, 404, 429, 500, 503])
-def test_a_status_that_is_no_success_is_an_http_error_with_its_headers(status: int) -> None:
+def test_a_status_that_is_not_a_success_is_an_http_error_with_its_headers(status: int) -> None:
     with pytest.raises(httpx.HTTPStatusError) as caught:
         raise_for_status(received(b'{"message":"no"}', status, **{"retry-after": "7"}), "list bundles")
 
@@ -234,7 +234,7 @@ def test_what_nobody_reads_may_be_nested_as_deep_as_it_likes(value: bytes) -> No
 
 
 @pytest.mark.parametrize("body", [b"[" * 9000, b"[" * 9000 + b"]" * 8999, b'{"a":[' + b"[" * 9000 + b"]" * 9000])
-def test_deep_nesting_that_is_cut_off_is_no_answer(body: bytes) -> None:
+def test_deep_nesting_that_is_cut_off_is_not_an_answer(body: bytes) -> None:
     with pytest.raises(InvalidDataError, match="not JSON"):
         parse_json(received(body))
 

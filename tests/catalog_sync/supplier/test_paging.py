@@ -1,4 +1,4 @@
-"""Pages that do not fit together are refused, and the window of requests ahead stays bounded."""
+"""Inconsistent pages are refused, and the number of requests ahead stays bounded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def page(number: int, *names: str, pages: int | None = 3, rows: int | None = 5) 
 
 
 class Catalogue:
-    """Answers with the given pages; counts how many requests are under way."""
+    """Answers with the given pages; counts concurrent requests."""
 
     def __init__(self, *pages: Page) -> None:
         self.pages = {entry.number: entry for entry in pages}

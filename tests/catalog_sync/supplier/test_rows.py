@@ -111,7 +111,7 @@ def test_minus_one_and_the_flag_both_mean_unlimited(fields: Any, data_mb: int | 
         {"groups": None},
     ],
 )
-def test_open_sets_and_unknown_fields_are_no_errors(unusual: dict[str, Any]) -> None:
+def test_open_sets_and_unknown_fields_are_not_errors(unusual: dict[str, Any]) -> None:
     assert bundle(**unusual).name == ROW["name"]
 
 
@@ -160,7 +160,7 @@ def test_a_missing_required_field_is_told_before_a_bad_one(field: str) -> None:
 
 
 @pytest.mark.parametrize("row", [None, 5, "esim", [ROW]])
-def test_a_row_that_is_no_object_is_set_aside(row: object) -> None:
+def test_a_row_that_is_not_an_object_is_set_aside(row: object) -> None:
     assert validate_rows([row]).rejected[0].reason is QuarantineReason.BAD_TYPE
 
 

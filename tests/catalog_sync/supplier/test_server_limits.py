@@ -1,4 +1,4 @@
-"""What the rate-limit headers of an answer ask for."""
+"""The pauses that follow from the rate-limit headers of an answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One bad item spoils itself alone: a row, a group, the name of a group."""
+"""A bad row, a bad group or a bad group name affects nothing else."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ async def test_whatever_one_row_holds_the_other_twenty_are_published(
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "half \ud83d"])
-async def test_a_name_that_is_no_part_of_an_address_is_not_sent(world: World, name: str) -> None:
+async def test_a_name_that_is_not_part_of_an_address_is_not_sent(world: World, name: str) -> None:
     asked = len(world.simulator.requests)
     with pytest.raises(CatalogSyncError):
         await world.supplier.get_bundle(name, deadline=Deadline(5))

@@ -1,4 +1,4 @@
-"""A published catalogue that is not whole any more: nothing of it is taken for the whole."""
+"""A published catalogue that is incomplete is never taken for a complete one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PARTS = (*HASHES, "meta", "pointer", "everything but the fence", "a price", "a n
 
 
 def lose(server: RedisServer, version: str, part: str) -> None:
-    """As an evicting Redis does."""
+    """Deletes keys, as an evicting Redis does."""
     if part == "everything but the fence":
         server.command("DEL", "{cat}:current", "{cat}:fence:seq", *VersionKeys(version).all)
     elif part == "pointer":
@@ -90,7 +90,7 @@ async def test_a_scoped_sync_may_build_on_a_snapshot_of_the_very_version_that_is
 
 
 @pytest.mark.fault("S3")
-async def test_an_older_snapshot_is_no_base_for_a_scoped_sync(
+async def test_an_older_snapshot_is_not_a_base_for_a_scoped_sync(
     world: World, without_snapshot: Callable[[], World], redis_server: RedisServer
 ) -> None:
     """What was published since, by another machine, would go back to what it was."""
@@ -125,7 +125,7 @@ async def test_a_scoped_sync_becomes_a_full_one_where_the_store_was_emptied_and_
     ("kind", "scope", "error_type"),
     [(SyncKind.GROUP, "Standard - Fixd", "unknown_scope"), (SyncKind.BUNDLE, "esim_typo", "bundle_not_found")],
 )
-async def test_a_typo_is_refused_also_where_a_full_sync_would_be_done_instead(
+async def test_a_typo_is_refused_even_if_a_full_sync_would_be_done_instead(
     world: World,
     without_snapshot: Callable[[], World],
     redis_server: RedisServer,

@@ -1,4 +1,4 @@
-"""A run of which no copy outlives the process is FAILED, and says what to do."""
+"""A run without a copy that outlives the process is FAILED, and says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves for those who look into it: one trace, one correlation ID, every failure recorded once."""
+"""The evidence of a run: one trace, one correlation ID, every failure recorded once."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def test_every_failed_attempt_is_recorded_exactly_once(world: World, recor
 
 
 @pytest.mark.fault("F16")
-async def test_a_bad_row_is_counted_and_is_no_error(world: World, recorded: RecordedTelemetry) -> None:
+async def test_a_bad_row_is_counted_and_is_not_an_error(world: World, recorded: RecordedTelemetry) -> None:
     world.simulator.set_scenario({"rules": [{"fault": "bad_rows", "ratio": 0.02}]})
 
     report = await world.sync()
@@ -95,7 +95,7 @@ async def test_a_bundle_that_is_gone_is_an_answer_and_no_error(world: World, rec
     assert not recorded.points("resilience.errors")
 
 
-async def test_a_lock_that_is_taken_is_no_error(world: World, recorded: RecordedTelemetry) -> None:
+async def test_a_lock_that_is_taken_is_not_an_error(world: World, recorded: RecordedTelemetry) -> None:
     await world.store.lock.acquire("5" * 32)
 
     assert (await world.sync()).outcome is Outcome.SKIPPED_LOCKED

@@ -259,7 +259,7 @@ EACH_FAILURE: list[tuple[dict[str, Any], str, int]] = [
 
 
 def patience(error_type: str) -> float:
-    """Seconds of an attempt: few only where it runs into them, for a good answer may take long on a busy machine."""
+    """Timeout of an attempt in seconds: short only in tests that reach it, since a busy machine may be slow."""
     return 1.0 if error_type in {"attempt_timeout", "read_timeout"} else 20.0
 
 

@@ -1,4 +1,4 @@
-"""Guards in front of publication, and --force."""
+"""Guards before publication, and --force."""
 
 from __future__ import annotations
 

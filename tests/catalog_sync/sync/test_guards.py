@@ -1,4 +1,4 @@
-"""The guards in front of publication."""
+"""The guards before publication."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lock busy, lock broken and work done never look alike; a run that is stopped leaves no trace."""
+"""A busy lock, a broken lock and completed work are distinguishable; a stopped run leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ async def lose_everything(redis_server: RedisServer) -> None:
 
 
 async def forget_the_run(redis_server: RedisServer) -> None:
-    """As the promotion of a replica that lags: neither lock nor counter know of the run."""
+    """Removes lock and counter, as the promotion of a lagging replica does."""
     for key in ("{cat}:lock", "{cat}:fence:seq"):
         redis_server.command("DEL", key)
 
@@ -222,7 +222,7 @@ async def test_a_run_that_lost_its_lock_publishes_nothing_over_another(
     go_on = asyncio.Event()
 
     class Slow(SyncService):
-        """Waits with everything fetched, before it publishes."""
+        """Waits after fetching everything, before publication."""
 
         async def _within_deadline(self, *arguments: Any) -> Any:
             candidate = await super()._within_deadline(*arguments)

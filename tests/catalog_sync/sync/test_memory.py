@@ -1,4 +1,4 @@
-"""What a sync keeps of each bundle while it works: its name and a few numbers, and nothing once it is sealed."""
+"""What a sync keeps in memory: a name and a few numbers for each bundle, and nothing once the version is sealed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUNDLES = 20_000
 
 
 def memory() -> float:
-    """Bytes for each bundle."""
+    """Bytes per bundle."""
     gc.collect()
     return tracemalloc.get_traced_memory()[0] / BUNDLES
 

@@ -1,4 +1,4 @@
-"""Any answer of the supplier may be mutated: a sync ends with a report, and what is published is never wrong.
+"""With any mutated answer of the supplier a sync ends with a report, and nothing wrong is published.
 
 ``MUTATED_ANSWERS`` is the number of mutations that are tried, for a longer run.
 """
@@ -84,7 +84,7 @@ BODIES = st.sampled_from(
 
 
 def answer(request: httpx.Request) -> tuple[str, Any]:
-    """What a healthy supplier says, and where."""
+    """An answer of a healthy supplier, with its path."""
     path = request.url.path.removeprefix("/v2.5")
     if path == "/organisation/groups":
         return path, {"groups": [{"name": group} for group in GROUPS]}
@@ -103,7 +103,7 @@ def healthy(request: httpx.Request) -> httpx.Response:
 
 
 def mutated(data: st.DataObject) -> Callable[[httpx.Request], httpx.Response]:
-    """A supplier that spoils one of its answers, each time it gives it."""
+    """A supplier that damages one of its answers every time."""
     where = data.draw(st.sampled_from(["/organisation/groups", *(f"{g} {n}" for g in GROUPS for n in (1, 2))]), "where")
     how = data.draw(st.sampled_from(["json", "json", "json", "json", "body", "cut", "status", "header"]), "how")
     body, status = data.draw(BODIES, "body"), data.draw(st.sampled_from([201, 204, 302, 400, 404, 418, 500]), "status")
@@ -196,7 +196,7 @@ async def _sync_twice(url: str, state_dir: Path, spoilt: Callable[[httpx.Request
 
 
 def _same(bundle: Bundle, before: Bundle | None) -> bool:
-    """Apart from the mark of those that were kept."""
+    """Whether bundles are equal apart from the mark of kept ones."""
     import dataclasses
 
     return before is not None and dataclasses.replace(bundle, stale=False) == before

@@ -1,4 +1,4 @@
-"""How far a sync has come, added up as it goes."""
+"""The progress of a sync, summed up while it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real catalogue file of November 2025, where it lies beside the repository."""
+"""The real catalogue file of November 2025, if it is next to the repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sync asks Redis a bounded number of times, however small the supplier's pages are, and lets no page wait long."""
+"""A sync makes a bounded number of requests to Redis, however small the pages are, and no page waits long."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.sync_world import BUNDLES, World
 
 @pytest.fixture
 def asked(world: World, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each thing was asked of Redis."""
+    """How many times each command was sent to Redis."""
     counted: Counter[str] = Counter()
     call = world.store.redis.call
 
@@ -49,7 +49,7 @@ async def test_small_pages_cost_no_more_round_trips_than_large_ones(
 
 
 class Staged:
-    """The store as far as the builder writes to it."""
+    """The part of the store that the builder writes to."""
 
     version = "v1"
 

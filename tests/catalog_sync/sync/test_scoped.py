@@ -1,4 +1,4 @@
-"""Syncs of one group, one country, one bundle: the rest of the catalogue stays as it was."""
+"""Syncs of one group, country or bundle leave the rest of the catalogue unchanged."""
 
 from __future__ import annotations
 

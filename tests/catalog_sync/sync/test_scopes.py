@@ -1,4 +1,4 @@
-"""A group, country or bundle that does not exist is a mistake of whoever asks, and no failed sync."""
+"""A group, country or bundle that does not exist is the caller's mistake, not a failed sync."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_sync_and_search_have_one_rule_of_spelling(asked: str) -> None:
     assert Filter(group=asked).accepts("groups", "Standard - Fixed")
 
 
-def test_a_listed_name_means_itself_also_where_another_is_spelled_alike() -> None:
+def test_a_listed_name_means_itself_even_if_another_is_spelled_alike() -> None:
     names = GroupNames(["Fixed", "FIXED", "fix-ed"])
     assert [names.listed(name) for name in ("Fixed", "FIXED", "fix-ed", "fixed")] == [
         "Fixed",

@@ -1,4 +1,4 @@
-"""Bundles that stand in several groups: merged, never overwritten, and kept right when a group fails or shrinks."""
+"""Bundles in several groups: merged, never overwritten, and correct when a group fails or shrinks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures of the worker tests: the servers live for the module, the workers for one test."""
+"""Fixtures of the worker tests: the servers exist per module, the workers per test."""
 
 from __future__ import annotations
 

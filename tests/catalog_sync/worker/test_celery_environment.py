@@ -1,4 +1,4 @@
-"""Variables that Celery reads itself decide nothing, each is named in the log; a broker it cannot use is refused."""
+"""Variables that Celery reads itself have no effect and are logged; an unusable broker is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A full sync that was just tried is not tried again at once; a part of the catalogue delays nothing."""
+"""A full sync that was just tried is not repeated immediately; syncing a part of the catalogue delays nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis replies with errors for a while, as in a failover: every worker lives on, and a sync still completes."""
+"""Redis replies with errors for a while, as in a failover: every worker survives, and a sync still completes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def out_of_memory(server: RedisServer) -> Iterator[None]:
 
 @contextlib.contextmanager
 def password_changed(server: RedisServer) -> Iterator[None]:
-    """Connections that exist are ended, as managed services do; new ones get NOAUTH."""
+    """Existing connections are closed, as managed services do; new ones get NOAUTH."""
     with server.client() as client:
         client.execute_command("CONFIG", "SET", "requirepass", "another-password")
         client.execute_command("AUTH", "another-password")
@@ -91,7 +91,7 @@ def commands_forbidden(server: RedisServer) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unblocked(server: RedisServer) -> Iterator[None]:
-    """``CLIENT UNBLOCK … ERROR`` to whoever waits at the queue, again and again."""
+    """``CLIENT UNBLOCK … ERROR`` for every client that waits at the queue, repeatedly."""
     for _ in range(3):
         for client in server.command("CLIENT", "LIST").splitlines():
             fields = dict(field.split(b"=", 1) for field in client.split() if b"=" in field)
@@ -199,7 +199,7 @@ async def test_the_api_lives_through(trouble: Trouble, make_world: MakeWorld, tm
 
 
 async def accepted(client: httpx.AsyncClient) -> str:
-    """The ID of a sync, asked for until the circuit round Redis is closed again."""
+    """Requests a sync until the circuit around Redis is closed again. Returns its ID."""
     async with asyncio.timeout(GIVEN_UP_AFTER):
         while True:
             answer = await client.post(

@@ -1,4 +1,4 @@
-"""What happens to workers, messages and Redis on bad days: nothing is lost, nothing is published twice."""
+"""Faults of workers, messages and Redis: nothing is lost, nothing is published twice."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def fetching(world: WorkerWorld, job: Job) -> Job:
 
 
 async def slow_sync(world: WorkerWorld) -> Job:
-    """A job whose groups take their time, while one of them is being fetched."""
+    """A job with slow groups, one of which is being fetched."""
     world.supplier.play(SLOW)
     return await fetching(world, await world.jobs.submit(SyncRequest()))
 
@@ -249,7 +249,7 @@ NO_MESSAGES = (
 )
 
 
-async def test_entries_of_the_queue_that_are_no_messages_are_put_aside(make_world: MakeWorld) -> None:
+async def test_entries_of_the_queue_that_are_not_messages_are_put_aside(make_world: MakeWorld) -> None:
     world = make_world()
     async with world.opened():
         worker = world.start_worker()
@@ -321,14 +321,14 @@ async def test_a_plan_that_was_never_sent_is_sent_by_the_sweep(make_world: MakeW
 
 
 async def said(worker: WorkerProcess, words: str) -> None:
-    """Return once the worker has logged it."""
+    """Waits until the worker has logged it."""
     async with asyncio.timeout(GIVEN_UP_AFTER):
         while not any(words in line["message"] for line in worker.lines()):
             await asyncio.sleep(0.05)
 
 
 async def settled(world: WorkerWorld) -> None:
-    """All messages are handled."""
+    """Waits until all messages are handled."""
     sender = CelerySender(world.ledger)
     give_up = time.monotonic() + GIVEN_UP_AFTER
     while await sender.waiting() or world.redis.command("HLEN", "catalog-sync:unacked"):

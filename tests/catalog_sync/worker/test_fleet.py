@@ -95,7 +95,7 @@ async def test_one_outage_opens_one_circuit_for_all_and_one_probe_closes_it(worl
 
 
 async def act_as_one_client(world: WorkerWorld) -> bool:
-    """Whether they do in an outage and at its end; in any case no worker sends more than one client may."""
+    """Whether they do in an outage and at its end. Asserts that no worker sends more than one client may."""
     world.supplier.play(DOWN_AFTER_LIST)
     job = await sync(world)
     assert job.outcome is Outcome.FAILED, (job.report, world.logs())

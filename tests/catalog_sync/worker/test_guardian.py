@@ -1,4 +1,4 @@
-"""The guardian of ``up``: it knows what runs, lets it end, and kills what does not."""
+"""The guardian of ``up`` knows what runs, lets it end, and kills what does not end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of Redis that get lost or come late while the result of a step is noted: what was noted stands."""
+"""Answers of Redis that are lost or late while the result of a step is recorded: what was recorded counts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def world(make_world: MakeWorld) -> AsyncIterator[WorkerWorld]:
 
 
 async def sync(world: WorkerWorld, worker: Worker) -> str:
-    """Every step of a sync, one after the other in this process; the ID of the job."""
+    """Runs every step of a sync in this process, one after the other. Returns the ID of the job."""
     job = await world.jobs.submit(SyncRequest())
     await worker.do(job.id, PLAN)
     for number in range(len((await world.ledger.read(job.id)).scopes)):

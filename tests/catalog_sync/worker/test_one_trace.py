@@ -1,4 +1,4 @@
-"""From the request that asked for a sync, through queue and workers, to the attempt that failed: one trace.
+"""From the request for a sync, through queue and workers, to the attempt that failed: one trace.
 
 Four services in processes of their own, received over real OTLP.
 """
@@ -29,7 +29,7 @@ GROUP_DOWN = {"name": "one group down", "rules": [{"fault": "status", "status": 
 
 
 class Story:
-    """What one faulty sync left behind."""
+    """The evidence of one faulty sync."""
 
     def __init__(self, sink: OtlpSink, answer: dict[str, Any], job: dict[str, Any], page: dict[str, Any]) -> None:
         self.sink = sink

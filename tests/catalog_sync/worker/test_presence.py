@@ -1,4 +1,4 @@
-"""The heartbeat of a worker: it registers, and asks for a sweep often while a job is under way, seldom otherwise."""
+"""The heartbeat of a worker: it registers, and requests sweeps, more often while a job runs."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_heartbeats_follow_the_lease(tmp_path: Path, redis: fakeredis.FakeRedis,
 
 
 class Consumer:
-    """What Celery hands over when the consumer is connected: the semaphore counts the steps under way."""
+    """What Celery passes when the consumer is connected; the semaphore counts the running steps."""
 
     def __init__(self, slots: int) -> None:
         self.controller = self

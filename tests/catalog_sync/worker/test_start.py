@@ -1,4 +1,4 @@
-"""A worker that cannot work ends with 2 and says which variable is wrong; one that works shows it, and only then."""
+"""A worker that cannot work exits with 2 and names the wrong variable; only one that works reports readiness."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_beside_a_worker_that_cannot_start_a_sync_ends(make_world: MakeWorld) ->
 
 
 async def touched(health: Path, *, within: float = GIVEN_UP_AFTER) -> None:
-    """Return once the file has been touched after now."""
+    """Waits until the file is touched."""
     began, give_up = time.time(), time.monotonic() + within
     while not health.exists() or health.stat().st_mtime < began:
         assert time.monotonic() < give_up, "the health file is not touched"
@@ -156,7 +156,7 @@ async def stays_untouched(health: Path) -> bool:
 
 
 async def died(deaths: Path, times: int) -> None:
-    """Return once that many processes of the pool have died."""
+    """Waits until that many processes of the pool have died."""
     async with asyncio.timeout(GIVEN_UP_AFTER):
         while deaths.stat().st_size < times:
             await asyncio.sleep(0.1)

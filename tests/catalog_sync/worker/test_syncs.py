@@ -1,4 +1,4 @@
-"""A sync in steps gives what a sync in one process gives: the same report, the same catalogue."""
+"""A sync in steps has the same result as a sync in one process: the same report, the same catalogue."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def in_one_process(world: WorkerWorld, state_dir: Path, request: SyncReque
 
 
 def same(report: dict[str, Any] | Any) -> dict[str, Any]:
-    """What must not depend on how a sync was run."""
+    """The part of a report that must not depend on how the sync was run."""
     changing = {"correlation_id", "version", "started_at", "duration_s"}
     groups = [
         {**group, "error": group["error"] and {**group["error"], "correlation_id": ""}} for group in report["groups"]
@@ -112,7 +112,7 @@ async def test_a_scoped_sync_on_a_damaged_catalogue_becomes_a_full_one(world: Wo
 
 @pytest.mark.fault("S3", "A3")
 @pytest.mark.parametrize("emptied", [True, False])
-async def test_a_typo_is_refused_also_where_a_full_sync_would_be_done_instead(
+async def test_a_typo_is_refused_even_if_a_full_sync_would_be_done_instead(
     world: WorkerWorld, tmp_path: Path, *, emptied: bool
 ) -> None:
     if not emptied:
@@ -141,7 +141,7 @@ async def test_a_group_that_fails_keeps_its_last_good_data(world: WorkerWorld, t
     assert lite.error["correlation_id"] == job.correlation_id
 
 
-async def test_what_workers_did_is_found_by_whoever_looks(world: WorkerWorld) -> None:
+async def test_what_workers_did_is_visible_everywhere(world: WorkerWorld) -> None:
     world.supplier.play(GROUP_DOWN)
     job = await sync(world)
     with History(world.settings, "catalog-sync") as history:
@@ -219,7 +219,7 @@ async def published(world: WorkerWorld) -> str:
 
 
 def unordered(bundle: Any) -> dict[str, Any]:
-    """Groups come in the order in which they were fetched."""
+    """The report with sorted groups, which are in the order of fetching."""
     return {**bundle.to_json(), "groups": sorted(bundle.groups)}
 
 

@@ -1,4 +1,4 @@
-"""The transport of workers where the broker goes away: nothing that kombu believes may stop a worker for good."""
+"""The transport of workers when the broker goes away: no state of kombu stops a worker for good."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that ``opentelemetry-instrument`` has started: the agent's providers exist before the pool is forked."""
+"""A worker started by ``opentelemetry-instrument``: the agent's providers exist before the pool is forked."""
 
 from __future__ import annotations
 

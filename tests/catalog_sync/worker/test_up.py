@@ -1,4 +1,4 @@
-"""``make up``: everything starts, works, is started again when it dies, and is gone after Ctrl-C."""
+"""``make up``: everything starts, works, is restarted when it dies, and has ended after Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for the tests of alerts."""
+"""Fixtures of the tests of alerts."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from otel_resilience.telemetry import gauges
 
 @pytest.fixture(autouse=True)
 def _own_breakers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process knows the circuits of its own test alone: one that an earlier test left open would keep an incident."""
+    """A test must not see circuits of earlier tests: one left open would keep an incident open."""
     monkeypatch.setattr(gauges, "_breakers", InUse())

@@ -1,4 +1,4 @@
-"""A day of calls with four true incidents, two hundred blips and noise: each incident is told, and little else.
+"""A day of calls with four real incidents, two hundred blips and noise: each incident is reported, and little else.
 
 The trace is that of a published comparison of alert policies, made by the generator below; breaker, sources and alert
 service are the real ones, on a fake clock.

@@ -1,4 +1,4 @@
-"""No secret reaches a receiver, the disk or a log, wherever in an alert or an exception it stands."""
+"""No secret reaches a receiver, the disk or a log, wherever it is in an alert or an exception."""
 
 from __future__ import annotations
 

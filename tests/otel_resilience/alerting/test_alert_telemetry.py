@@ -1,4 +1,4 @@
-"""What the alert service emits is held against the contract, written out by hand; and links to what caused it."""
+"""The telemetry of the alert service, compared with the contract; and links to the cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the alert service is configured with is checked where it is handed in, and the message names the parameter."""
+"""Arguments of the alert service are checked where they are passed, and the message names the parameter."""
 
 from __future__ import annotations
 
@@ -144,13 +144,15 @@ def test_an_alert_where_its_kind_belongs_is_refused_by_name() -> None:
         (OpsgenieChannel, "an Opsgenie API key"),
     ],
 )
-def test_what_is_no_text_is_refused_by_name_and_not_shown(make: Callable[[Any], object], name: str, value: Any) -> None:
+def test_what_is_not_text_is_refused_by_name_and_not_shown(
+    make: Callable[[Any], object], name: str, value: Any
+) -> None:
     """As where an environment variable is not set."""
     with pytest.raises(TypeError, match=f"^{name} must be a string, not an? {type(value).__name__}$"):
         make(value)
 
 
 @pytest.mark.fault("L17")
-def test_a_secret_that_is_no_text_is_refused_and_not_shown() -> None:
+def test_a_secret_that_is_not_text_is_refused_and_not_shown() -> None:
     with pytest.raises(TypeError, match=r"^secret must be a string, not a bytes$"):
         WebhookChannel("https://hooks.example/", secret=b"hunter2")  # type: ignore[arg-type]  # on purpose

@@ -1,4 +1,4 @@
-"""Whatever a text holds: it is accepted, and no secret of it arrives."""
+"""Every text is accepted, and no secret in it is delivered."""
 
 from __future__ import annotations
 

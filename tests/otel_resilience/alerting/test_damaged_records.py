@@ -1,4 +1,4 @@
-"""What lies in a store or on the disk may have been changed by hand: it takes nothing else along."""
+"""A damaged record in a store or on disk affects nothing else."""
 
 from __future__ import annotations
 

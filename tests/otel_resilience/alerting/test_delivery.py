@@ -1,4 +1,4 @@
-"""How a notification reaches its channels: repeated, in order, not too fast, elsewhere where one is down."""
+"""How a notification reaches its channels: retried, in order, not too fast, and elsewhere if one is down."""
 
 from __future__ import annotations
 
@@ -286,7 +286,7 @@ class TestTheEndWhileAChannelIsDown:
         assert (message.status, message.duration, message.count, message.total) == (Status.RESOLVED, 101.0, 21, 21)
         assert world.service._dispatcher._ledger._tracked == {}
 
-    def test_also_where_it_comes_while_the_beginning_is_on_its_way(self, tmp_path: Path) -> None:
+    def test_even_if_it_comes_while_the_beginning_is_on_its_way(self, tmp_path: Path) -> None:
         world = World(config=QUICK, outbox=Outbox(tmp_path))
         critical(world, "a")
         world.inbox.fails = TransientFault()
@@ -390,7 +390,7 @@ class TestUndeliverable:
         assert (len(one.tried), len(two.tried)) == (1, 1)
         assert world.service.dead_letter_count() == 1
 
-    def test_also_where_no_channel_is_there_for_it(self, clock: FakeClock, tmp_path: Path) -> None:
+    def test_even_if_no_channel_is_there_for_it(self, clock: FakeClock, tmp_path: Path) -> None:
         world = World([], QUICK, clock=clock, outbox=Outbox(tmp_path))
         critical(world, "a")
         world.run(1)

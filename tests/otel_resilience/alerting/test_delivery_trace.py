@@ -1,4 +1,4 @@
-"""What is said about a delivery leads to the trace of the delivery, whether it worked or not."""
+"""Reports about a delivery lead to its trace, whether it succeeded or not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several waiting notifications as one."""
+"""Several waiting notifications sent as one."""
 
 from __future__ import annotations
 

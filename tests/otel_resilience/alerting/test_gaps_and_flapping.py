@@ -1,4 +1,4 @@
-"""Time in which nobody looked, clocks that were wrong, and what comes and goes."""
+"""Unobserved time, wrong clocks, and incidents that come and go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The incidents of one process without a service: which message is due when, and what the store makes of them."""
+"""The incidents of one process without a service: which message is due when, and how they are stored."""
 
 from __future__ import annotations
 
@@ -361,7 +361,7 @@ class TestMessages:
         assert life.until(410)[2:] == [(410, "resolved"), (410, "resolved")]
         assert life.due(500) == []
 
-    def test_also_where_they_came_back_together(self, life: Life) -> None:
+    def test_even_if_they_came_back_together(self, life: Life) -> None:
         for kind in ("a", "b"):
             life.opened(kind)
             life.resolve(10, kind, certain=True)
@@ -849,7 +849,7 @@ class TestAMessageUnderWayFromAnotherProcess:
         assert life.due(9.9) == []
         assert life.due(10) == ["resolved"]
 
-    def test_also_where_the_clock_of_the_other_is_ahead(self) -> None:
+    def test_even_if_the_clock_of_the_other_is_ahead(self) -> None:
         assert self.ended(last_notified_at=T + 60).book.next_due() == T + 6 + CONFIRMED_WITHIN
 
     def test_but_not_for_one_that_was_confirmed_or_is_our_own(self) -> None:

@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: no occurrence is lost or told twice, and no message comes too soon."""
+"""In any order of events no occurrence is lost or reported twice, and no message is sent too soon."""
 
 from __future__ import annotations
 

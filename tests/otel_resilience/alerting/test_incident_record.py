@@ -1,4 +1,4 @@
-"""One incident without a book: what is known of it, what its messages say, when it ends, and how it is stored."""
+"""One incident without a book: what is known about it, its messages, its end, and its stored form."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TestOccurrences:
         assert seen.error_types == {"503": 2}
         assert (seen.observed_here, seen.needs_saving) == (True, True)
 
-    def test_of_one_that_was_reported_begin_anew(self) -> None:
+    def test_of_one_that_was_reported_start_again(self) -> None:
         seen = incident()
         seen.next_message(CONFIG, T + 1, "new")
         seen.see(alert(), T + 9)
@@ -675,7 +675,7 @@ class TestComingBack:
         late = over.reopened_as(alert(), T + 5_000, CONFIG)
         assert (late.returns, late.not_before) == (0, NEVER)
 
-    def test_of_one_that_nobody_was_told_of_is_no_return(self) -> None:
+    def test_of_one_that_nobody_was_told_of_is_not_a_return(self) -> None:
         assert stored(not_before=T + 77).reopened_as(alert(), T + 10, CONFIG).not_before == NEVER
         again = stored(returns=2, not_before=T + 77).reopened_as(alert(), T + 10, CONFIG)
         assert (again.returns, again.not_before) == (2, T + 77)
@@ -704,7 +704,7 @@ class TestASilenceThatAClockAheadWroteDown:
         assert made.unsaved is True
         assert made.fresh.silenced_until == NEVER
 
-    def test_is_as_long_as_was_asked_for_also_where_it_was_asked_here(self) -> None:
+    def test_is_as_long_as_was_asked_for_even_if_it_was_asked_here(self) -> None:
         made = self.silenced(2 * HOUR)
         made.fresh.silenced_until = made.silenced_until
         made.not_after(T, CONFIG)
@@ -776,7 +776,7 @@ class TestItsRecord:
     @pytest.mark.parametrize(
         "name", ["first_seen", "last_seen", "last_notified_at", "unreported_since", "total", "unreported_count"]
     )
-    def test_a_time_or_count_that_is_no_number_is_refused_by_name(self, name: str) -> None:
+    def test_a_time_or_count_that_is_not_a_number_is_refused_by_name(self, name: str) -> None:
         with pytest.raises(TypeError, match=f"^{name} is not of its type$"):
             Incident.load({**incident().dump(), name: "7"})
 

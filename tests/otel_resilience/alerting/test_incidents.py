@@ -1,4 +1,4 @@
-"""When people are told of an incident, again, louder, or not at all."""
+"""When people are notified of an incident, again, by escalation, or not at all."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class TestTheThreshold:
         (message,) = world.messages()
         assert (message.count, message.total) == (5, 5)
 
-    def test_what_lies_before_the_window_is_no_part_of_the_incident(self, world: World) -> None:
+    def test_what_lies_before_the_window_is_not_part_of_the_incident(self, world: World) -> None:
         for _ in range(30):
             world.report(threshold=3, window=60.0, error_type="503")
             world.run(50)
@@ -311,7 +311,7 @@ class TestComingBack:
         assert second.reason == "back"
         assert "Reopened (1st time)." in second.summary
 
-    def test_waits_for_the_rate_limit_also_where_it_is_critical(self, world: World) -> None:
+    def test_waits_for_the_rate_limit_even_if_it_is_critical(self, world: World) -> None:
         world.report(severity=Severity.CRITICAL)
         world.run(10)
         world.resolve(certain=True)

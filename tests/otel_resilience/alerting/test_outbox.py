@@ -1,4 +1,4 @@
-"""Undelivered notifications outlive the process, once, and what nobody takes is kept for people to see."""
+"""Undelivered notifications outlive the process, once; those that nobody accepts are kept as dead letters."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class TestDeadLetters:
                 assert [message.reason for message in world.messages()] == ["new"]
         assert Outbox(tmp_path).dead_letters() == []
 
-    def test_what_was_tried_in_vain_after_a_day_is_one(self, tmp_path: Path) -> None:
+    def test_what_was_tried_without_success_after_a_day_is_one(self, tmp_path: Path) -> None:
         clock = FakeClock(EPOCH)
         for _ in range(2):
             world = World(clock=clock, outbox=Outbox(tmp_path, wall_clock=clock))
@@ -291,7 +291,7 @@ class TestTheNextProcess:
         assert Outbox(process.folder).dead_letters() == []
 
     @pytest.mark.parametrize("at", ["reported", "told", "failed"])
-    def test_also_where_that_one_was_killed(self, process: Process, stored: bool, at: str) -> None:
+    def test_even_if_that_one_was_killed(self, process: Process, stored: bool, at: str) -> None:
         world = process.start(AlertConfig(escalation=()), store=stored)
         world.report("a", Severity.CRITICAL)
         identifier = world.service.incidents()[0].next_id

@@ -1,4 +1,4 @@
-"""The examples of docs/alerting-channels.md, word for word: a channel of your own, and a receiver that checks us."""
+"""The examples of docs/alerting-channels.md, verbatim: a custom channel, and a receiver that checks our messages."""
 
 from __future__ import annotations
 

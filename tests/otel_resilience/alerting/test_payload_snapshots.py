@@ -1,4 +1,4 @@
-"""What people get to see, as reviewed files: one per kind of message and channel, as it goes over the wire."""
+"""The messages as reviewed files: one per kind of message and channel, as sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A receiver that refused us once is not believed for ever."""
+"""A receiver that refused us is tried again."""
 
 from __future__ import annotations
 

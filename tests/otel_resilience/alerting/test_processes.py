@@ -1,4 +1,4 @@
-"""Real processes: one that is killed loses no CRITICAL alert, and several on one outage make one incident of it."""
+"""Real processes: a killed one loses no CRITICAL alert, and several in one outage create one incident."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The receivers of the tests refuse what the originals refuse: otherwise the tests above them would prove nothing."""
+"""The receivers of the tests refuse what the originals refuse; without that, other tests would prove nothing."""
 
 from __future__ import annotations
 

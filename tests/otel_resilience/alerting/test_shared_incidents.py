@@ -119,7 +119,7 @@ class TestA1AnIncidentBelongsToTheStore:
         assert processes.reasons == ["new", "resolved"]
         assert all(world.service.incidents() == [] for world in processes.alive)
 
-    def test_also_where_the_other_one_was_started_before_and_saw_nothing_of_it(self, processes: Processes) -> None:
+    def test_even_if_the_other_one_was_started_before_and_saw_nothing_of_it(self, processes: Processes) -> None:
         two = processes.start()
         one = processes.start()
         one.report()
@@ -148,7 +148,7 @@ class TestA1AnIncidentBelongsToTheStore:
         processes.run(30)
         assert processes.reasons == ["new", "resolved"]
 
-    def test_it_is_escalated_once_by_whoever_comes_first(self, processes: Processes) -> None:
+    def test_it_is_escalated_once_by_the_first_process(self, processes: Processes) -> None:
         worlds = [processes.start() for _ in range(4)]
         for _ in range(6):
             for world in worlds:
@@ -558,7 +558,7 @@ class TestWhatAPersonDecides:
         processes.run(300, step=60)
         assert processes.reasons == ["new", "raised"]
 
-    def test_a_closed_one_is_over_also_where_it_came_back_before(self, processes: Processes, incident: str) -> None:
+    def test_a_closed_one_is_over_even_if_it_came_back_before(self, processes: Processes, incident: str) -> None:
         one, two = processes.alive
         one.resolve(certain=True)
         processes.run(70)

@@ -1,4 +1,4 @@
-"""A state folder whose disk is slow: no caller waits, messages are safe before they leave, what is lost is said."""
+"""A state folder on a slow disk: no caller waits, messages are stored before they are sent, losses are reported."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ class TestContractDrift:
             ("contract_drift", Severity.HIGH, 1),
         ]
 
-    def test_also_where_a_single_one_is_of_little_weight(self, clock: FakeClock) -> None:
+    def test_even_if_a_single_one_is_of_little_weight(self, clock: FakeClock) -> None:
         with watched(clock) as world:
             fail(world, fault(Severity.MEDIUM, "schema_mismatch"))
             world.run(10)
@@ -246,7 +246,7 @@ class TestCircuits:
             world.run(100)
             assert [m.kind for m in world.messages()] == ["circuit_breaker"]
 
-    def test_a_call_that_an_open_one_rejects_is_no_error(self, clock: FakeClock, policy: Policy) -> None:
+    def test_a_call_that_an_open_one_rejects_is_not_an_error(self, clock: FakeClock, policy: Policy) -> None:
         outer = make_policy(clock, dependency="outer", breaker=None, retry=None, deadline=None)
         with watched(clock) as world:
             self.trip(policy)
@@ -304,7 +304,7 @@ class TestObservers:
         assert "an observer of transitions failed" in caplog.text
         assert "abcdef" not in caplog.text
 
-    def test_a_cancelled_call_is_no_error(self, clock: FakeClock) -> None:
+    def test_a_cancelled_call_is_not_an_error(self, clock: FakeClock) -> None:
         with watched(clock, LOWEST) as world:
             policy = make_policy(clock, breaker=None)
             with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""Of several processes that write an incident one succeeds: on a disk, and through Redis."""
+"""Of several processes that write an incident, one succeeds: on a disk, and through Redis."""
 
 from __future__ import annotations
 

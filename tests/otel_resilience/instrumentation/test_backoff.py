@@ -1,4 +1,4 @@
-"""Code that uses backoff and stays as it is, under its instrumentor."""
+"""Unchanged code that uses backoff, with its instrumentor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code that uses circuitbreaker and stays as it is, under its instrumentor."""
+"""Unchanged code that uses circuitbreaker, with its instrumentor."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ async def test_generators_have_no_spans(recorded: RecordedTelemetry) -> None:
     assert [point.value for point in recorded.points("resilience.circuit_breaker.rejections")] == [1]
 
 
-def test_looking_at_a_circuit_is_no_rejection(recorded: RecordedTelemetry) -> None:
+def test_looking_at_a_circuit_is_not_a_rejection(recorded: RecordedTelemetry) -> None:
     fail()
     fail()
     assert before is not None

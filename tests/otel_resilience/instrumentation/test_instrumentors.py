@@ -1,4 +1,4 @@
-"""How the instrumentors are found and refused, and that they hold for every version that they state."""
+"""How the instrumentors are found and refused, and that they support every version that they state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code that uses pybreaker and stays as it is, under its instrumentor."""
+"""Unchanged code that uses pybreaker, with its instrumentor."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_circuit_opens_and_rejects_and_recovers(recorded: RecordedTelemetry) -
     assert sum(point.value for point in recorded.points("resilience.circuit_breaker.transitions")) == 3
 
 
-def test_a_probe_that_fails_and_a_circuit_opened_by_hand(recorded: RecordedTelemetry) -> None:
+def test_a_probe_that_fails_and_a_circuit_opened_manually(recorded: RecordedTelemetry) -> None:
     before.open()
     end_open_time(before)
     fail(before, CircuitBreakerError)

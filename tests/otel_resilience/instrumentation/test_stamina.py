@@ -1,4 +1,4 @@
-"""Code that uses stamina and stays as it is, under its instrumentor."""
+"""Unchanged code that uses stamina, with its instrumentor."""
 
 from __future__ import annotations
 

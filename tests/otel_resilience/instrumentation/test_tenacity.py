@@ -1,4 +1,4 @@
-"""Code that uses tenacity and stays as it is, under its instrumentor."""
+"""Unchanged code that uses tenacity, with its instrumentor."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def test_a_call_inside_a_call_and_inside_a_policy(recorded: RecordedTelemetry) -
     assert len({span.context.trace_id for span in recorded.spans}) == 1
 
 
-def test_policies_round_it_decide_as_before(instrumented: TenacityInstrumentor) -> None:
+def test_enclosing_policies_decide_as_before(instrumented: TenacityInstrumentor) -> None:
     def attempts() -> int:
         work = Script(*[RESET() for _ in range(12)])
         inner = Policy("inner", retry=RetryConfig(max_attempts=2, base_delay=0), budget=False)

@@ -1,4 +1,4 @@
-"""The programs of docs/examples, run as they stand against local servers."""
+"""The programs of docs/examples, run unchanged against local servers."""
 
 from __future__ import annotations
 

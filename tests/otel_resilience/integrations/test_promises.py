@@ -1,4 +1,4 @@
-"""What the integrations promise alike, each with its real client against a real server."""
+"""What all integrations promise, each with its real client against a real server."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_the_deadline_is_the_clients_timeout(client: Open, server: AnsweringServ
     assert len(server.arrived) <= 1
 
 
-def test_the_deadline_of_a_call_round_it_holds(client: Open, policy: Policy, server: AnsweringServer) -> None:
+def test_the_deadline_of_an_enclosing_call_holds(client: Open, policy: Policy, server: AnsweringServer) -> None:
     server.replies += [Reply(hangs=True)] * 3
     opened = client(policy)
     whole = Policy("order", deadline=0.3)
@@ -341,7 +341,7 @@ def test_a_redirect_is_followed(client: Open, policy: Policy, server: AnsweringS
     assert [each.path for each in server.arrived] == ["/old", "/new", "/new"]
 
 
-def test_a_challenge_is_no_failure(client: Open, policy: Policy, server: AnsweringServer) -> None:
+def test_a_challenge_is_not_a_failure(client: Open, policy: Policy, server: AnsweringServer) -> None:
     """The first step of Digest, Negotiate, NTLM: the client goes on from there. Any other is a refused credential."""
     opened = client(policy)
     digest = Reply(401, headers={"WWW-Authenticate": 'Digest realm="r", nonce="n"'})
@@ -407,7 +407,7 @@ def test_a_server_that_always_closes_the_connection(client: Open, policy: Policy
 @pytest.mark.parametrize(
     "integration", [ResilientTransport, AsyncResilientTransport, ResilientAdapter, resilience_middleware]
 )
-def test_what_is_no_policy_is_refused(integration: Callable[[Any], object], wrong: object) -> None:
+def test_what_is_not_a_policy_is_refused(integration: Callable[[Any], object], wrong: object) -> None:
     with pytest.raises(TypeError, match="policy must be a Policy, or policies by host"):
         integration(wrong)
 

@@ -1,4 +1,4 @@
-"""The recipes of docs/clients.md, run as they are written; only addresses are those of local servers."""
+"""The recipes of docs/clients.md, run as written, with the addresses of local servers."""
 
 from __future__ import annotations
 

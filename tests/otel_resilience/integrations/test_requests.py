@@ -1,4 +1,4 @@
-"""``ResilientSession``: the spans of the client lie in the attempts, and redirects are as in any session."""
+"""``ResilientSession``: the client's spans are within the attempts, and redirects work as in any session."""
 
 from __future__ import annotations
 

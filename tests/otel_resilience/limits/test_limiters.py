@@ -1,4 +1,4 @@
-"""The two limits as they are used: waiting, rejection, cancellation, pauses, shadow mode, telemetry."""
+"""The two limits in use: waiting, rejection, cancellation, pauses, shadow mode, telemetry."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class TestRate:
         assert (verdict.error_class, verdict.error_type) == (ErrorClass.THROTTLED, "rate_limited")
         assert (verdict.unsent, verdict.counts, verdict.retry_after) == (True, False, 10)
 
-    def test_goes_by_the_deadline_round_it(self, clock: FakeClock, acquire: Callable[..., Acquire]) -> None:
+    def test_obeys_the_enclosing_deadline(self, clock: FakeClock, acquire: Callable[..., Acquire]) -> None:
         limited = limiter(clock, RateLimit(1, per=10))
         limited.acquire()
         with pytest.raises(RateLimitedError):
@@ -226,7 +226,7 @@ class TestRate:
             max_size=25,
         ),
     )
-    def test_whoever_comes_gives_up_or_is_cancelled_the_limit_holds_and_nothing_is_wasted(
+    def test_whoever_arrives_gives_up_or_is_cancelled_the_limit_holds_and_nothing_is_wasted(
         self, limit: int, callers: list[tuple[float, float | None, float | None]]
     ) -> None:
         clock = FakeClock(0.0)
@@ -326,7 +326,7 @@ class TestRate:
 
         assert not limited.take()
 
-    def test_as_many_permits_count_anew_as_are_used_late(self, clock: FakeClock) -> None:
+    def test_as_many_permits_count_again_as_are_used_late(self, clock: FakeClock) -> None:
         limited = limiter(clock, RateLimit(3, per=1, margin=0))
         limited.acquire(3)
         clock.advance(0.5)
@@ -359,7 +359,7 @@ class TestRate:
 
         assert limited.take()
 
-    def test_whoever_waits_goes_before_one_who_does_not_want_to(self, clock: FakeClock) -> None:
+    def test_waiting_callers_go_before_those_that_do_not_wait(self, clock: FakeClock) -> None:
         limited = RateLimiter("supplier", RateLimit(1, per=10, margin=0), clock=clock)
         limited.acquire()
 
@@ -395,7 +395,7 @@ class TestRate:
 
         assert clock.sleeps == [3]
 
-    def test_who_waits_for_its_turn_in_vain_is_told_when_it_would_have_come(
+    def test_a_rejected_waiter_is_told_when_its_turn_would_have_come(
         self, clock: FakeClock, telemetry: RecordedTelemetry
     ) -> None:
         limited = RateLimiter("a paused one", RateLimit(1, per=1, margin=0), clock=clock)
@@ -526,7 +526,7 @@ class TestConcurrency:
         assert (verdict.unsent, verdict.counts) == (True, False)
         assert "supplier" in str(caught.value)
 
-    def test_max_wait_and_the_deadline_round_it_bound_the_wait(self, acquire: Callable[..., Acquire]) -> None:
+    def test_max_wait_and_the_enclosing_deadline_bound_the_wait(self, acquire: Callable[..., Acquire]) -> None:
         limited = ConcurrencyLimiter("supplier", ConcurrencyLimit(1, max_wait=0.001))
         with limited, pytest.raises(ConcurrencyLimitError):
             acquire(limited)()

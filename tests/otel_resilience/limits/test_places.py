@@ -1,4 +1,4 @@
-"""The rule of the concurrency limit against a list of who came when."""
+"""The rule of the concurrency limit, compared with a list of arrivals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for a place: threads and tasks in one queue, and nothing lost when somebody stops waiting."""
+"""Waiting for a place: threads and tasks in one queue, and nothing lost when a waiter gives up."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_loop_that_was_closed_with_its_waiters_keeps_no_place() -> None:
     assert semaphore.in_use == 0
 
 
-def test_who_waited_in_vain_no_longer_stands_in_the_queue() -> None:
+def test_a_waiter_that_gave_up_is_no_longer_in_the_queue() -> None:
     semaphore = FairSemaphore(1)
     assert semaphore.take()
     assert not semaphore.wait(0.001)

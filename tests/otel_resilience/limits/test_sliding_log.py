@@ -170,7 +170,7 @@ def test_a_permit_that_expired_before_it_was_used_counts_all_the_same() -> None:
     assert log.ready_at(3.1) == 4.0
 
 
-def test_as_many_permits_as_are_used_late_count_anew() -> None:
+def test_as_many_permits_as_are_used_late_count_again() -> None:
     log = SlidingLog(4, 1.0)
     log.take(0.0, 3)
     log.use(0.4, 0.0, 2)

@@ -1,4 +1,4 @@
-"""The block that a time limit cuts: whose cancellation ends it, and what is left of it."""
+"""A block with a time limit: whose cancellation ends it, and the remaining time."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ async def test_outside_a_task_it_refuses(timer: Timer) -> None:
 class TestOneTimerForAllAttempts:
     """Attempts of one policy in one loop share a timer, and each is cut at its own time."""
 
-    def test_each_is_cut_at_its_own_time_whoever_ends_before(self) -> None:
+    def test_each_is_cut_off_at_its_own_time_whichever_ends_first(self) -> None:
         policy = Policy("supplier", attempt_timeout=10)
         ends: dict[str, float] = {}
 

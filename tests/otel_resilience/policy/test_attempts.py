@@ -474,7 +474,7 @@ class TestTimeLimits:
             run_fake(clock, run())
         assert clock() == 1002.0
 
-    def test_cancellation_from_outside_is_no_timeout(self, clock: FakeClock) -> None:
+    def test_cancellation_from_outside_is_not_a_timeout(self, clock: FakeClock) -> None:
         policy = make_policy(clock, attempt_timeout=1.0)
 
         async def run() -> None:

@@ -1,4 +1,4 @@
-"""Blocks in any order: loops that go on, are left early, fail or are never entered hold nothing in the end."""
+"""Blocks in any order: loops that continue, are left early, fail or are never entered hold nothing in the end."""
 
 from __future__ import annotations
 

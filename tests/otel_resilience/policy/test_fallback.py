@@ -1,4 +1,4 @@
-"""``fallback``: what takes the place of a call that finally failed."""
+"""``fallback``: what replaces a call that finally failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``hedge_after``: a second attempt beside one that is slow."""
+"""``hedge_after``: a second attempt alongside a slow one."""
 
 from __future__ import annotations
 

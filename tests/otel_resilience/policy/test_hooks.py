@@ -1,4 +1,4 @@
-"""Hooks: of one policy and of all, ``def`` and ``async def``; whatever they do harms nothing."""
+"""Hooks: of one policy and of all, ``def`` and ``async def``; a failing hook does no harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Policies, breakers and budgets are one in a process: how they show themselves, copies, pickling, too many of them."""
+"""Policies, breakers and budgets are unique in a process: representation, copies, pickling, too many of them."""
 
 from __future__ import annotations
 

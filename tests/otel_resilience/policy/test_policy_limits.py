@@ -1,4 +1,4 @@
-"""The limits of a policy: their place among its other parts, what a rejection means, what nothing costs."""
+"""The limits of a policy: their order among its other parts, what a rejection means, what costs nothing."""
 
 from __future__ import annotations
 

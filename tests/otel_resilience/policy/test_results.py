@@ -1,4 +1,4 @@
-"""``retry_result``: results that count as failures, and are still the caller's where the attempts end."""
+"""``retry_result``: results that count as failures, and are still returned when attempts end."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ async def later(_: object) -> bool:
 
 
 @pytest.mark.parametrize("wrong", [True, "503", 503, Answer, later, lambda: True, lambda one, two: True])
-def test_what_is_no_predicate_of_results_is_refused(clock: FakeClock, wrong: Any) -> None:
+def test_what_is_not_a_predicate_of_results_is_refused(clock: FakeClock, wrong: Any) -> None:
     with pytest.raises(TypeError, match="retry_result"):
         make_policy(clock, retry_result=wrong)
     with pytest.raises(TypeError, match="retry_result"):

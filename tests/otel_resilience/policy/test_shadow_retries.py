@@ -1,4 +1,4 @@
-"""``RetryConfig(shadow=True)``: the retry is reported and not made."""
+"""``RetryConfig(shadow=True)``: the retry is reported but not made."""
 
 from __future__ import annotations
 

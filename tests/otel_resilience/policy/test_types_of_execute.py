@@ -1,4 +1,4 @@
-"""What type checkers see of ``execute``: checked by mypy with the rest of the tests, and run to hold it true."""
+"""What type checkers see of ``execute``: checked by mypy with the rest of the tests, and run as well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP status codes: what each says, as an answer and as the exceptions of httpx and urllib."""
+"""HTTP status codes: the verdict on each, as an answer and as an exception of httpx or urllib."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_each_status(status: int, kind: str, breaker: str, max_retries: int | No
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 206, 299, 304])
-def test_success_and_not_modified_are_no_failures(status: int) -> None:
+def test_success_and_not_modified_are_not_failures(status: int) -> None:
     assert classify_status(status) is None
 
 
@@ -76,7 +76,7 @@ def test_a_success_with_unusable_content_is_asked_for_once_more() -> None:
 
 
 @pytest.mark.parametrize("status", [0, -1, 42, 600, 999, 10**9])
-def test_a_number_that_is_no_http_status_stays_out_of_the_vocabulary(status: int) -> None:
+def test_a_number_that_is_not_an_http_status_stays_out_of_the_vocabulary(status: int) -> None:
     verdict = classify_status(status)
     assert verdict is not None
     assert_verdict(verdict, "P", "yes", "invalid_response")
@@ -94,7 +94,7 @@ def test_retry_after_is_honoured_wherever_a_repetition_can_help(status: int) -> 
 
 
 @pytest.mark.parametrize("status", [400, 404, 501])
-def test_retry_after_on_a_permanent_answer_is_no_hint(status: int) -> None:
+def test_retry_after_on_a_permanent_answer_is_not_a_hint(status: int) -> None:
     assert classify(status_error(status, Retry_After="7")).retry_after is None
 
 
@@ -179,7 +179,7 @@ class TestHowLongAResponseAsksToWait:
         assert self.asked(503, self.NOW + 5, retry_after=self.IN_30_S) == 25.0
         assert self.asked(429, self.NOW + 5, x_ratelimit_reset=self.ISO_IN_40_S) == 35.0
 
-    def test_a_date_before_that_of_the_response_is_no_wait_whatever_the_clock_says(self) -> None:
+    def test_a_date_before_that_of_the_response_is_not_a_wait_whatever_the_clock_says(self) -> None:
         assert self.asked(503, self.NOW - 90, retry_after=self.DATE, date=self.IN_30_S) is None
 
     def test_of_two_hints_the_longer_one_holds(self) -> None:

@@ -1,4 +1,4 @@
-"""HTTP transport: every row, with the cause chains that httpx was seen to build."""
+"""HTTP transport: every row, with the chains of causes that httpx builds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""botocore against a local server that answers as AWS does."""
+"""botocore against a local server that answers like AWS."""
 
 from __future__ import annotations
 

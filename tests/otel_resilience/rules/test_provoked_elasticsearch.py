@@ -1,4 +1,4 @@
-"""elasticsearch, sync and asyncio, against a local server that answers in its form."""
+"""elasticsearch, sync and asyncio, against a local server that answers like Elasticsearch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def server() -> Iterator[FaultyServer]:
 
 def prepare(row: ErrorRow, server: FaultyServer) -> None:
     body = {"error": {"type": "some_exception", "reason": "said the server"}, "status": 400}
-    server.body = b"<html>" if row.error == "body is no JSON" else json.dumps(body).encode()
+    server.body = b"<html>" if row.error == "body is not JSON" else json.dumps(body).encode()
     server.path = PATHS.get(row.error, row.error if row.error.isdigit() else "200")
 
 

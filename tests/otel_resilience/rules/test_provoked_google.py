@@ -1,4 +1,4 @@
-"""google-api-core above both of its transports, against servers in this process."""
+"""google-api-core on both of its transports, against servers in this process."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ async def test_grpc_aio(row: ErrorRow, target: str, port: str) -> None:
     check_row(sync, error)
 
 
-def test_a_call_that_we_cancelled_is_no_failure(target: str) -> None:
+def test_a_call_that_we_cancelled_is_not_a_failure(target: str) -> None:
     with grpc.insecure_channel(target) as channel:
         running = channel.unary_unary("/shop/Silent").future(b"")
         running.cancel()

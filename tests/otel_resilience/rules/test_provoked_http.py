@@ -1,4 +1,4 @@
-"""The real thing: faults provoked over loopback with real clients, then classified."""
+"""Real faults provoked over loopback with real clients, then classified."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ PATHS = {
     "body cut short": "/cut",
     "no HTTP": "/garbage",
     "redirects without end": "/loop",
-    "body is no JSON": "/200",
+    "body is not JSON": "/200",
 }
 
 

@@ -1,4 +1,4 @@
-"""PyMongo against a socket that answers in MongoDB's protocol: Debian has no package of the server."""
+"""PyMongo against a socket that speaks MongoDB's protocol: Debian has no package of the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PyMySQL against a real MariaDB. mysqlclient numbers its errors alike; as it is under the GPL, it is not installed."""
+"""PyMySQL against a real MariaDB. mysqlclient has the same error numbers; it is under the GPL and not installed."""
 
 from __future__ import annotations
 

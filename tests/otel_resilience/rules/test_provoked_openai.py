@@ -48,7 +48,7 @@ def provoke(row: ErrorRow, server: FaultyServer, ask: Any) -> Exception:
     kind = "insufficient_quota" if "quota" in row.error else "some_error"
     kind = "billing_error" if "quota" in row.error and ask is ask_anthropic else kind
     body = {"error": {"message": "said the server", "type": kind, "code": kind}}
-    server.body = b"<html>" if row.error == "body is no JSON" else json.dumps(body).encode()
+    server.body = b"<html>" if row.error == "body is not JSON" else json.dumps(body).encode()
     status = row.error.split(" ")[0]
     server.path = PATHS.get(row.error, status if status.isdigit() else "200")
     return raised(lambda: ask(server.url, timeout=0.2 if "time" in row.error else 10))

@@ -1,4 +1,4 @@
-"""psycopg 3 and 2, asyncpg, and SQLAlchemy above them: errors that a real PostgreSQL and a real loopback provoke."""
+"""psycopg 3 and 2, asyncpg, and SQLAlchemy on top of them: errors provoked with a real PostgreSQL."""
 
 from __future__ import annotations
 

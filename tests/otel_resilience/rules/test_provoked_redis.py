@@ -1,4 +1,4 @@
-"""The real thing: redis-py against a server that answers as told, client retries off."""
+"""Real errors: redis-py, without its own retries, against a server that answers as told."""
 
 from __future__ import annotations
 

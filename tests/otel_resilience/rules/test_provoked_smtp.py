@@ -1,4 +1,4 @@
-"""``smtplib`` against a socket that answers as mail servers do."""
+"""``smtplib`` against a socket that answers like mail servers."""
 
 from __future__ import annotations
 

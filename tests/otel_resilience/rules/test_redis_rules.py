@@ -1,4 +1,4 @@
-"""Redis: every row, as exceptions that redis-py was seen to raise."""
+"""Redis: every row, with the exceptions that redis-py raises."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ class TestAConnectionErrorThatWrapsAnother:
         assert classify(error).unsent
         assert not caplog.records, "no rule failed"
 
-    def test_is_unsent_as_without_it_where_that_is_no_reply(self) -> None:
+    def test_is_unsent_as_without_it_where_that_is_not_a_reply(self) -> None:
         error = r.ConnectionError("Error 111 connecting to localhost:6379.")
         alone = classify(error)
         error.__cause__ = r.ConnectionError("Connection closed by server.")

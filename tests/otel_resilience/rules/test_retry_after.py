@@ -52,7 +52,7 @@ def test_huge_values_are_cut_and_do_not_overflow(value: str) -> None:
         "Tue, 24 Nov 2026", "2026-11-24T08:00:03Z", "Tue, 24 Nov 0000 08:00:03 GMT",
     ],
 )  # fmt: skip
-def test_garbage_is_no_hint(value: str | None) -> None:
+def test_garbage_is_not_a_hint(value: str | None) -> None:
     assert parse_retry_after(value, now=NOW.timestamp()) is None
 
 
@@ -98,7 +98,7 @@ def test_a_leap_second_is_read() -> None:
 
 
 @pytest.mark.parametrize("offset", [0, -1, -3600])
-def test_a_date_that_is_not_in_the_future_is_no_hint(offset: int) -> None:
+def test_a_date_that_is_not_in_the_future_is_not_a_hint(offset: int) -> None:
     assert parse_retry_after(imf(NOW + timedelta(seconds=offset)), now=NOW.timestamp()) is None
 
 
@@ -138,9 +138,9 @@ def test_an_iso_reset_is_read_like_a_date(server_now: datetime, wait: int) -> No
 
 
 @pytest.mark.parametrize("value", [None, "", "5", "1795507203", "20261124", "2026-13-01T00:00:00Z", "tomorrow"])
-def test_a_reset_that_is_no_moment_is_no_hint(value: str | None) -> None:
+def test_a_reset_that_is_not_a_moment_is_not_a_hint(value: str | None) -> None:
     assert parse_rate_limit_reset(value, now=NOW.timestamp()) is None
 
 
-def test_a_reset_in_the_past_is_no_hint() -> None:
+def test_a_reset_in_the_past_is_not_a_hint() -> None:
     assert parse_rate_limit_reset("2026-11-24T07:59:59Z", now=NOW.timestamp()) is None

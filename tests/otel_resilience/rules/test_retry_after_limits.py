@@ -81,7 +81,7 @@ def test_two_digits_are_at_most_fifty_years_ahead() -> None:
 @pytest.mark.parametrize(
     "text", ["Tue, 31 Feb 2026 02:00:00 GMT", "Tue, 24 Foo 2026 02:00:00 GMT", DATE + " " * 40 + "x"]
 )
-def test_what_is_no_date_says_nothing(text: str) -> None:
+def test_what_is_not_a_date_says_nothing(text: str) -> None:
     assert parse_retry_after(text, now=NOW - 60) is None
 
 
@@ -117,7 +117,7 @@ def test_nothing_says_nothing() -> None:
         ({"value": "5", "now": True}, "^now must be a number, not True$"),
     ],
 )
-def test_what_is_no_text_or_number_is_refused_by_name(given: dict[str, Any], message: str) -> None:
+def test_what_is_not_text_or_number_is_refused_by_name(given: dict[str, Any], message: str) -> None:
     for parse in (parse_retry_after, parse_rate_limit_reset):
         with pytest.raises(TypeError, match=message):
             parse(**given)

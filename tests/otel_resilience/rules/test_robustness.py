@@ -1,4 +1,4 @@
-"""Rules never raise, whatever they are given, and import nothing that they know."""
+"""Rules never raise, whatever they are given, and import none of the packages that they know."""
 
 from __future__ import annotations
 

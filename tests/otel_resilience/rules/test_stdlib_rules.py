@@ -314,7 +314,7 @@ class TestWhatTheSystemSaysBehindAClientsException:
 
     @pytest.mark.parametrize("error", [OSError("?"), OwnSystemError("?")])
     @pytest.mark.parametrize("number", [[], {}, str(errno.ECONNREFUSED)])
-    def test_what_is_no_number_says_nothing(self, error: OSError, number: Any) -> None:
+    def test_what_is_not_a_number_says_nothing(self, error: OSError, number: Any) -> None:
         error.errno = number
         assert os_errors.judge(error) is None
 

@@ -1,4 +1,4 @@
-"""State on disk: it survives the process, the machine and everything that happens to files."""
+"""State on disk survives the process, the machine, and damaged files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How two views of one breaker become one: the newer state wins, and no generation ever comes back."""
+"""How two views of one breaker are merged: the newer state wins, and no generation is repeated."""
 
 from __future__ import annotations
 

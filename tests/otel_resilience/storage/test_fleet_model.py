@@ -1,4 +1,4 @@
-"""Many clients of one storage, through everything that happens to machines, held against what must never happen.
+"""Many clients of one storage, with every kind of fault, checked for what must never happen.
 
 Clients have clocks that show different times, crash and restart. The storage answers late, loses steps, loses
 answers, loses everything. Time is the test's.

@@ -1,4 +1,4 @@
-"""A step in Redis is the step in memory: the same steps at the same times, one through Redis, one in this process."""
+"""A step in Redis equals the step in memory: the same steps at the same times through both."""
 
 from __future__ import annotations
 
@@ -349,7 +349,7 @@ def test_a_turn_that_someone_else_wrote_stops_no_process(server: RedisServer, fi
 
 
 @pytest.mark.parametrize("kind", ["rate", "senders"])
-def test_turns_of_another_type_are_begun_anew(server: RedisServer, kind: str) -> None:
+def test_turns_of_another_type_are_started_again(server: RedisServer, kind: str) -> None:
     server.command("FLUSHALL")
     storage = RedisStorage(server.url)
     server.command("RPUSH", storage.key(kind, "supplier"), "x")

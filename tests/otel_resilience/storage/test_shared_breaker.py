@@ -1,4 +1,4 @@
-"""Several breakers with one storage: what one finds out holds for all, and each uses local state without it."""
+"""Several breakers with one storage: all learn from each, and each uses local state without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One limit for all who send from behind one address, and each its share without the storage."""
+"""One limit for all senders with one address, and a share for each without the storage."""
 
 from __future__ import annotations
 

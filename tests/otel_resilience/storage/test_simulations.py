@@ -1,4 +1,4 @@
-"""A job that starts again and again, and a fleet, against a dependency that is down: held against published models."""
+"""A job that starts again and again, and a fleet, with a dependency that is down: compared with published models."""
 
 from __future__ import annotations
 

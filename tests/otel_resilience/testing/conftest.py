@@ -12,7 +12,7 @@ PLUGIN = "otel_resilience" if INSTALLED else "otel_resilience.testing.plugin"
 
 @pytest.fixture
 def run_pytest(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
-    """Runs the source of a test file, with options, in a pytest of its own that has our plugin alone."""
+    """Runs the source of a test file, with options, in a separate pytest with only our plugin."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
     def run(source: str, *options: str) -> pytest.RunResult:

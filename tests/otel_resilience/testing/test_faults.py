@@ -1,4 +1,4 @@
-"""Faults on purpose, for tests and game days."""
+"""Injected faults, for tests and game days."""
 
 from __future__ import annotations
 

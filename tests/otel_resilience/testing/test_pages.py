@@ -1,4 +1,4 @@
-"""What the page about settings from the environment says; tests/docs runs the examples of all pages."""
+"""The examples of the page about settings from the environment; tests/docs runs those of all pages."""
 
 from __future__ import annotations
 

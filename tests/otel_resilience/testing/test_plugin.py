@@ -1,4 +1,4 @@
-"""The pytest plugin as a stranger's tests meet it: in a pytest of its own, found by its entry point."""
+"""The pytest plugin in a user's tests: in a separate pytest, found by its entry point."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fixture ``resilience`` gives: no waits, fresh state, recorded telemetry, a clock on demand."""
+"""What the fixture ``resilience`` provides: no waits, fresh state, recorded telemetry, a clock on demand."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class TestFreshState:
             assert not as_new()
         assert as_new()
 
-    def test_registries_make_their_policies_anew(self) -> None:
+    def test_registries_make_their_policies_again(self) -> None:
         policies = PolicyRegistry(lambda host: Policy(host, breaker=CircuitBreakerConfig()))
         breakers = CircuitBreakerRegistry()
         before = policies["host"]
@@ -230,7 +230,7 @@ class TestTimeLimits:
             policy.execute(lambda: clock.sleep(60))
         assert policy.execute(lambda: clock.sleep(9)) is None
 
-    def test_also_where_it_raised_when_it_was_too_late(self, session: Resilience) -> None:
+    def test_even_if_it_raised_when_it_was_too_late(self, session: Resilience) -> None:
         clock = session.clock
 
         def operation() -> None:
@@ -310,7 +310,7 @@ class TestTimeLimits:
 
 
 class TestSlots:
-    def test_a_wait_that_would_be_in_vain_ends_on_the_clock(self, session: Resilience) -> None:
+    def test_a_useless_wait_ends_on_the_clock(self, session: Resilience) -> None:
         before = session.clock()
         policy = Policy("supplier", max_concurrency=ConcurrencyLimit(1, max_wait=600))
         with pytest.raises(ConcurrencyLimitError):

@@ -117,7 +117,7 @@ livenessProbe:
   failureThreshold: 8
 {{- end }}
 
-{{- /* A restart where the configuration changed. */}}
+{{- /* Restarts the pod if the configuration changed. */}}
 {{- define "catalog.podAnnotations" -}}
 checksum/config: {{ include (print $.Template.BasePath "/configmap.yaml") . | sha256sum }}
 {{- with .Values.podAnnotations }}

@@ -56,7 +56,7 @@ def _none_if_empty(value: object) -> object:
     return None if value == "" else value
 
 
-class ListParameters(SyncsParameters):
+class ListForm(SyncsParameters):
     """Which syncs are listed, as the form sends it."""
 
     outcome: Annotated[Outcome | None, BeforeValidator(_none_if_empty)] = None
@@ -76,7 +76,7 @@ class Site:
     """What workers do; ``None`` if this process runs the syncs itself."""
     wall_clock: Callable[[], float]
 
-    async def syncs(self, wanted: Annotated[ListParameters, Query()]) -> Response:
+    async def syncs(self, wanted: Annotated[ListForm, Query()]) -> Response:
         chosen = {
             "outcome": wanted.outcome and wanted.outcome.value,
             "kind": wanted.kind and wanted.kind.value,

@@ -1,4 +1,4 @@
-"""Discord, Teams, Mattermost and Opsgenie: what is sent is what they accept, whatever an alert holds."""
+"""Discord, Teams, Mattermost and Opsgenie accept every message, whatever an alert contains."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ PAGES = [field.name for field in dataclasses.fields(Links)]
 
 
 def long_links(length: int) -> Links:
-    """As many characters each."""
+    """Links with that many characters each."""
     return Links(*(f"https://grafana.example/{name}?".ljust(length, "x") for name in PAGES))
 
 

@@ -1,4 +1,4 @@
-"""A status of success whose body says that nothing was delivered is none."""
+"""A success status whose body says that nothing was delivered is a failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""E-mail: over TLS alone, whole and readable at the other end, with errors that say what to do."""
+"""E-mail: only over TLS, complete and readable at the receiver, with errors that say what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which channel a URL gets, and that nothing is imported before it is asked for."""
+"""Which channel a URL creates, and that nothing is imported before that."""
 
 from __future__ import annotations
 

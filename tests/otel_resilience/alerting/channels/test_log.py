@@ -1,4 +1,4 @@
-"""The log channel: one record that a machine can read."""
+"""The log channel: one machine-readable record."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_level_follows_the_severity(severity: Severity, level: int, caplog: 
     assert record.getMessage() == f"alert {severity}: The circuit of supplier is open (once)"
 
 
-def test_the_end_is_no_alarm(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_end_is_not_an_alarm(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger="otel_resilience.alerts"):
         LogChannel().deliver(SAMPLES["resolved"], timeout=1)
     (record,) = caplog.records

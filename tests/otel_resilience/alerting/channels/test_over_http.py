@@ -1,4 +1,4 @@
-"""What the channels over HTTP have in common: confirmation, errors, bounds, and silence about secrets."""
+"""What the HTTP channels have in common: confirmation, errors, limits, and no secrets in messages."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def refused(channel: Channel, receiver: Receiver, *steps: Step, timeout: float =
 
 
 def verdict_of(error: ChannelError) -> Classification:
-    """What a policy sees."""
+    """The verdict that a policy sees."""
     verdict = classify(error)
     assert verdict is error.classification
     assert verdict.idempotent, "a repetition must be allowed"

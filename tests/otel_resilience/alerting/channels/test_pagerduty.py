@@ -1,4 +1,4 @@
-"""PagerDuty: one incident there for one incident here."""
+"""PagerDuty: one incident there for each incident here."""
 
 from __future__ import annotations
 

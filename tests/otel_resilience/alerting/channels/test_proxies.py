@@ -1,4 +1,4 @@
-"""Proxies of the environment: alerts leave through them, past them where they are excepted, or it is said why not."""
+"""Proxies from the environment: alerts use them, except for excluded hosts; otherwise an error says why not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A delivery in dry form: everything on the way to the receiver is tried, and the receiver gets no message."""
+"""A dry run of a delivery: everything on the way to the receiver is tested, without a message."""
 
 from __future__ import annotations
 

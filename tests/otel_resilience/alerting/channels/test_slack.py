@@ -1,4 +1,4 @@
-"""Slack: what a person reads, and what Slack says when it refuses."""
+"""Slack: what a person reads, and Slack's reasons for a refusal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.notifications import BEGAN, LINKS, SAMPLES, notification
 
 
 def texts(message: dict[str, Any]) -> str:
-    """All texts of the blocks, a line each."""
+    """All texts of the blocks, one per line."""
 
     def visit(node: Any) -> list[str]:
         if isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""A message of one's own for the generic webhook: what arrives is what the template says, and always JSON."""
+"""A custom message for the generic webhook: it follows the template, and is always JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PUSH = """
 
 
 class PushService(Receiver):
-    """Takes one object, of its own form and types."""
+    """Accepts one object, with its own fields and types."""
 
     path = "/publish"
 

@@ -1,4 +1,4 @@
-"""The generic webhook: the fields, the key against repetitions, the signature."""
+"""The generic webhook: the fields, the idempotency key, the signature."""
 
 from __future__ import annotations
 
