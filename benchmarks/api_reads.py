@@ -189,7 +189,7 @@ async def _paced(url: str, until: Callable[[], bool]) -> Load:
 
 
 def after(seconds: float) -> Callable[[], bool]:
-    """A function that says whether so many seconds have passed."""
+    """A function that says whether that many seconds have passed."""
     end = time.perf_counter() + seconds
     return lambda: time.perf_counter() > end
 

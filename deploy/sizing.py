@@ -1,4 +1,4 @@
-"""Measures what each process of ours needs: ``python deploy/sizing.py``, on Linux, with a redis-server on the PATH.
+"""Measures what each of our processes needs: ``python deploy/sizing.py``, on Linux, with a redis-server on the PATH.
 
 One process alone, as cron starts it, comes first. Then ``make up`` runs with its simulator (5,200 bundles) and its
 private Redis; a full sync is requested of the API, and while it runs the memory and processor time of every process are

@@ -33,11 +33,11 @@ class Pace:
     memory: float = 30.0
 
     def incident(self, wall: float) -> float:
-        """Incident time, in seconds, that passes in so many seconds of wall time."""
+        """Incident time, in seconds, that passes in that many seconds of wall time."""
         return wall * self.waits
 
     def wall(self, incident: float) -> float:
-        """Wall time for so much incident time."""
+        """Wall time for that much incident time."""
         return incident / self.waits
 
 

@@ -348,7 +348,7 @@ class World:
     """When the messages of earlier incidents stopped counting, in seconds since the epoch."""
 
     def wrong_clock(self, seconds: int) -> tuple[str, ...]:
-        """What to put before a command so that its clock is so many seconds ahead."""
+        """What to put before a command so that its clock is that many seconds ahead."""
         library = self.folder / "clock_offset.so"
         source = Path(__file__).with_name("clock_offset.c")
         subprocess.run([COMPILER, "-shared", "-fPIC", "-o", library, source], check=True)

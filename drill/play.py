@@ -29,7 +29,7 @@ POLL: Final = 0.25
 
 
 def play(world: World, incidents: Iterable[Incident], calm: float) -> Iterator[Verdict]:
-    """The calm stretch of so many seconds, then the incidents.
+    """The calm stretch of that many seconds, then the incidents.
 
     Raises ``RuntimeError`` if it does not become calm.
     """

@@ -1,4 +1,4 @@
-"""The feature table: every entry of ours is held by a test that exists, every one of another library has its source."""
+"""The feature table: each of our entries names an existing test, each entry of another library its source."""
 
 from __future__ import annotations
 

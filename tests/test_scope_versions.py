@@ -1,4 +1,4 @@
-"""Every tracer, meter and logger of ours says which version emitted, and which version of the names it keeps to."""
+"""Each of our tracers, meters and loggers states its version and the version of its names."""
 
 from __future__ import annotations
 

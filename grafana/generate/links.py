@@ -55,5 +55,5 @@ def logs(logql: str, holes: dict[str, str], *, datasource: str, since: str) -> s
 
 
 def dashboard(uid: str) -> str:
-    """A dashboard of ours, with the time range of the one that it is opened from."""
+    """One of these dashboards, with the time range of the one that it is opened from."""
     return f"/d/{uid}?${{__url_time_range}}"

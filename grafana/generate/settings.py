@@ -47,7 +47,7 @@ class Settings:
     objective: float = 0.99
     """Share of protected calls that should succeed in the end, over 30 days."""
     least_calls: int = 20
-    """Below so many calls in its short window an error budget says nothing."""
+    """With fewer calls in its short window an error budget says nothing."""
     slow_call: float = 2.5
     """Seconds; a bound of the histogram's buckets. A protected call that takes longer counts as slow."""
     slow_share: float = 0.05

@@ -153,7 +153,6 @@ class Simulator:
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answers one request."""
         if request.path.startswith(control.PREFIX):
             return await control.handle(self, request)
         path = request.rel_url.raw_path

@@ -143,7 +143,7 @@ class ConcurrencyLimitError(LimitError):
 
     @property
     def classification(self) -> Classification:
-        """A resource of ours is exhausted: it says nothing about the dependency."""
+        """A local resource is exhausted, which says nothing about the dependency."""
         return _verdict(self, ErrorClass.LOCAL, error_types.CONCURRENCY_LIMITED, None)
 
 
@@ -243,7 +243,7 @@ class AttemptThreadsExhaustedError(ResilienceError):
 
     @property
     def classification(self) -> Classification:
-        """A resource of ours is exhausted: it says nothing about the dependency."""
+        """A local resource is exhausted, which says nothing about the dependency."""
         return Classification(ErrorClass.LOCAL, Severity.HIGH, error_types.POOL_EXHAUSTED, unsent=not self.attempts)
 
 

@@ -41,7 +41,7 @@ def loaded(text: str, tmp_path: Path, **environ: str) -> dict[str, str]:
 
 
 def run(program: tuple[str, ...], folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """A program in ``folder``, with nothing of ours in its environment but ``environ``."""
+    """A program in ``folder``, with none of our variables in its environment but ``environ``."""
     own = ("ESIM_GO_", "REDIS_URL", "CATALOG_", "ERROR_", "OTEL_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     return subprocess.run(

@@ -76,9 +76,9 @@ def test_without_a_collector_a_sync_ends_the_same_and_as_fast(cli: Cli, collecto
         for field in ("outcome", "bundles", "quarantined", "groups", "attempts", "retries", "error"):
             assert there.json[field] == gone.json[field]
         # One export that stood in the way of the sync would take EXPORT_TIMEOUT.
-        in_the_sync = gone.json["duration_s"] - there.json["duration_s"] - (EXPORT_TIMEOUT - 1)
+        in_the_sync: float = gone.json["duration_s"] - there.json["duration_s"] - (EXPORT_TIMEOUT - 1)
         # The process offers what it has for a bounded time before it ends.
-        at_the_end = took_gone - took_there - (SHUTDOWN_TIMEOUT + 3)
+        at_the_end: float = took_gone - took_there - (SHUTDOWN_TIMEOUT + 3)
         return max(in_the_sync, at_the_end)
 
     assert quickest(beyond_the_bounds, 0.0) <= 0.0

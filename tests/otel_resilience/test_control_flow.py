@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
 
 from otel_resilience import (
     BreakerEffect,
+    BreakerState,
     CircuitBreakerConfig,
     Classification,
     ConcurrencyLimit,
@@ -31,6 +32,7 @@ from otel_resilience import (
     RateLimiter,
     RetryConfig,
     Severity,
+    Transition,
     classify,
     default_classifier,
     remaining,
@@ -253,10 +255,35 @@ def test_a_probe_that_is_interrupted_before_it_begins_gives_its_slot_back(clock:
     clock.advance(10)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(Slow())
+    script = Script("begun")
     with use_providers(tracer_provider=provider), pytest.raises(SoftTimeLimitExceeded):
-        policy.execute(lambda: pytest.fail("begun"))
+        policy.execute(script.play)
+    assert script.calls == 0
     assert policy.execute(lambda: "well") == "well"
     assert remaining() is None
+
+
+@pytest.mark.fault("L7")
+@pytest.mark.parametrize("kind", [GreenletExit, SoftTimeLimitExceeded])
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_change_of_state_whose_report_is_interrupted_takes_no_slot(
+    kind: Any, is_shared: bool, clock: FakeClock
+) -> None:
+    class Telling(Hooks):
+        def on_transition(self, dependency: str, transition: Transition) -> None:
+            if transition.target is BreakerState.HALF_OPEN:
+                raise kind
+
+    config = CircuitBreakerConfig(failure_threshold=1, reset_timeout=5)
+    shared = SharedState(MemoryStorage(clock=clock)) if is_shared else None
+    policy = Policy(f"{kind.__name__} {is_shared}", breaker=config, clock=clock, hooks=Telling(), shared=shared)
+    with pytest.raises(TransientFault):
+        policy.execute(Script(TransientFault()).play)
+    clock.advance(10)
+    with pytest.raises(kind):
+        policy.execute(lambda: "well")
+    clock.advance(1)
+    assert policy.execute(lambda: "well") == "well"
 
 
 def step(awaitable: Any) -> None:

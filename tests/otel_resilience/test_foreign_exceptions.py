@@ -1,4 +1,4 @@
-"""Exceptions that behave oddly reach the caller as they are: nothing of ours takes their place."""
+"""Exceptions that behave oddly reach the caller unchanged: no error of this package replaces them."""
 
 # ruff: noqa: N818  # the classes are named after what they do, for the ids of the tests
 

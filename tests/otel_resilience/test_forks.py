@@ -1,4 +1,4 @@
-"""A child process that was forked starts with every lock free, whoever held it in the parent."""
+"""A child process that was forked starts with every lock free, whoever held it in the parent, and outside of calls."""
 
 from __future__ import annotations
 
@@ -51,6 +51,43 @@ SCRIPT = textwrap.dedent(
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
 )
+
+
+WORKERS = textwrap.dedent(
+    """
+    import asyncio, concurrent.futures, multiprocessing, time
+    from otel_resilience import Policy, current_attempt, remaining
+
+    inner = Policy("inner", max_concurrency=1)
+    outer = Policy("outer", deadline=0.2, max_concurrency=1)
+
+    def task():
+        return remaining(), current_attempt(), inner.execute(lambda: "value")
+
+    async def submit(pool):
+        return await asyncio.wrap_future(pool.submit(task))
+
+    for asynchronous in (False, True):
+        context = multiprocessing.get_context("fork")
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+            if asynchronous:
+                first = asyncio.run(outer.execute(submit, pool, deadline=60))
+            else:
+                first = outer.execute(lambda: pool.submit(task).result())
+            time.sleep(0.3)
+            assert first == pool.submit(task).result() == (None, 1, "value"), first
+    """
+)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork")
+@pytest.mark.fault("F57")
+def test_a_process_that_was_forked_within_a_call_is_not_inside_of_it() -> None:
+    """As the workers of a pool are at its first use: the deadline of that call is not one of all their later tasks."""
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WORKERS], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork")

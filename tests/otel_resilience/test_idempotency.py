@@ -132,7 +132,7 @@ CLIENTS = pytest.mark.parametrize("send", [send_httpx, send_requests, send_urlli
 
 @pytest.mark.fault("L1")
 class TestOurOwnTimeLimit:
-    """A time limit of ours says nothing of the request that it cuts; the attempt may show it."""
+    """Our time limit says nothing about the request that it cuts off; the attempt may show it."""
 
     @CLIENTS
     def test_a_post_is_sent_once(self, send: Callable[..., None]) -> None:

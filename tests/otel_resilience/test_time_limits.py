@@ -456,6 +456,28 @@ class TestThreads:
         again.thread.join(60)
         assert not again.thread.is_alive()
 
+    def test_one_whose_caller_is_interrupted_as_it_ends_takes_no_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("otel_resilience.limits.threads.IDLE", 0.02)
+
+        class InterruptedWait:
+            def __init__(self, lock: threading.Lock) -> None:
+                self.lock = lock
+                self.release = lock.release
+
+            def acquire(self, timeout: float) -> bool:
+                assert self.lock.acquire(timeout=60)
+                raise KeyboardInterrupt
+
+        threads = AttemptThreads("supplier", 1)
+        worker = threads.reserve(1)
+        worker._done = InterruptedWait(worker._done)  # type: ignore[assignment]  # as a lock
+        with pytest.raises(KeyboardInterrupt):
+            worker.run(lambda: "value", 60, lambda _: AssertionError())
+        assert threads.reserve(1).run(lambda: "another", 60, lambda _: AssertionError()) == "another"
+        assert threads.abandoned == 0
+        worker.thread.join(60)
+        assert not worker.thread.is_alive()
+
     def test_what_an_attempt_returned_is_not_kept(self) -> None:
         class Value:
             pass

@@ -13,7 +13,7 @@ CONFIG = RetryBudgetConfig(capacity=100.0, refill_rate=0.5)
 
 
 def bucket(tokens: float) -> TokenBucket:
-    """A bucket at time 0 that holds so much."""
+    """A bucket at time 0 that holds that much."""
     made = TokenBucket(CONFIG, 0.0)
     assert made.take(100.0 - tokens, 0.0)
     return made

@@ -30,8 +30,10 @@ from otel_resilience.alerting import (
     FallbackStore,
     IncidentStore,
     Outbox,
+    Receipt,
     RedisStore,
     Route,
+    Status,
 )
 from otel_resilience.alerting.channels import PagerDutyChannel, WebhookChannel
 from otel_resilience.alerting.service import SHARE_EVERY
@@ -42,13 +44,19 @@ CONFIG = AlertConfig(escalation=(), group_wait=0.05, keep_firing=0.2)
 PATIENT = DeliveryConfig(retry=RetryConfig(max_attempts=10, base_delay=0.05))
 
 
-def make(url: str, folder: Path, store: IncidentStore | None = None) -> AlertService:
+def make(
+    url: str,
+    folder: Path,
+    store: IncidentStore | None = None,
+    on_receipt: Callable[[Receipt], None] | None = None,
+) -> AlertService:
     return AlertService(
         CONFIG,
         [Route(WebhookChannel(url))],
         outbox=Outbox(folder),
         store=store or DiskStore(folder / "incidents"),
         delivery=PATIENT,
+        on_receipt=on_receipt,
     )
 
 
@@ -99,20 +107,30 @@ def kill(url: str, folder: Path, kills: int, seed: int) -> None:
 
 
 def share(url: str, folder: Path, processes: int, redis_url: str) -> None:
-    start = time.monotonic() + 0.3
+    def delivered(receipt: Receipt) -> None:
+        if receipt.delivered:
+            (folder / receipt.notification.status).touch()
+
+    def together(what: str, number: int) -> None:
+        """Wait until every process has come here."""
+        (folder / f"{what} {number}").touch()
+        for each in range(processes):
+            wait_for(folder / f"{what} {each}")
 
     def work(number: int) -> None:
         store: IncidentStore | None = None
         if redis_url != "-":
             store = open_shared(redis_url, folder)
-        service = make(url, folder / str(number), store or DiskStore(folder / "incidents")).start()
-        time.sleep(max(0.0, start - time.monotonic()))
+        service = make(url, folder / str(number), store or DiskStore(folder / "incidents"), delivered).start()
+        together("started", number)
         for _ in range(10):
             service.report(alert("outage", Severity.CRITICAL))
-        time.sleep(0.6)
+        together("reported", number)
+        wait_for(folder / Status.FIRING)
         service.resolve("outage", "supplier", certain=True)
-        time.sleep(0.6)
-        service.close(5.0)
+        together("resolved", number)
+        wait_for(folder / Status.RESOLVED)
+        service.close(20.0)
 
     children = [fork(lambda number=number: work(number)) for number in range(processes)]  # type: ignore[misc]
     failed = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]

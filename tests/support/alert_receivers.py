@@ -100,7 +100,7 @@ class Receiver:
             self._forever = steps[-1] if forever and steps else None
 
     def wait_for(self, accepted: int = 0, *, requests: int = 0, timeout: float = 60.0) -> None:
-        """Waits until so many were accepted, and so many requests came. Fails after ``timeout`` seconds."""
+        """Waits until that many were accepted, and that many requests came. Fails after ``timeout`` seconds."""
         with self._changed:
             there = self._changed.wait_for(
                 lambda: len(self.accepted) >= accepted and len(self.requests) >= requests, timeout

@@ -1,4 +1,4 @@
-"""Sends hand-made OTLP to a Collector: also what no SDK of ours would send."""
+"""Sends hand-made OTLP to a Collector: also what our SDK would never send."""
 
 from __future__ import annotations
 

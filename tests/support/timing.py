@@ -15,7 +15,7 @@ TRIES = 5
 
 @contextmanager
 def takes_at_most(seconds: float) -> Iterator[None]:
-    """The block ends within so many seconds."""
+    """The block ends within that many seconds."""
     began = time.monotonic()
     yield
     took = time.monotonic() - began

@@ -33,7 +33,7 @@ class Clock:
         }
 
     def jump(self, seconds: int) -> None:
-        """Off by so much from now on, within a second."""
+        """Off by that much from now on, within a second."""
         replacement = self._file.with_suffix(".new")
         replacement.write_text(f"{seconds:+d}\n")
         replacement.replace(self._file)

@@ -134,7 +134,7 @@ _ENDS: Final = {"successful": "STATUS_CODE_UNSET", "failed": "STATUS_CODE_ERROR"
 
 
 def _attempt_latency(name: str, status: str) -> Panel:
-    """From span metrics: no histogram of ours times attempts, and these know how each ended."""
+    """From span metrics: our histograms do not time attempts, and these show how each ended."""
     selected = (match("span.name", contract.ATTEMPT_SPAN), f'status_code="{status}"', OF_DEPENDENCIES)
     buckets = OF_JOB.named("traces_span_metrics_duration_seconds_bucket", *selected)
     return timeseries(

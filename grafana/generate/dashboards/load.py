@@ -1,4 +1,4 @@
-"""API and load: the four golden signals of catalog-api, and what of ours is at its limit."""
+"""API and load: the four golden signals of catalog-api, and which of our own limits are reached."""
 
 from __future__ import annotations
 

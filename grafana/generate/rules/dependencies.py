@@ -210,7 +210,7 @@ def _throttled(settings: Settings) -> Rule:
 
 
 _TIMES_USUAL: Final = 4
-"""A dependency is slow when the share of slow calls is so many times that of the last day."""
+"""A dependency is slow when its share of slow calls is this many times that of the last day."""
 
 
 def _slow_calls(settings: Settings, window: str) -> str:

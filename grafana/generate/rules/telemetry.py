@@ -50,7 +50,10 @@ def _delivery(settings: Settings) -> Rule:
         panel="Failed deliveries",
         meaning="A notification that a service itself sends was given up after retries. It becomes a dead letter unless"
         " another channel delivers it.",
-        look=("Table *Failed deliveries*: how did the channel respond?", "`catalog-sync alerts`: the outbox."),
+        look=(
+            "Table *Failed deliveries*: how did the channel respond?",
+            "`catalog-sync alerts`, on each machine: the outbox.",
+        ),
         act=("Correct the channel's ERROR_ALERT_* variable, and try it with `catalog-sync alerts test`.",),
         hold=settings.hold,
         trace=Trace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from catalog_sync.alerts.routes import routes
@@ -20,30 +21,40 @@ if TYPE_CHECKING:
 DONE: Final = {"ack": "acknowledged", "close": "closed", "silence": "silenced", "resend": "sent again"}
 """What people decide about an incident, and its resulting state."""
 
+_log = logging.getLogger(__name__)
+
 
 def overview(settings: Settings) -> dict[str, Any]:
     """The object ``alerts`` of ``status``: ``channels``, ``incidents``, ``outbox``, ``dead_letters``.
 
-    Without incidents that are over. Reads files and Redis, for at most a second or two. Raises ``ConfigurationError``
-    if the configuration of a channel is not usable.
+    Without incidents that are over. Reads files and Redis, for at most a second or two, and logs what it cannot read.
+    Raises ``ConfigurationError`` if the configuration of a channel is not usable.
     """
-    return _overview(settings)[0]
+    seen, _ = _open_incidents(settings)
+    try:
+        return seen | _notifications(settings)
+    except OSError as error:
+        _log.warning("the outbox and the dead letters cannot be read: %s", error.strerror or type(error).__name__)
+        return seen | {"outbox": [], "dead_letters": []}
 
 
-def _overview(settings: Settings) -> tuple[dict[str, Any], bool]:
-    """The same, and whether these are all incidents; see :func:`_known`."""
+def _open_incidents(settings: Settings) -> tuple[dict[str, Any], bool]:
+    """``channels`` and ``incidents``, and whether these are all incidents; see :func:`_known`."""
     channels = usable(lambda: routes(settings.alerts))
-    outbox = Outbox(folder(settings))
     known, complete = _known(settings)
     seen = {
         "channels": [route.name for route in channels],
         "incidents": [
             _incident(each) for each in sorted(known, key=lambda each: each.first_seen) if each.phase is Phase.OPEN
         ],
-        "outbox": [each.to_json() for each in outbox.waiting()],
-        "dead_letters": outbox.dead_letters(),
     }
     return seen, complete
+
+
+def _notifications(settings: Settings) -> dict[str, list[dict[str, Any]]]:
+    """``outbox`` and ``dead_letters``. Raises ``OSError``."""
+    outbox = Outbox(folder(settings))
+    return {"outbox": [each.to_json() for each in outbox.waiting()], "dead_letters": outbox.dead_letters()}
 
 
 def incident(settings: Settings, identifier: str) -> dict[str, Any] | None:
@@ -100,13 +111,13 @@ class KeptAlerts:
 
     async def overview(self) -> dict[str, Any]:
         """Open incidents, and how many notifications are waiting or were given up."""
-        seen, complete = await asyncio.to_thread(_overview, self._settings)
+        seen, complete = await asyncio.to_thread(_open_incidents, self._settings)
+        kept = await asyncio.to_thread(_notifications, self._settings)
         return {
             "set_up": True,
             "complete": complete,
             "incidents": seen["incidents"],
-            "outbox": len(seen["outbox"]),
-            "dead_letters": len(seen["dead_letters"]),
+            **{name: len(notifications) for name, notifications in kept.items()},
         }
 
     async def incident(self, identifier: str) -> dict[str, Any] | None:

@@ -181,7 +181,6 @@ def document(kind: str, status: int, detail: str, correlation_id: str) -> dict[s
 
 
 def problem_response(problem: ProblemError) -> Response:
-    """The document."""
     members = document(problem.kind, problem.status_code, problem.detail, correlation_id()) | problem.extra
     body = json.dumps(members, ensure_ascii=False).encode()
     return Response(body, problem.status_code, {"Cache-Control": "no-store", **(problem.headers or {})}, MEDIA_TYPE)

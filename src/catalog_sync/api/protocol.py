@@ -48,7 +48,7 @@ LONG_WRITE: Final = 48 * 1024
 MAX_CONNECTIONS: Final = 4096
 """Maximum open connections, if the limit of open files allows that many."""
 SHED: Final = 16
-"""If there are too many, one in so many connections is closed: those that have been idle for longest."""
+"""If there are too many connections, one in this many is closed, the longest idle ones first."""
 MAX_LINES: Final = 1024
 """Maximum header lines that are cached in encoded form."""
 

@@ -113,8 +113,10 @@ class Syncs:
 
     async def cancel(self, job_id: JobId) -> Response:
         """Cancel a sync."""
-        async with answering_within(RECORDS_TIMEOUT, "the records"):
-            job = await self.jobs.cancel(job_id)
+        job = await self.job(job_id)
+        if not job.status.ended:
+            async with answering_within(RECORDS_TIMEOUT, "the records"):
+                job = await self.jobs.cancel(job.id)
         return UncachedJson(self.document(job), 200 if job.status.ended else 202)
 
     async def traces(self, page: Annotated[PageParameters, Query()]) -> Response:

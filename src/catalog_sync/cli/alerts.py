@@ -15,6 +15,7 @@ from catalog_sync.alerts import CatalogAlerts
 from catalog_sync.alerts.overview import DONE, not_open, overview
 from catalog_sync.alerts.service import config
 from catalog_sync.cli.tables import print_sections
+from catalog_sync.domain.times import is_ahead
 from catalog_sync.observability.contract import SERVICE_SYNC
 from catalog_sync.terminal.output import UsageError, console, failure
 from otel_resilience import Severity, correlation_id
@@ -181,8 +182,8 @@ def _print(data: dict[str, Any]) -> None:
     sections = {
         "channels": [", ".join(data["channels"])],
         "incidents": incident_lines(data) or ["none open"],
-        "outbox": [_waiting(each) for each in data["outbox"]] or ["empty"],
-        "dead letters": dead_letter_lines(data) or ["none"],
+        "outbox": [_waiting(each) for each in data["outbox"]] or ["empty on this machine"],
+        "dead letters": dead_letter_lines(data) or ["none on this machine"],
     }
     print_sections(sections)
 
@@ -197,9 +198,12 @@ def incident_lines(data: dict[str, Any]) -> list[str]:
         lines.append(f"  ID {each['id']}, correlation ID {each['correlation_id']}")
         if each["acknowledged_at"]:
             lines.append(f"  acknowledged at {each['acknowledged_at']}")
-        if each["silenced_until"]:
+        if each["silenced_until"] and is_ahead(each["silenced_until"]):
             lines.append(f"  silenced until {each['silenced_until']}")
-        lines += [f"  delivered by {last['channel']} after {last['seconds']:.1f} s" for last in each["deliveries"][-1:]]
+        last = each["deliveries"][-1:]
+        lines += [f"  delivered by {sent['channel']} after {sent['seconds']:.1f} s" for sent in last]
+        if not last:
+            lines.append("  NOT DELIVERED: no receiver has confirmed a message")
     return lines
 
 

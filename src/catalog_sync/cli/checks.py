@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import secrets
 import tempfile
@@ -23,7 +24,7 @@ from catalog_sync.domain.errors import (
     InvalidDataError,
 )
 from catalog_sync.domain.freshness import Freshness
-from catalog_sync.domain.times import http_date
+from catalog_sync.domain.times import http_date, rfc3339
 from catalog_sync.settings.folders import make_private
 from catalog_sync.store import open_store
 from catalog_sync.store.client import named
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from catalog_sync.settings.settings import Settings
     from catalog_sync.store import CatalogStore
     from catalog_sync.store.client import GuardedRedis
+    from otel_resilience.alerting import Silence
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -155,7 +157,15 @@ def alerts(settings: Settings) -> Check:
         return warn("alerts", message, f"set up these channels, or use one of {', '.join(seen['channels'])}")
     if seen["channels"] == ["log"]:
         return ok("alerts", "alerts go to the log only; set ERROR_ALERT_WEBHOOK_URL to notify a person")
-    return ok("alerts", f"channels: {', '.join(seen['channels'])}; catalog-sync alerts test sends a test")
+    silent = "".join(f"; silenced {_silenced(each)}" for each in settings.alerts.silences if time.time() < each.until)
+    return ok("alerts", f"channels: {', '.join(seen['channels'])}{silent}; catalog-sync alerts test sends a test")
+
+
+def _silenced(silence: Silence) -> str:
+    """What one of ``ERROR_ALERT_SILENCES`` covers, and until when."""
+    until = "for ever" if math.isinf(silence.until) else f"until {rfc3339(silence.until)}"
+    fields = ("kind", "dependency", "error_type", "severity")
+    return " ".join([*(f"{name}={value}" for name in fields if (value := getattr(silence, name)) is not None), until])
 
 
 class StoreFindings(NamedTuple):
@@ -325,7 +335,11 @@ def clock(date: str | None, store_skew: float | None = None, now: float | None =
 async def snapshot(directory: Path) -> Check:
     """Whether there is a complete snapshot, which is read while Redis is unavailable."""
     file = Snapshot(directory)
-    existed = await asyncio.to_thread(file.path.exists)
+    try:
+        existed = await asyncio.to_thread(file.path.exists)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        return warn("snapshot", f"{file.path} cannot be read: {reason}", "set CATALOG_STATE_DIR to a folder of yours")
     found = await file.load()
     if found is not None:
         judged = Freshness.of(found.meta, "snapshot", now=time.time(), stale_after=0)

@@ -76,7 +76,6 @@ class _Handler(BaseHTTPRequestHandler):
     kept: Inbox
 
     def do_POST(self) -> None:  # the name that http.server calls
-        """One alert."""
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length) if 0 < length <= MAX_BODY else b""
         taken = self.kept.add(body, self.headers.get("X-Timestamp", ""), self.headers.get("X-Signature-256", ""))

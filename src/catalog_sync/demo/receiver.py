@@ -35,7 +35,6 @@ class _Handler(BaseHTTPRequestHandler):
     telemetry: TelemetryStore
 
     def do_POST(self) -> None:  # the name that http.server calls
-        """One export."""
         try:
             length = int(self.headers.get("Content-Length", ""))
             if not 0 <= length <= MAX_BODY:

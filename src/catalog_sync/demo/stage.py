@@ -134,7 +134,6 @@ class Stage:
             yield self
 
     async def sync(self) -> SyncReport:
-        """One full sync."""
         return await self.service.run(SyncRequest(trigger="demo"))
 
     async def settle(self, trace_ids: list[str]) -> list[list[Span]]:

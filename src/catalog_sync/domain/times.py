@@ -51,6 +51,11 @@ def epoch(text: str) -> float:
     return parse_rfc3339(text).timestamp()
 
 
+def is_ahead(text: str) -> bool:
+    """Whether a moment as RFC 3339 is still to come. Raises ``ValueError``."""
+    return epoch(text) > utc_now().timestamp()
+
+
 def http_date(text: str | None) -> float | None:
     """Seconds since the epoch of a ``Date`` header; ``None`` if it is not one."""
     try:

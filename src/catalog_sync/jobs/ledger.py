@@ -256,7 +256,7 @@ class JobLedger:
             raise CorruptEntryError(f"the steps of job {job_id} cannot be read") from error
 
     async def to_send(self, job_id: str, step: str, *, at_most_every: float) -> bool:
-        """Whether the caller should send the message of a step: it was not sent within so many seconds."""
+        """Whether the caller should send the message of a step: it was not sent within that many seconds."""
         return bool(await self._script("send step", scripts.SEND, [JobKeys(job_id).steps], [step, _ms(at_most_every)]))
 
     async def end(

@@ -74,7 +74,7 @@ class Record:
     deadline_ms: int | None
     """When the sync must have ended, by the clock of Redis."""
 
-    def distributed_sync(self, attempt: str = "") -> DistributedSync:
+    def distributed_sync(self, attempt: str = "", elapsed: float = 0.0) -> DistributedSync:
         """The identity of the sync, for its steps."""
         return DistributedSync(
             job=self.job.id,
@@ -84,6 +84,7 @@ class Record:
             token=self.token,
             record=JobKeys(self.job.id).record,
             attempt=attempt,
+            elapsed=elapsed,
             refused_by=None if self.refused_by is None else LockHolder.from_json(self.refused_by),
         )
 

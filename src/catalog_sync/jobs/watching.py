@@ -67,7 +67,6 @@ class Watchers:
         return watcher
 
     def remove(self, watcher: Watcher) -> None:
-        """Removes it."""
         self._all.discard(watcher)
 
     def notify(self, job: Job) -> None:

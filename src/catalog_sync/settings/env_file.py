@@ -42,7 +42,11 @@ def load_env_file(environ: MutableMapping[str, str]) -> None:
 
 def _text(named: str) -> str | None:
     path = Path(named or _DEFAULT)
-    if not named and (not path.exists() or path.is_dir()):
+    try:
+        absent = not named and (not path.exists() or path.is_dir())
+    except OSError:  # a working folder that this user may not enter, as after sudo -u
+        absent = True
+    if absent:
         return None
     try:
         text = path.read_text("utf-8-sig")

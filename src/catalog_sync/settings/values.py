@@ -328,7 +328,11 @@ def folder(text: str) -> Path:
     path = Path(text)
     if path.parts[:1] == ("~",):
         path = path.expanduser()
-    if path.exists() and not path.is_dir():
+    try:
+        is_file = path.exists() and not path.is_dir()
+    except OSError:  # it cannot be looked at: whoever writes there says so
+        is_file = False
+    if is_file:
         raise ValueError("the path of a folder; this is a file")
     return path
 

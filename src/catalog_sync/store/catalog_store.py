@@ -236,7 +236,6 @@ class CatalogStore:
         return details[0] or None
 
     async def load_index(self, version: str) -> CatalogueIndex:
-        """The index of a version."""
         keys = VersionKeys(version)
         index = CatalogueIndex()
         known = await self._checksums(keys)
@@ -369,7 +368,6 @@ class CatalogStore:
         return found
 
     async def _checksums(self, keys: VersionKeys) -> checksums.Checksums | None:
-        """All checksums of a version."""
         answer = await self.redis.command("read checksums", *checksums.reading(keys))
         return checksums.read(keys.version, answer)
 
@@ -404,7 +402,6 @@ class CatalogStore:
 
 
 def _value(raw: bytes, dimension: Dimension) -> str:
-    """A value from the index."""
     value = text_of(raw, f"a value in the index of {dimension}")
     if dimension == "durations" and not _DAYS.fullmatch(value):
         raise CorruptEntryError("a value in the index of durations is not a number of days")

@@ -203,7 +203,6 @@ class GuardedRedis:
         return await self.call(name, run, writes=writes, deadline=deadline)
 
     async def command(self, name: str, *parts: str | bytes | int) -> Any:
-        """Sends one command."""
 
         async def send(client: redis.Redis) -> Any:
             return await client.execute_command(*named(parts, self.prefix))  # type: ignore[no-untyped-call]  # redis-py has no types here
@@ -267,7 +266,7 @@ def _forget_command(error: redis_errors.RedisError) -> None:
 
 
 def translated(name: str, error: BaseException, address: str = "") -> CatalogSyncError:
-    """The error of ours for an exception of a redis call. Its message names the operation and shows no value."""
+    """Our own error for an exception of a redis call. Its message names the operation and shows no value."""
     if type(error) is redis_errors.ConnectionError and isinstance(error.__cause__, redis_errors.RedisError):
         error = error.__cause__  # the server's reply to the greeting on a unix socket
     verdict = classify(error)

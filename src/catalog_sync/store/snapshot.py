@@ -87,8 +87,17 @@ class Snapshot:
         return await asyncio.to_thread(self._load)
 
     async def was_written(self) -> bool:
-        """Whether there ever was a snapshot here, even if it is damaged or cannot be read."""
-        return await asyncio.to_thread(lambda: any(self._directory.glob("catalogue.snapshot.*")))
+        """Whether there ever was a snapshot here, even if it is damaged or cannot be read; ``False`` if the folder
+        cannot be listed."""
+
+        def look() -> bool:
+            try:
+                return any(self._directory.glob("catalogue.snapshot.*"))
+            except OSError as error:
+                log.warning("the snapshots in %s cannot be listed: %s", self._directory, type(error).__name__)
+                return False
+
+        return await asyncio.to_thread(look)
 
     def _load(self) -> SnapshotFile | None:
         for path in (self.path, self._directory / PREVIOUS_NAME):

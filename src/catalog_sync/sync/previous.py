@@ -142,7 +142,6 @@ class Previous:
         return self.meta.groups.get(group) if self.in_store else None
 
     async def in_group(self, group: str) -> AsyncIterator[Bundle]:
-        """Its bundles in ``group``."""
         group = self.spelling(group)
         index = None
         if self._store is not None:

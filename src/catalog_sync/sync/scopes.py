@@ -107,7 +107,6 @@ def check_shape(request: SyncRequest) -> None:
 
 
 def unknown_group(scope: str, groups: Iterable[str]) -> UnknownScopeError:
-    """The error of a group that is not listed."""
     by_spelling = {same_spelling(group): group for group in groups}
     near = [by_spelling[found] for found in nearest(same_spelling(scope), by_spelling)]
     listed = near or list(by_spelling.values())[:MAX_LISTED]

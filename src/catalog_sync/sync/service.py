@@ -123,7 +123,7 @@ class SyncService:
                 quarantined=run.quarantined if run else 0,
                 groups=tuple(run.groups.values()) if run else (),
                 started_at=started_at,
-                duration_s=distributed.duration(self.now()) if distributed else self.clock() - started,
+                duration_s=self.clock() - started + (distributed.elapsed if distributed else 0.0),
                 attempts=counts.sent - sent,
                 retries=counts.repeated - repeated,
                 quarantined_rows=tuple(run.quarantined_rows()) if run else (),

@@ -75,7 +75,6 @@ class SpanBuffer:
         self._lock = threading.Lock()
 
     def add(self, span: SpanRecord) -> None:
-        """Adds a span."""
         with self._lock:
             self._spans.append(span)
             self._size += span.size

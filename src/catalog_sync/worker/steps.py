@@ -370,12 +370,13 @@ class Worker:
         parts = {scope: part for number, scope in enumerate(record.scopes) if (part := done.get(step_of(number)))}
         ended_by = None if record.fatal is None else error_from_json(record.fatal)
         supplier = StagedSupplier(self.store, done.get(PLAN, Part()), parts, ended_by)
+        elapsed = max(0.0, self.settings.sync_deadline - started.left)
         service = SyncService(
             self.settings.changed(sync_deadline=max(started.left, LEAST_TO_PUBLISH)),
             supplier,
             self.store,
             self.snapshot,
-            distributed=record.distributed_sync(f"{job.id[:8]}.{secrets.token_hex(4)}"),
+            distributed=record.distributed_sync(f"{job.id[:8]}.{secrets.token_hex(4)}", elapsed),
             on_report=self.on_report,
             now=self.now,
         )

@@ -6,6 +6,7 @@ reports its own outcome to it.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from contextvars import ContextVar, Token
 from typing import NamedTuple
@@ -81,6 +82,10 @@ class Enclosing:
 
 enclosing: ContextVar[Enclosing | None] = ContextVar("otel_resilience_enclosing", default=None)
 _reset = enclosing.reset
+
+if hasattr(os, "register_at_fork"):
+    # A pool forks its workers at the first use, perhaps within a call, whose deadline would be theirs for ever.
+    os.register_at_fork(after_in_child=lambda: enclosing.set(None))
 
 
 def leave(token: Token[Enclosing | None]) -> bool:

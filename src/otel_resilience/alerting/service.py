@@ -452,7 +452,7 @@ class AlertService:
         return notification.incident in self._ended_elsewhere and not (critical and unseen)
 
     def _end_again(self, incident: Incident, channels: set[str]) -> None:
-        """A message of ours crossed with the end that another process sent: send that end once more."""
+        """Our message crossed with the end that another process sent: send that end once more."""
         reason, sender = "resolved", self.book.sender
         end = incident.notification(self.config, self.now(), reason, Status.RESOLVED, sender=sender)
         self._dispatcher.send(

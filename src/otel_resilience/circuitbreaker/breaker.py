@@ -327,13 +327,13 @@ class CircuitBreaker(ProcessBound):
             return UNRECORDED
         now = self.clock()
         machine = self._machine
+        if machine.state is OPEN and now >= machine.open_until:
+            self._step(BreakerMachine.tick)  # reported before there is a permit that a hook could lose
         with self._lock:
-            transition = machine.tick(now)
             expired = machine.expired_probes
             permit = machine.admit(now)
             expired = machine.expired_probes - expired
             retry_after = None if permit is not None else machine.retry_after(now)
-        self._report_changes(transition)
         if expired:
             telemetry.probe_expired(self.dependency, expired)
         return self._refused(retry_after) if permit is None else permit

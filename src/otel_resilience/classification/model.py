@@ -35,7 +35,7 @@ class ErrorClass(StrEnum):
     PERMANENT = "permanent"
     """A repetition would give the same result."""
     LOCAL = "local"
-    """A resource of ours is exhausted (a connection pool): retried, and says nothing about the dependency."""
+    """A local resource is exhausted (a connection pool): retried; says nothing about the dependency."""
     SELF_HEAL = "self_heal"
     """The client can fix the cause and repeat the call once; not a failure in itself."""
     CONTROL = "control"

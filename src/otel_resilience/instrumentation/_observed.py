@@ -65,7 +65,7 @@ class ObservedCall(CallTelemetry):
             self.observe(telemetry.active())
 
     def report(self, failure: Failure) -> None:
-        """Passes what an enclosed call of ours reports to the nearest scope that acts on it."""
+        """Passes what an enclosed call of this package reports to the nearest scope that acts on it."""
         if self.outer is not None:
             self.outer.report(failure)
 
@@ -100,7 +100,6 @@ class ObservedCall(CallTelemetry):
 
     @never_raise
     def attempt_succeeded(self) -> None:
-        """The attempt succeeded."""
         if self.running:
             self.running = False
             self.leave_attempt()
@@ -108,7 +107,6 @@ class ObservedCall(CallTelemetry):
 
     @never_raise
     def attempt_failed(self, error: BaseException) -> None:
-        """The attempt failed with ``error``."""
         if not self.running:
             return
         self.running = False

@@ -36,7 +36,7 @@ def resilience_middleware(
     An attempt ends with the headers of the response. The policy cuts it off, besides the timeouts of the session, whose
     ``total`` applies to all attempts together.
 
-    With ``max_body_bytes`` an attempt includes the body: at most so many bytes of it, as decoded by aiohttp, are read
+    With ``max_body_bytes`` an attempt includes the body: at most that many bytes of it, as decoded by aiohttp, are read
     immediately. ``judge``, a ``def`` or an ``async def``, is given the response of each attempt with its body. Both
     work as in :class:`~otel_resilience.integrations.httpx.ResilientTransport`. Raises ``TypeError`` or ``ValueError``
     naming the parameter.

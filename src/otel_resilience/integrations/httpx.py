@@ -194,7 +194,7 @@ class ResilientTransport(_Transport, _BaseTransport):
     request takes, by default 1. The extension ``deadline`` of a request, in seconds, replaces the policy's if it is
     shorter.
 
-    With ``max_body_bytes`` an attempt includes the body: at most so many decoded bytes of it are read immediately, and
+    With ``max_body_bytes`` an attempt includes the body: at most that many decoded bytes are read immediately, and
     served to the client from memory. ``attempt_timeout`` and the deadline then also end a body that arrives too slowly
     (:class:`~otel_resilience.AttemptTimeoutError`); one that breaks off, is too large
     (:class:`~otel_resilience.integrations.BodyTooLargeError`) or wrongly encoded
@@ -391,7 +391,7 @@ def _pass_on(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs:
 
 
 def _cut(attempt_timeout: float | None, too_late: TimeLimitError) -> AbstractContextManager[object]:
-    """Cuts off the block once the attempt has taken so many seconds."""
+    """Cuts off the block once the attempt has taken that many seconds."""
     call = enclosing.get()
     if attempt_timeout is None or call is None:
         return contextlib.nullcontext()

@@ -43,10 +43,10 @@ class ResilientAdapter(HTTPAdapter):
     The body of a response is read within the attempt, unless the request says ``stream=True``. ``attempt_timeout`` and
     the remaining deadline cap the timeouts of the request; no thread is needed.
 
-    With ``max_body_bytes`` it is always read, at most so many decoded bytes; ``attempt_timeout`` and the deadline then
-    also end a body that arrives too slowly. ``judge`` is given the response of each attempt with its body. Both work as
-    in :class:`~otel_resilience.integrations.httpx.ResilientTransport`. Raises ``TypeError`` or ``ValueError`` naming
-    the parameter.
+    With ``max_body_bytes`` it is always read, at most that many decoded bytes; ``attempt_timeout`` and the deadline
+    then also end a body that arrives too slowly. ``judge`` gets the response of each attempt with its body. Both as in
+    :class:`~otel_resilience.integrations.httpx.ResilientTransport`. Raises ``TypeError`` or ``ValueError`` naming the
+    parameter.
 
     Examples:
         >>> import requests

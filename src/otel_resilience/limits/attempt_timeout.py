@@ -39,7 +39,7 @@ def _call_later(loop: asyncio.AbstractEventLoop, seconds: float, callback: Callb
 
 
 start_timer: Callable[[asyncio.AbstractEventLoop, float, Callback], Timer] = _call_later
-"""Calls back in a loop after so many seconds; a test clock replaces it."""
+"""Calls back in a loop after that many seconds; a test clock replaces it."""
 
 TimeLimitError = Callable[[float, bool | None], Exception]
 """Makes the error for an attempt that was cut off: from its limit in seconds, and whether it may be repeated."""
@@ -55,7 +55,7 @@ class CutAttempt(Enclosing):
         self.given_up = False
 
     @property
-    def over(self) -> bool:  # type: ignore[override]  # read alone
+    def over(self) -> bool:  # type: ignore[override]  # read-only
         """That of the call, unless the attempt is given up: code that it left running starts nothing."""
         return self._call.over and not self.given_up
 

@@ -57,7 +57,8 @@ class Worker:
         try:
             in_time = self._done.acquire(timeout=min(limit, threading.TIMEOUT_MAX))
         except BaseException:  # the wait was interrupted: the result is no longer wanted
-            self._leave_behind()
+            if not self._leave_behind():
+                self._threads.dismiss(self)
             raise
         if not in_time:
             problem = on_timeout(self.thread.ident)
@@ -175,6 +176,12 @@ class AttemptThreads:
                 self._idle.remove(worker)
                 self._all.remove(worker)
             return True
+
+    def dismiss(self, worker: Worker) -> None:
+        """The worker has a result that nobody took; another one takes its place."""
+        with self._changed:
+            self._all.discard(worker)
+            self._changed.notify()
 
     def abandon(self, worker: Worker) -> None:
         """The worker runs an attempt that was given up."""

@@ -90,7 +90,6 @@ class _Loop:
 
 
 def _end(call: Call, error: BaseException) -> None:
-    """The call ends with ``error``."""
     call.over = True
     call.ended(error)
 

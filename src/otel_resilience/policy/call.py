@@ -92,7 +92,7 @@ class Call(CallTelemetry):
     retries_by_type: dict[str, int] | None = None
 
     @property
-    def name(self) -> str | None:  # type: ignore[override]  # read alone
+    def name(self) -> str | None:  # type: ignore[override]  # read-only
         """The operation's name, if one was given."""
         return self.options.name
 
@@ -103,7 +103,7 @@ class Call(CallTelemetry):
         return self.policy.idempotent if declared is None else declared
 
     @property
-    def seconds(self) -> float:  # type: ignore[override]  # read alone
+    def seconds(self) -> float:  # type: ignore[override]  # read-only
         """The whole deadline."""
         return self.deadline or 0.0
 
@@ -626,7 +626,7 @@ class Call(CallTelemetry):
         return verdict.idempotent
 
     def _was_cut(self, errors: tuple[BaseException, ...]) -> bool:
-        """Whether a time limit of ours, here or in an enclosed call, cut off something of which no request is known."""
+        """Whether one of our time limits, here or in an enclosed call, cut off something that showed no request."""
         for each in errors:
             if (
                 issubclass(type(each), ResilienceError)

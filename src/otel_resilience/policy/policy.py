@@ -128,7 +128,7 @@ class Policy(ProcessBound):
     last result is returned unchanged.
 
     ``hedge_after`` is for an ``async def`` with a latency tail, declared idempotent: if an attempt has no result after
-    so many seconds (at least 0), or takes longer than that percentile of the last 100 (``"p95"``; from ``p1`` to
+    that many seconds (at least 0), or takes longer than that percentile of the last 100 (``"p95"``; from ``p1`` to
     ``p99``), a second one is started concurrently, at most one per call, paid from the budget and not refunded. The
     first success wins, and the other one is cancelled. Each attempt runs in a task.
 

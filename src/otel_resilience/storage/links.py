@@ -16,7 +16,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, Protocol, TypeVar
 
 from otel_resilience import telemetry
@@ -217,9 +217,13 @@ class BackgroundLink(Link):
         if job is None:
             return False
         try:
-            return job.handled.result(self._limit)
-        except TimeoutError:
-            return not self._abandon(job) and job.handled.result()
+            wait((job.handled,), self._limit)
+        except BaseException:
+            job.handled.cancel()
+            raise
+        if not job.handled.done() and self._abandon(job):
+            return False
+        return job.handled.result()
 
     async def call_async(self, step: Step[T], handler: Handler[T]) -> bool:
         """Like :meth:`call`."""

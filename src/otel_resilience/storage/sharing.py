@@ -127,10 +127,14 @@ def ask(
         adopted: list[T] = []
 
         def handle(answer: T, link: Link = link, adopted: list[T] = adopted) -> None:
-            if adopt(link, answer):
-                adopted.append(answer)
-            else:
-                late(link, answer)
+            fits = False
+            try:
+                fits = adopt(link, answer)
+            finally:
+                if fits:
+                    adopted.append(answer)
+                else:
+                    late(link, answer)
 
         for _ in range(tries):
             answered = link.call(functools.partial(send, link), handle, functools.partial(late, link))

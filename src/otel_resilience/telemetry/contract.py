@@ -339,7 +339,7 @@ METRICS: Final = (
 )
 
 ATTEMPT_SPAN: Final = "attempt"
-"""One attempt. It is current while it runs, so that client spans are nested in it. The second of two concurrent attempts is marked as hedged."""
+"""One attempt, current while it runs, so that client spans are nested in it. A hedge is marked."""
 DELIVERY_SPAN: Final = "alert.deliver"
 """The delivery of one notification to a channel; linked to the trace that caused it."""
 EVENT_ATTEMPT_FAILED: Final = "resilience.attempt.failed"

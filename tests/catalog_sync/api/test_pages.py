@@ -20,6 +20,7 @@ from catalog_sync.api.pages import incidents, system
 from catalog_sync.api.pages.chart import chart, days
 from catalog_sync.api.pages.frame import POLICY
 from catalog_sync.api.pages.parts import Known
+from catalog_sync.cli.alerts import incident_lines
 from catalog_sync.domain.errors import CacheConnectionError, SupplierUnavailableError
 from catalog_sync.domain.models import Outcome, SyncRequest
 from catalog_sync.domain.times import rfc3339
@@ -355,6 +356,19 @@ async def test_an_incident_has_its_course_and_its_links(alerted: ApiWorld) -> No
     assert (await alerted.http.post(f"{path}/close", json=who, headers=AUTHORIZED)).status_code == 200
     text = await said(alerted, path, " resolved</li>")
     assert "data-path" not in text
+
+
+async def test_a_silence_that_is_over_is_no_silence(alerted: ApiWorld) -> None:
+    path = f"/incidents/{await open_incident(alerted)}"
+    assert (await alerted.http.post(f"{path}/silence", json={"for_s": 3600}, headers=AUTHORIZED)).status_code == 200
+    await said(alerted, path, "silenced until")
+    found = (await alerted.http.get(path)).json() | {"resolved_at": None}
+    assert "silenced until" in incidents.timeline(found)
+    assert "  silenced until" in "\n".join(incident_lines({"incidents": [found]}))
+    for changes in ({"silenced_until": "2026-01-01T00:00:00.000Z"}, {"resolved_at": found["first_seen"]}):
+        assert "silenced until" not in incidents.timeline(found | changes)
+    over = found | {"silenced_until": "2026-01-01T00:00:00.000Z"}
+    assert "silenced until" not in "\n".join(incident_lines({"incidents": [over]}))
 
 
 async def test_an_incident_without_a_sync_leads_to_its_trace_alone(alerted: ApiWorld) -> None:

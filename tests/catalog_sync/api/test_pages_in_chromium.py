@@ -182,6 +182,17 @@ def test_an_incident_is_acknowledged_and_the_focus_comes_back_after_the_token(ch
 
 
 @pytest.mark.fault("U8")
+def test_the_end_of_a_silence_is_ahead(chromium: Browser, site: Site) -> None:
+    opened(chromium, site, "incident")
+    chromium.ask(f"sessionStorage.setItem('token', '{TOKEN}')")
+    opened(chromium, site, "incident")
+    chromium.ask("document.querySelector('[value=silence]').click()")
+    shown = "document.querySelector('#timeline').innerText"
+    chromium.wait(f"{shown}.includes('silenced until') && /silenced until .* \\(in 4 h\\)/.test({shown})")
+    assert " ago)" in chromium.ask(shown)
+
+
+@pytest.mark.fault("U8")
 def test_a_refused_decision_says_why(chromium: Browser, site: Site) -> None:
     """A wrong token is not a missing one, and without an answer nobody knows whether it was done."""
     opened(chromium, site, "incident")

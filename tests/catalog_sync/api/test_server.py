@@ -310,6 +310,7 @@ def test_an_invalid_setting_is_reported_in_one_line() -> None:
     )
     assert done.returncode == 2
     assert "CATALOG_API_TOKEN" in done.stderr
+    assert "no client could read" in done.stderr, "the reason does not look like a secret"
     assert len(done.stderr.splitlines()) == 1
 
 

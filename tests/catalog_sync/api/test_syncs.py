@@ -100,6 +100,19 @@ async def test_a_cancelled_sync_says_so(world: ApiWorld) -> None:
     assert (again.status_code, again.json()) == (200, cancelled)
 
 
+async def test_whatever_finds_a_sync_cancels_it(world: ApiWorld) -> None:
+    job = (await world.ask()).json()
+    await world.sync.started.wait()
+    by_correlation_id = f"/syncs/{job['correlation_id']}"
+    assert (await world.http.get(by_correlation_id)).json()["status"] == "running"
+    answer = await world.http.delete(by_correlation_id, headers=AUTHORIZED)
+    assert (answer.status_code, answer.json()["id"]) == (202, job["id"])
+    assert (await ended(world, job["id"]))["status"] == "cancelled"
+    elsewhere = f"/syncs/{await kept(world, 1, Outcome.COMPLETE)}"
+    again = await world.http.delete(elsewhere, headers=AUTHORIZED)
+    assert (again.status_code, again.json()) == (200, (await world.http.get(elsewhere)).json())
+
+
 async def test_a_sync_can_be_cancelled_before_it_starts(world: ApiWorld) -> None:
     job = (await world.ask()).json()
     await world.http.delete(job["links"]["self"], headers=AUTHORIZED)

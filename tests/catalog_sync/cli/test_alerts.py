@@ -90,6 +90,13 @@ def test_what_nobody_takes_is_a_dead_letter_that_status_shows(
     (letter,) = told("status", "--json").json["alerts"]["dead_letters"]
     assert (letter["reason"], letter["severity"]) == ("400", "HIGH")
     assert "DEAD LETTER" in told("status").out
+    assert "NOT DELIVERED" in told("alerts").out
+    webhook.script(200, forever=True)
+    (incident,) = told("alerts", "--json").json["incidents"]
+    assert told("alerts", "resend", incident["id"]).code == 0
+    shown = told("alerts").out
+    assert "delivered by webhook" in shown
+    assert "NOT DELIVERED" not in shown
 
 
 def test_a_revoked_webhook_is_told_through_the_fallback(told: Cli, supplier: Supplier, webhook: FakeWebhook) -> None:

@@ -227,6 +227,22 @@ def test_an_escalation_to_a_channel_that_is_not_set_up_is_a_warning(cli: Cli) ->
     assert found["message"] == "ERROR_ALERT_ESCALATION goes to pagerduty, email, which is not set up"
 
 
+@pytest.mark.fault("U9")
+def test_silences_that_last_are_shown(cli: Cli) -> None:
+    """Nothing else says why there is no message: what they cover becomes no incident."""
+    with served(FakeWebhook()) as receiver:
+        changes = {
+            "ERROR_ALERT_WEBHOOK_URL": f"{receiver.url}/hook",
+            "ERROR_ALERT_SILENCES": "kind=sync_failed severity=HIGH; dependency=redis until=2099-01-01T06:00:00+01:00;"
+            " kind=lock_lost until=2020-01-01T00:00:00Z",
+        }
+        result = cli("doctor", "--json", **changes)
+    [found] = [check for check in result.json["checks"] if check["name"] == "alerts"]
+    assert "; silenced kind=sync_failed severity=HIGH for ever; " in found["message"]
+    assert "; silenced dependency=redis until 2099-01-01T05:00:00.000Z; " in found["message"]
+    assert "lock_lost" not in found["message"]
+
+
 @pytest.fixture
 def own_redis(tmp_path: Path, supplier: Supplier) -> Iterator[tuple[RedisServer, Cli]]:
     """A server whose rights a test may change."""

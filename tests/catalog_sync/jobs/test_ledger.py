@@ -74,7 +74,7 @@ async def test_the_first_step_starts_the_job_and_its_time(ledger: JobLedger) -> 
 
 async def test_a_step_is_one_workers_until_it_is_silent_for_too_long(ledger: JobLedger) -> None:
     await ledger.submit(job_id(), fields())
-    await start(ledger, PLAN, "one", lease=0.05)
+    await start(ledger, PLAN, "one")
     assert await start(ledger, PLAN, "two") == "busy"
     assert await ledger.beat(job_id(), PLAN, "one", 0.05) == "ok"
     await asyncio.sleep(0.06)
@@ -220,11 +220,15 @@ async def test_dead_letters_are_counted_and_the_last_ones_kept(ledger: JobLedger
     assert len(letters) == 100
 
 
-async def test_changes_name_each_job_once_however_often_it_changed(ledger: JobLedger) -> None:
+async def test_changes_name_each_job_once_however_often_it_changed(
+    ledger: JobLedger, redis_server: RedisServer
+) -> None:
     changes = ledger.changed()
     await ledger.submit(job_id(9), fields())
     waiting = asyncio.ensure_future(anext(changes))
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(60):
+        while not redis_server.command("INFO", "clients")["blocked_clients"]:
+            await asyncio.sleep(0.01)
     await ledger.end(job_id(9), JobStatus.FINISHED, None, None, finished_at=LATER)
     assert await waiting == [job_id(9)]
     await planned(ledger, "A", "B")

@@ -218,9 +218,9 @@ async def test_a_bundle_hash_lost_between_two_looks_ends_the_run(
     begin = world.store.begin
     version = (await world.meta()).version
 
-    def evicts(name: str) -> object:
+    def evicts(name: str, *, ttl: int) -> object:
         lose(redis_server, version, "bundles")
-        return begin(name)
+        return begin(name, ttl=ttl)
 
     monkeypatch.setattr(world.store, "begin", evicts)
     report = await world.sync(SyncKind.COUNTRY, country)

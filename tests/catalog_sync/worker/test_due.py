@@ -145,3 +145,21 @@ async def test_a_worker_with_a_wrong_clock_makes_no_flood_of_syncs(
         await right.ask_if_due()
 
         assert len(await world.jobs.latest()) == 1
+
+
+@pytest.mark.fault("S5")
+async def test_how_long_a_sync_took_does_not_depend_on_the_clocks_of_its_workers(
+    make_world: Callable[..., WorkerWorld],
+) -> None:
+    world = make_world()
+    async with (
+        world.opened(),
+        open_worker(world.settings) as (wrong, _),
+        open_worker(world.settings) as (right, _),
+    ):
+        wrong.now = lambda: utc_now() - datetime.timedelta(hours=3)
+        job = await world.jobs.submit(SyncRequest())
+        await wrong.do(job.id, PLAN)
+        ended = await do_all(right, job.id)
+    assert ended.report is not None
+    assert 0 < ended.report["duration_s"] < 60

@@ -156,7 +156,7 @@ async def stays_untouched(health: Path) -> bool:
 
 
 async def died(deaths: Path, times: int) -> None:
-    """Return once so many processes of the pool have died."""
+    """Return once that many processes of the pool have died."""
     async with asyncio.timeout(GIVEN_UP_AFTER):
         while deaths.stat().st_size < times:
             await asyncio.sleep(0.1)

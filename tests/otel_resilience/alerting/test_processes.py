@@ -32,7 +32,7 @@ def run(*arguments: Any) -> tuple[list[str], str]:
         cwd=TESTS,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

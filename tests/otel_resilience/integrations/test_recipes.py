@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -145,6 +146,22 @@ async def test_grpc_with_asyncio(recipe: Callable[..., Recipe], method: str, att
             server.stop(None).wait()
     assert [name for name, _ in prices.seen] == [f"/shop.Prices/{method}"] * attempts
     assert all(left < 5.5 for _, left in prices.seen)
+
+
+def test_openai(recipe: Callable[..., Recipe], server: AnsweringServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    answer = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "tea"}}
+    completion = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [answer]}
+    server.replies += [
+        Reply(503, b"{}"),
+        Reply(429, b'{"error": {"message": "slow down", "code": "rate_limit_exceeded"}}', {"Retry-After": "1"}),
+        Reply(body=json.dumps(completion).encode(), headers={"Content-Type": "application/json"}),
+    ]
+    done = recipe("openai and anthropic")
+    assert done["ask"]("m", "what to drink?") == "tea"
+    assert server.methods == ["POST"] * 3
+    done["client"].close()
 
 
 def test_sqlalchemy(recipe: Callable[..., Recipe], shop: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,13 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
 
 from otel_resilience import CircuitBreakerConfig, CircuitOpenError, Policy, RetryConfig
-from otel_resilience.storage import DiskStorage, RedisStorage, SharedCircuitBreaker, SharedRetryBudget, SharedState
+from otel_resilience.storage import (
+    Action,
+    BreakerStep,
+    BreakerView,
+    DiskStorage,
+    MemoryStorage,
+    RedisStorage,
+    SharedCircuitBreaker,
+    SharedRetryBudget,
+    SharedState,
+)
 from otel_resilience.telemetry.contract import EVENT_STATE_CHANGED as STATE_CHANGED
 from otel_resilience.testing import RecordedTelemetry
 from support.redis_server import RedisServer, free_port
-from support.resilience import TransientFault
+from support.resilience import Script, TransientFault
 from support.timing import TRIES, seconds_of
 
 CONFIG = CircuitBreakerConfig(consecutive_failures=3, failure_rate=None, reset_timeout=0.6, probe_lease=5)
@@ -267,6 +279,44 @@ def test_a_lease_granted_too_late_is_given_back(server: RedisServer, share: Any)
     other = breaker(share(RedisStorage(server.url)))
     ready(other._shared)
     soon(lambda: other.state.name == "CLOSED")  # not half-open with a slot that is never used
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, TimeoutError, SoftTimeLimitExceeded])
+def test_a_lease_granted_to_a_call_that_was_interrupted_meanwhile_is_given_back(
+    share: Any, kind: type[BaseException]
+) -> None:
+    """By a signal handler, which may raise anything."""
+    interrupted = threading.Event()
+
+    class Distant(MemoryStorage):
+        remote = True
+
+        def breaker(self, key: str, step: BreakerStep) -> BreakerView:
+            if step.action is Action.PROBE:
+                while not interrupted.wait(0.01):  # a signal that comes just before the wait does not end it
+                    signal.pthread_kill(main, signal.SIGUSR1)
+            return super().breaker(key, step)
+
+    def interrupt(*_: object) -> None:
+        if not interrupted.is_set():
+            interrupted.set()
+            raise kind
+
+    main = threading.get_ident()
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    storage = Distant()
+    shared = ready(share(storage))
+    one = breaker(shared, CircuitBreakerConfig(consecutive_failures=1, failure_rate=None, reset_timeout=0.01))
+    with pytest.raises(TransientFault):
+        one.execute(Script(TransientFault()).play)
+    while one.state.name == "OPEN":
+        time.sleep(0.001)
+    with pytest.raises(kind):
+        one.admit()
+    signal.signal(signal.SIGUSR1, before)
+    assert one.execute(lambda: "well") == "well"
+    shared.close()
+    assert storage.documents["breaker", "supplier"]["leases"] == {}
 
 
 def test_disk_stands_in_while_redis_is_gone(server: RedisServer, share: Any, tmp_path: Path) -> None:

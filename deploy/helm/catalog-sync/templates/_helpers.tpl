@@ -69,7 +69,7 @@ topologySpreadConstraints:
         {{- include "catalog.selector" . | nindent 8 }}
 {{- end }}
 
-{{- /* Variables and folders of a container of ours. */}}
+{{- /* Variables and folders of our containers. */}}
 {{- define "catalog.environment" -}}
 envFrom:
   - secretRef: {name: {{ .Values.existingSecret }}}

@@ -9,7 +9,7 @@ from catalog_sync.alerts.overview import DONE
 from catalog_sync.api.incidents import LONGEST_SILENCE
 from catalog_sync.api.pages.html import Child, Html, h
 from catalog_sync.api.pages.parts import dots, facts, many, moment, outside, path, pill, rows
-from catalog_sync.domain.times import epoch, roughly
+from catalog_sync.domain.times import epoch, is_ahead, roughly
 from catalog_sync.history import SyncRecord
 
 Incident = Mapping[str, Any]
@@ -20,7 +20,6 @@ INCOMPLETE: Final = "Redis does not answer: incidents of other machines are unkn
 
 
 def incident_list(alerts: Mapping[str, Any]) -> Html:
-    """The open incidents."""
     if not alerts["set_up"]:
         return h("p", "Alerting is not set up.", class_="quiet")
     complete = alerts.get("complete", True)
@@ -84,10 +83,9 @@ def timeline(each: Incident) -> Html:
     if each["resolved_at"]:
         events.append((each["resolved_at"], "resolved"))
     events.sort(key=lambda event: event[0])
-    present = [
-        _unlisted(each),
-        (h("span", "silenced until "), moment(each["silenced_until"])) if each["silenced_until"] else None,
-    ]
+    until = each["silenced_until"]
+    silenced = until and not each["resolved_at"] and is_ahead(until)
+    present = [_unlisted(each), (h("span", "silenced until "), moment(until)) if silenced else None]
     return h(
         "div",
         h("ol", (h("li", moment(at), " ", what) for at, what in events), class_="timeline"),

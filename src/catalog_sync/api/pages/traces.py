@@ -12,7 +12,6 @@ from otel_resilience.telemetry import contract as library
 
 
 def trace_list(found: Sequence[TraceSummary]) -> Html:
-    """Failed traces."""
     return rows([_summary(each) for each in found], "No failed trace is kept.", label="Failed traces")
 
 

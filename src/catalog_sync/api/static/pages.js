@@ -1,6 +1,6 @@
 // Pages that the server made: renewed in place, traces as waterfalls, and what people do.
 
-import { ask, clock, h, lost, morph, onToken, refusal, request, seen, send, since, tick } from "/static/shared.js";
+import { ask, away, clock, h, lost, morph, onToken, refusal, request, seen, send, tick } from "/static/shared.js";
 import { verdict, waterfall } from "/static/waterfall.js";
 
 const RENEW_MS = 5000;
@@ -58,7 +58,7 @@ async function upgrade() {
 }
 
 function times() {
-  tick((time) => `${new Date(time.dateTime).toLocaleString()} (${since(time.dateTime)} ago)`);
+  tick((time) => `${new Date(time.dateTime).toLocaleString()} (${away(time.dateTime)})`);
 }
 
 document.addEventListener("submit", async (event) => {

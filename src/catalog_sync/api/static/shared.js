@@ -73,6 +73,10 @@ export function span(value) {
 }
 
 export const since = (moment) => span((Date.now() - Date.parse(moment)) / 1000);
+export const away = (moment) => {
+  const ahead = (Date.parse(moment) - Date.now()) / 1000;
+  return ahead > 1 ? `in ${span(ahead)}` : `${since(moment)} ago`; // clocks differ
+};
 export const clock = (at) => new Date(at).toLocaleTimeString();
 
 // ---- changing only what changed: the focus, the selection and what is open stay

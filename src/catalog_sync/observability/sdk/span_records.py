@@ -49,7 +49,6 @@ class SpanRecords(SpanProcessor):
         """Does nothing."""
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Keeps the span."""
         if span.context is not None and self.wants(span):
             self._keep(record_of(span))
 

@@ -57,7 +57,6 @@ class TraceRing:
         self._lock = threading.Lock()
 
     def add(self, span: SpanRecord) -> None:
-        """Adds an ended span."""
         with self._lock:
             shelf, trace = self._find(span.trace_id) or ("recent", _Trace())
             room = self._max_spans if span.status != "error" else self._max_spans * 3 // 2

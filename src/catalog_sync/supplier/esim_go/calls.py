@@ -188,7 +188,6 @@ class _Wire(httpx.AsyncBaseTransport):
         self._wall_clock = wall_clock
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Sends the request."""
         call: _Call = request.extensions[_CALL]
         until = call.deadline.paused_until
         if until is not None:

@@ -44,7 +44,7 @@ PAGES_AHEAD: Final = 8
 MAX_PAGES: Final = 20_000
 
 MISMATCHES_TOLERATED: Final = 3
-"""From so many pages of an invalid format in a row on, each counts as a failure of the supplier."""
+"""From this many invalid pages in a row on, each counts as a failure of the supplier."""
 
 CONNECT_TIMEOUT: Final = 5.0
 PROBE_VALID_FOR: Final = 30.0

@@ -39,6 +39,8 @@ class DistributedSync:
     refused_by: LockHolder | None = None
     """Who held the lock when the first step tried to acquire it."""
 
+    elapsed: float = 0.0
+    """Seconds since its first step began, by the clock that all share, when this step was claimed."""
     record: Key | None = None
     """Key of the record whose status says whether the sync is active; only then is the lock granted."""
 
@@ -48,7 +50,7 @@ class DistributedSync:
         return SharedOwner(f"job:{self.job}", self.since, self.record, self.job, self.token)
 
     def duration(self, now: datetime.datetime) -> float:
-        """Seconds since it started. Several processes only share the wall clock, which may jump: at least 0."""
+        """Seconds since it started, by the clocks of several machines: at least 0. For use outside of a step."""
         return max(0.0, (now - parse_rfc3339(self.started_at)).total_seconds())
 
 

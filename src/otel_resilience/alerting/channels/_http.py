@@ -188,8 +188,6 @@ class IncidentApi(Posting):
 
 
 class _Attempt(BoundedThread):
-    """One request."""
-
     def __init__(self, url: str, proxy: str | None, body: bytes, headers: Mapping[str, str], timeout: float) -> None:
         super().__init__("alert request", timeout)
         self.status: int | None = None
@@ -213,7 +211,7 @@ class _Attempt(BoundedThread):
     def _send(self) -> None:
         flag = _sending.set(True)
         try:
-            with suppressed_instrumentation():  # no span of ours, and no trace header to a third party
+            with suppressed_instrumentation():  # no span, and no trace header to a third party
                 self._post()
         finally:
             _sending.reset(flag)

@@ -282,7 +282,7 @@ class Incident:
         self.closed = self.fresh.closed = True
 
     def room_for(self, messages: int) -> float:
-        """From when on so many messages fit the hourly limit; immediately if it is severe enough."""
+        """The time from which that many messages fit the hourly limit; immediately if it is severe enough."""
         place = MOST_IN_AN_HOUR + 1 - messages
         if self.severity >= BOUNDED or len(self.sent_at) < place:
             return -math.inf

@@ -51,7 +51,10 @@ class Archive:
         """The running search for what earlier processes left."""
         self._kept: dict[str, Notification] = {}
         """By incident: its message in the outbox that was not sent yet."""
-        self.dead_letters = 0 if outbox is None else len(outbox.dead_letters())
+        self.dead_letters = 0
+        if outbox is not None:
+            with _tolerated("the dead letters could not be read"):
+                self.dead_letters = len(outbox.dead_letters())
 
     def start(self) -> None:
         """From now on no caller waits for the disk, except in methods that say so."""
