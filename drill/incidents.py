@@ -217,7 +217,7 @@ INCIDENTS: Final = (
     Incident(
         Expectation(
             "outage",
-            "the supplier answers 503 or resets the connection",
+            "the supplier responds with 503 or resets the connection",
             rules=_SYNC | {"CircuitBreakerOpen"},
             also=_CONSEQUENCES,
             kinds=frozenset({"sync_failed", "circuit_breaker"}),
@@ -231,7 +231,7 @@ INCIDENTS: Final = (
     Incident(
         Expectation(
             "brownout",
-            "one request in seven takes longer than an attempt may",
+            "one request in seven exceeds the attempt timeout",
             rules=frozenset({"DependencySlow"}),
             also=_CONSEQUENCES,
             also_kinds=frozenset({"sync_failed", "sync_partial", "circuit_breaker", "errors"}),
@@ -243,7 +243,7 @@ INCIDENTS: Final = (
     Incident(
         Expectation(
             "429-storm",
-            "the supplier answers 429 to most requests",
+            "the supplier responds to most requests with 429",
             rules=frozenset({"Throttled"}) | _SYNC,
             also=_CONSEQUENCES | {"DependencySlow"},
             kinds=frozenset({"sync_failed", "errors", "sync_partial"}),
@@ -255,7 +255,7 @@ INCIDENTS: Final = (
     Incident(
         Expectation(
             "bad-payload",
-            "pages are HTML, empty, cut off or contradict themselves",
+            "pages are HTML, empty, truncated or contradictory",
             rules=frozenset({"ContractDrift"}) | _SYNC,
             also=_CONSEQUENCES,
             kinds=frozenset({"contract_drift", "circuit_breaker", "sync_failed"}),
@@ -307,7 +307,7 @@ INCIDENTS: Final = (
     Incident(
         Expectation(
             "stale-catalogue",
-            "the job renews one country only, so that the rest grows old",
+            "the job syncs only one country, so the rest becomes stale",
             rules=frozenset({"CatalogueStale"}),
             kinds=frozenset({"stale_catalogue"}),
         ),
@@ -319,7 +319,7 @@ INCIDENTS: Final = (
     Incident(
         Expectation(
             "refused-publication",
-            "half of the bundles are gone at the supplier",
+            "half of the supplier's bundles have disappeared",
             rules=frozenset({"PublicationRefused"}) | _SYNC,
             also=_CONSEQUENCES,
             kinds=frozenset({"publish_refused"}),
@@ -331,7 +331,7 @@ INCIDENTS: Final = (
     Incident(
         Expectation(
             "webhook-down",
-            "the application's webhook answers 503 while the key is revoked",
+            "the application's webhook responds with 503 while the key is revoked",
             rules=frozenset({"AlertDeliveryFailing"}),
             also=_CONSEQUENCES | {"AuthenticationFailed"},
             kinds=frozenset({"authentication"}),
@@ -354,7 +354,7 @@ INCIDENTS: Final = (
     Incident(
         Expectation(
             "job-never-ran",
-            "the job is not started any more",
+            "the job is no longer started",
             rules=frozenset({"NoSyncSeen"}),
             dead_man=True,
         ),
@@ -367,7 +367,7 @@ INCIDENTS: Final = (
     Incident(
         Expectation(
             "stores-down",
-            "Tempo and Loki are away while the supplier is down",
+            "Tempo and Loki are down together with the supplier",
             rules=_SYNC | {"CircuitBreakerOpen"},
             every=frozenset({"StoreDown"}),
             also=_CONSEQUENCES,
@@ -381,7 +381,7 @@ INCIDENTS: Final = (
     Incident(
         Expectation(
             "log-store-dead",
-            "Loki takes nothing and answers no scrape; the syncs are well",
+            "Loki accepts nothing and cannot be scraped; syncs succeed",
             rules=frozenset({"StoreDown"}),
         ),
         _loki_down,
@@ -390,7 +390,7 @@ INCIDENTS: Final = (
     Incident(
         Expectation(
             "trace-store-dead",
-            "Tempo takes nothing and answers no scrape; the syncs are well",
+            "Tempo accepts nothing and cannot be scraped; syncs succeed",
             rules=frozenset({"StoreDown"}),
         ),
         _tempo_down,
@@ -399,7 +399,7 @@ INCIDENTS: Final = (
     Incident(
         Expectation(
             "clock-off",
-            "the clock of the job's host is an hour ahead; the syncs are well",
+            "the clock of the job's host is an hour ahead; syncs succeed",
             rules=frozenset({"ClockOff"}),
         ),
         _clock_ahead,
@@ -409,7 +409,7 @@ INCIDENTS: Final = (
     Incident(
         Expectation(
             "operators-mistake",
-            "somebody orders a group that does not exist; it is refused, and no one else is notified",
+            "someone requests a group that does not exist; it is refused, and no one else is notified",
             silent=True,
         ),
         _mistake,

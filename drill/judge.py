@@ -218,7 +218,7 @@ def calm_verdict(began: float, ended: float, messages: Sequence[Message]) -> Ver
     return with_problems(line)
 
 
-CALM: Final = Expectation("calm", "some errors that a retry cures, some unusable rows", silent=True)
+CALM: Final = Expectation("calm", "a few errors that a retry cures, and a few unusable rows", silent=True)
 
 
 def trace_key(way: str, name: str) -> str:

@@ -50,7 +50,7 @@ COUNTED = [
         3,
         Reported(
             "StoreFailing",
-            "Redis fails: nothing can be published, readers fall back to the snapshot.",
+            "Redis is failing: nothing can be published, and readers use the snapshot.",
             {"resilience_dependency": "redis"},
         ),
         id="redis down",
@@ -60,7 +60,7 @@ COUNTED = [
         1,
         Reported(
             "StoreFailing",
-            "Redis fails: nothing can be published, readers fall back to the snapshot.",
+            "Redis is failing: nothing can be published, and readers use the snapshot.",
             {"resilience_dependency": "redis"},
         ),
         id="redis full",
@@ -79,7 +79,7 @@ COUNTED = [
         1,
         Reported(
             "RetryBudgetExhausted",
-            "The retry budget of esim-go ran dry: failed calls are not retried.",
+            "The retry budget of esim-go is exhausted: failed calls are not retried.",
             SUPPLIER,
         ),
         id="budget",
@@ -93,43 +93,39 @@ COUNTED = [
     pytest.param(
         'grafana_alerting_notifications_failed_total{integration="pagerduty"}',
         1,
-        Reported("GrafanaDeliveryFailing", "Grafana's notifications by pagerduty fail.", {"integration": "pagerduty"}),
+        Reported(
+            "GrafanaDeliveryFailing", "Grafana's notifications through pagerduty fail.", {"integration": "pagerduty"}
+        ),
         id="grafana delivery",
     ),
     pytest.param(
         'otel_sdk_processor_span_processed_total{instance="i", error_type="queue_full"}',
         40,
-        Reported("TelemetryDropped", "Our processes lose telemetry: 40 items in five minutes."),
+        Reported("TelemetryDropped", "Our processes are losing telemetry: 40 items in five minutes."),
         id="dropped",
     ),
     pytest.param(
         'otel_sdk_exporter_log_exported_total{instance="i", error_type="ConnectionError"}',
         2,
-        Reported("TelemetryDropped", "Our processes lose telemetry: 2 items in five minutes."),
+        Reported("TelemetryDropped", "Our processes are losing telemetry: 2 items in five minutes."),
         id="not exported",
     ),
     pytest.param(
         'otelcol_exporter_enqueue_failed_spans{exporter="otlp_http/tempo"}',
         7,
-        Reported(
-            "CollectorLosingTelemetry", "The Collector refuses or throws away telemetry: 7 items in five minutes."
-        ),
+        Reported("CollectorLosingTelemetry", "The Collector refuses or drops telemetry: 7 items in five minutes."),
         id="enqueue failed",
     ),
     pytest.param(
         'otelcol_exporter_send_failed_metric_points{exporter="otlp_http/metrics"}',
         3,
-        Reported(
-            "CollectorLosingTelemetry", "The Collector refuses or throws away telemetry: 3 items in five minutes."
-        ),
+        Reported("CollectorLosingTelemetry", "The Collector refuses or drops telemetry: 3 items in five minutes."),
         id="refused by a store",
     ),
     pytest.param(
         'otelcol_receiver_refused_spans{receiver="otlp"}',
         7,
-        Reported(
-            "CollectorLosingTelemetry", "The Collector refuses or throws away telemetry: 7 items in five minutes."
-        ),
+        Reported("CollectorLosingTelemetry", "The Collector refuses or drops telemetry: 7 items in five minutes."),
         id="refused",
     ),
 ]
@@ -340,7 +336,9 @@ def runs_of_a_job(count: int, each: int, slow: int, cut: int) -> list[dict[str, 
 
 
 def slow(share: str) -> Reported:
-    return Reported("DependencySlow", f"esim-go is slow: {share} of calls are slow or cut by a time limit.", SUPPLIER)
+    return Reported(
+        "DependencySlow", f"esim-go is slow: {share} of calls are slow or cut off by a time limit.", SUPPLIER
+    )
 
 
 @pytest.mark.fault("O14")
@@ -473,7 +471,7 @@ def test_a_queue_that_fills_is_reported_after_a_minute_and_until_it_has_drained(
 def test_a_dead_collector_is_reported_within_half_a_minute(timeline: Start, scraped: bool) -> None:
     reported = Reported(
         "CollectorDown",
-        "The Collector does not answer: no telemetry arrives, and most other rules are blind.",
+        "The Collector does not respond: no telemetry arrives, and most other rules detect nothing.",
         {"job": "otel-collector"},
     )
     up = [process('up{job="otel-collector"}', (1, 8), (0, 20), (1, 20))] if scraped else []
@@ -494,7 +492,7 @@ def test_a_request_that_a_store_refuses_again_and_again_fires_within_two_minutes
 ) -> None:
     reported = Reported(
         "CollectorExportStuck",
-        "The Collector's exporter otlp_http/loki has 1 requests that its store does not take.",
+        "The Collector's exporter otlp_http/loki has 1 requests that its backend does not accept.",
         {"instance": "c", "exporter": "otlp_http/loki", "data_type": "logs"},
     )
     before, stuck = HAPPENS // 15, 20
@@ -519,7 +517,7 @@ def test_an_exporter_at_work_is_not_stuck(timeline: Start, around: list[dict[str
 def test_a_dead_store_fires_within_two_minutes(timeline: Start, around: list[dict[str, str]], store: str) -> None:
     reported = Reported(
         "StoreDown",
-        f"The store {store} does not answer: alerts still fire, their evidence waits in the Collector.",
+        f"The backend {store} does not respond: alerts still fire, but their traces and logs wait in the Collector.",
         {"job": store},
     )
     before = HAPPENS // 15
@@ -628,7 +626,7 @@ def test_a_sync_that_no_worker_takes_is_reported(timeline: Start, around: list[d
         for name in ("a", "b")
     ]
     long = process('catalog_queue_size{job="catalog-api", instance="a"}', (900, 200))
-    reported = Reported("QueueStuck", "A sync has waited for 3m 0s, and no worker takes it.")
+    reported = Reported("QueueStuck", "A sync has been waiting for 3m 0s, and no worker has taken it.")
     (
         timeline(*around, *waits, long)
         .at(HAPPENS + MINUTE)

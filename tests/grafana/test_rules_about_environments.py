@@ -176,7 +176,7 @@ def test_syncs_elsewhere_are_no_sign_of_life(timeline: Start) -> None:
             26 * HOUR,
             Reported(
                 "NoSyncSeen",
-                "production: No sync has ended in the last 25h: the job does not run.",
+                "production: No sync has ended in the last 25h: the job is not running.",
                 {"deployment_environment_name": PRODUCTION},
             ),
         )

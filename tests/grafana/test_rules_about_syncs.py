@@ -197,7 +197,7 @@ def test_a_job_that_no_longer_runs_is_missed_after_a_day_and_an_hour(timeline: S
     step = 15 * MINUTE
     samples = 40 * HOUR // step
     last, back = 2 * HOUR, 35 * HOUR
-    reported = Reported("NoSyncSeen", "No sync has ended in the last 25h: the job does not run.")
+    reported = Reported("NoSyncSeen", "No sync has ended in the last 25h: the job is not running.")
     (
         timeline(
             process('up{job="otel-collector"}', (1, samples)),

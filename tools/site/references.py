@@ -81,7 +81,7 @@ def http_calls() -> str:
     """The page of all calls."""
     document = openapi_document()
     lines = [
-        "# Calls of the HTTP API",
+        "# HTTP API reference",
         "",
         "This page lists every call of the HTTP API with its parameters and responses; [api.md](api.md) explains how",
         "to use the API. `make docs` generates this page from the document that `GET /openapi.json` serves.",

@@ -183,7 +183,7 @@ def _unseen(settings: Settings) -> Rule:
         threshold=1,
         severity="critical",
         component="catalogue",
-        summary=f"No sync has ended in the last {duration(settings.no_sync_after)}: the job does not run.",
+        summary=f"No sync has ended in the last {duration(settings.no_sync_after)}: the job is not running.",
         dashboard=_DASHBOARD,
         panel="Syncs by outcome",
         meaning="This is a dead man's switch: no process has reported the end of any sync, successful or not. The job"
@@ -209,7 +209,7 @@ def _not_taken(settings: Settings) -> Rule:
         threshold=settings.queue_wait,
         severity="warning",
         component="catalogue",
-        summary="A sync has waited for {{ $value | humanizeDuration }}, and no worker takes it.",
+        summary="A sync has been waiting for {{ $value | humanizeDuration }}, and no worker has taken it.",
         dashboard="catalog-load",
         panel="Wait for a worker",
         meaning="A sync was requested and its message is in the queue, but no worker has started it: there are no"

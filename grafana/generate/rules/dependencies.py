@@ -114,7 +114,7 @@ def _store(settings: Settings) -> Rule:
         threshold=0,
         severity="critical",
         component="catalogue",
-        summary="Redis fails: nothing can be published, readers fall back to the snapshot.",
+        summary="Redis is failing: nothing can be published, and readers use the snapshot.",
         dashboard="catalog-errors",
         panel="Errors by type",
         meaning="Commands fail repeatedly: with connection_error or a timeout if Redis is down, redis_oom if it is"
@@ -167,7 +167,7 @@ def _budget(settings: Settings) -> Rule:
         threshold=0,
         severity="warning",
         component="catalogue",
-        summary="The retry budget of {{ $labels.resilience_dependency }} ran dry: failed calls are not retried.",
+        summary="The retry budget of {{ $labels.resilience_dependency }} is exhausted: failed calls are not retried.",
         dashboard="catalog-retries",
         panel="Suppressed retries",
         meaning="Too many calls needed retries, so no further retries are made: they would only add load to a"
@@ -249,7 +249,7 @@ def _slow(settings: Settings) -> Rule:
         severity="warning",
         component="catalogue",
         summary="{{ $labels.resilience_dependency }} is slow: {{ $value | humanizePercentage }} of calls are slow or"
-        " cut by a time limit.",
+        " cut off by a time limit.",
         dashboard="catalog-errors",
         panel="Duration of calls by dependency",
         meaning="This is a brownout: calls still succeed, but time limits cut off attempts"

@@ -72,7 +72,7 @@ def _grafana_delivery(settings: Settings) -> Rule:
         threshold=0,
         severity="critical",
         component="alerting",
-        summary="Grafana's notifications by {{ $labels.integration }} fail.",
+        summary="Grafana's notifications through {{ $labels.integration }} fail.",
         dashboard="catalog-alerting",
         panel="Grafana's notifications",
         meaning="Grafana could not deliver a notification to a contact point. The other contact points of the route"
@@ -101,7 +101,7 @@ def _dropped(settings: Settings) -> Rule:
         threshold=0,
         severity="warning",
         component="telemetry",
-        summary="Our processes lose telemetry: {{ $value }} items in five minutes.",
+        summary="Our processes are losing telemetry: {{ $value }} items in five minutes.",
         dashboard="catalog-telemetry",
         panel="Drops and failed exports",
         meaning="A queue of the SDK was full, or an export was given up. Traces and counts of that time are incomplete;"
@@ -128,7 +128,7 @@ def _collector_losing(settings: Settings) -> Rule:
         threshold=0,
         severity="warning",
         component="telemetry",
-        summary="The Collector refuses or throws away telemetry: {{ $value }} items in five minutes.",
+        summary="The Collector refuses or drops telemetry: {{ $value }} items in five minutes.",
         dashboard="catalog-telemetry",
         panel="Refused and thrown away",
         meaning="A queue to a backend was full, the memory limiter refused data, or a backend refused a request"
@@ -160,8 +160,8 @@ def _stuck(settings: Settings) -> Rule:
         threshold=0,
         severity="warning",
         component="telemetry",
-        summary="The Collector's exporter {{ $labels.exporter }} has {{ $value }} requests that its store does not"
-        " take.",
+        summary="The Collector's exporter {{ $labels.exporter }} has {{ $value }} requests that its backend does"
+        " not accept.",
         dashboard="catalog-telemetry",
         panel="Requests under way",
         meaning="There have been requests to a backend in flight for more than a minute without a break. Either the"
@@ -236,7 +236,7 @@ def _collector_down() -> Rule:
         threshold=1,
         severity="critical",
         component="telemetry",
-        summary="The Collector does not answer: no telemetry arrives, and most other rules are blind.",
+        summary="The Collector does not respond: no telemetry arrives, and most other rules detect nothing.",
         dashboard="catalog-telemetry",
         panel="Targets that answer",
         meaning="Prometheus cannot scrape the Collector. Syncs continue, and the services' own alerts are still sent.",
@@ -255,8 +255,8 @@ def _store_down() -> Rule:
         threshold=1,
         severity="warning",
         component="telemetry",
-        summary="The store {{ $labels.job }} does not answer: alerts still fire, their evidence waits in the"
-        " Collector.",
+        summary="The backend {{ $labels.job }} does not respond: alerts still fire, but their traces and logs wait in"
+        " the Collector.",
         dashboard="catalog-telemetry",
         panel="Targets that answer",
         meaning="Prometheus cannot scrape Tempo or Loki. No rule depends on them, but the links of alerts find nothing"
@@ -276,7 +276,7 @@ def _prometheus_down() -> Rule:
         threshold=1,
         severity="critical",
         component="telemetry",
-        summary="Prometheus does not answer: no rule can be evaluated, each keeps its last state.",
+        summary="Prometheus does not respond: no rule can be evaluated, and each keeps its last state.",
         dashboard="catalog-telemetry",
         panel="Targets that answer",
         meaning="Grafana gets no data from Prometheus. Alerts that fire continue to fire, but no new ones can start."
