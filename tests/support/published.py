@@ -22,7 +22,7 @@ def store_settings(state_dir: Path, redis_url: str = "", **changes: Any) -> Sett
     return settings.changed(attempt_timeout=5.0, **changes)
 
 
-def quick_policy(attempt_timeout: float = 2.0) -> Policy:
+def quick_policy(attempt_timeout: float = 20.0) -> Policy:
     """One attempt, no breaker: faults appear immediately."""
     return Policy("redis", attempt_timeout=attempt_timeout)
 

@@ -64,16 +64,18 @@ def check_times(times: Iterable[float | None]) -> None:
 def restored(value: Any, kind: Any) -> Any:
     """A value read from JSON as the annotated type ``kind``. Raises ``TypeError`` or ``ValueError`` if it does not fit:
     numbers must be finite, strings encodable."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    origin, inner = _parts(kind)
     if kind is Any:
         return value
-    if origin in (typing.Union, types.UnionType):
-        return restored(value, next((each for each in inner if fits(value, each)), types.NoneType))
+    if origin is typing.Union or origin is types.UnionType:
+        if value is None and types.NoneType in inner:
+            return None
+        return restored(value, next((each for each in inner[:-1] if fits(value, each)), inner[-1]))
     if origin in _SERIES and isinstance(value, _SERIES):
         several = origin is not tuple or inner[-1] is Ellipsis
         kinds = inner[:1] * len(value) if several else inner
         return origin(restored(each, its_kind) for each, its_kind in zip(value, kinds, strict=True))
-    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
+    if origin is not None and issubclass(origin, Mapping) and isinstance(value, Mapping):
         return {restored(key, inner[0]): restored(each, inner[1]) for key, each in value.items()}
     if not _is_one(value, kind):
         raise TypeError(f"{type(value).__name__} does not fit")
@@ -110,6 +112,11 @@ def _is_one(value: object, kind: Any) -> bool:
 @functools.cache
 def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
+
+
+@functools.cache
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    return typing.get_origin(kind), typing.get_args(kind)
 
 
 def _is_encodable(text: str) -> bool:

@@ -76,15 +76,17 @@ class Processes:
         self.alive.remove(world)
         world.service.close()
 
-    def run(self, seconds: float, step: float = 5.0) -> None:
-        """Time passes for all of them, in turns."""
-        until = self.clock.now + seconds
+    def run(self, seconds: float, step: float | None = None) -> None:
+        """Time passes for all of them, in turns: of five seconds at first, later as long as between two looks."""
+        began = self.clock.now
+        until = began + seconds
         while True:
             for world in self.alive:
                 world.service.pump()
             if self.clock.now >= until:
                 break
-            self.clock.now = min(until, self.clock.now + step)
+            turn = 5.0 if self.clock.now < began + 60 else CATCH_UP_EVERY
+            self.clock.now = min(until, self.clock.now + (step or turn))
 
     def job(self, *, fails: bool, seconds: float = 2.0) -> None:
         """A process that lives for two seconds."""
@@ -828,7 +830,7 @@ class SharedIncidents(RuleBasedStateMachine):
         self.processes.clock.advance(1)
         for kind in "ab":
             self.pick(0).resolve(kind)
-        self.processes.run(1500, step=5)
+        self.processes.run(1500)
         self.processes.run(3600, step=60)  # what flaps is held open for up to an hour
         assert all(messages[-1].status is Status.RESOLVED for messages in self.by_incident().values())
         known = itertools.chain.from_iterable(world.service.incidents() for world in self.processes.alive)
