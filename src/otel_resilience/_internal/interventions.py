@@ -5,6 +5,7 @@ Calls look at :data:`active` alone; what it means is found out only where it is 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any, Final
@@ -17,7 +18,12 @@ Wrap = Callable[[Any, str, Callable[[], Any], bool], Callable[[], Any]]
 """From a policy, the operation's name, the operation and whether it is async to the operation that is run."""
 
 _lock = ProcessLock()
-_depth = int(os.environ.get(VARIABLE, "").strip().lower() == "true")
+_value = os.environ.get(VARIABLE, "").strip().lower()
+if _value not in {"", "true", "false"}:
+    logging.getLogger("otel_resilience").warning(
+        "%s must be true or false, not %r: nothing is switched off", VARIABLE, _value
+    )
+_depth = int(_value == "true")
 """How many blocks, and the variable, have switched the protection off."""
 
 off = _depth > 0
