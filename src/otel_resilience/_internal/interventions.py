@@ -5,8 +5,8 @@ Calls look at :data:`active` alone; what it means is found out only where it is 
 
 from __future__ import annotations
 
-import logging
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,9 +20,8 @@ Wrap = Callable[[Any, str, Callable[[], Any], bool], Callable[[], Any]]
 _lock = ProcessLock()
 _value = os.environ.get(VARIABLE, "").strip().lower()
 if _value not in {"", "true", "false"}:
-    logging.getLogger("otel_resilience").warning(
-        "%s must be true or false, not %r: nothing is switched off", VARIABLE, _value
-    )
+    # Not by a logger, which is hardly ever set up when this is imported.
+    warnings.warn(f"{VARIABLE} must be true or false, not {_value!r}: nothing is switched off", stacklevel=2)
 _depth = int(_value == "true")
 """How many blocks, and the variable, have switched the protection off."""
 
