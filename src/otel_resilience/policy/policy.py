@@ -305,8 +305,9 @@ class Policy(ProcessBound):
         retry_result: RetryResult | None = None,
         permits: int = 1,
     ) -> Any:
-        """Runs ``operation(*args)`` under this policy: a value, or a coroutine for an async operation. Keyword arguments
-        of the operation are given in a lambda or a ``functools.partial``.
+        """Runs ``operation(*args)`` under this policy: a value, or a coroutine for an async operation.
+
+        Keyword arguments of the operation are given in a lambda or a ``functools.partial``.
 
         An operation is async where that is known without calling it: an ``async def``, also as a method, a callable
         object or in a ``functools.partial``, or within an event loop a lambda that only calls one. Then nothing is
