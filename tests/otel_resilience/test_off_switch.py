@@ -242,3 +242,14 @@ def test_the_variable_switches_a_whole_process_off(value: str, calls: int, said:
     )
     assert f"calls {calls}" in done.stdout
     assert done.stdout.count("switched off") == said, done.stdout
+
+
+@pytest.mark.parametrize("value", ["1", "yes", "ture"])
+def test_a_value_of_the_variable_that_switches_nothing_off_is_reported(value: str) -> None:
+    """As OpenTelemetry has it, only ``true`` counts; in an emergency nobody may believe that another value did."""
+    environ = {**os.environ, "OTEL_RESILIENCE_DISABLED": value}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environ, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "calls 6" in done.stdout
+    assert f"OTEL_RESILIENCE_DISABLED must be true or false, not '{value}': nothing is switched off" in done.stderr

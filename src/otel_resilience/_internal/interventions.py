@@ -6,6 +6,7 @@ Calls check only :data:`active`; the details are looked at only if it is set.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,7 +18,11 @@ Wrap = Callable[[Any, str, Callable[[], Any], bool], Callable[[], Any]]
 """Maps a policy, the operation's name, the operation and whether it is async to the operation that is run instead."""
 
 _lock = ProcessLock()
-_depth = int(os.environ.get(VARIABLE, "").strip().lower() == "true")
+_value = os.environ.get(VARIABLE, "").strip().lower()
+if _value not in {"", "true", "false"}:
+    # A warning, because logging is hardly ever configured when this module is imported.
+    warnings.warn(f"{VARIABLE} must be true or false, not {_value!r}: nothing is switched off", stacklevel=2)
+_depth = int(_value == "true")
 """How many blocks, plus the environment variable, have switched the protection off."""
 
 off = _depth > 0

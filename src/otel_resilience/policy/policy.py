@@ -308,6 +308,8 @@ class Policy(ProcessBound):
     ) -> Any:
         """Runs ``operation(*args)`` under this policy: a value, or a coroutine for an async operation.
 
+        To pass keyword arguments to the operation, use a lambda or a ``functools.partial``.
+
         An operation is async if that is known without calling it: an ``async def``, also as a method, a callable object
         or in a ``functools.partial``, or within an event loop a lambda that only calls one. Then nothing is checked or
         started before the first step of the coroutine. Any other operation that returns an awaitable is called once
