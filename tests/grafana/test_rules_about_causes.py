@@ -145,6 +145,32 @@ def test_trouble_that_a_good_sync_has_followed_explains_no_later_failure(timelin
     )
 
 
+@pytest.mark.parametrize("cause", ["AuthenticationFailed", "StoreFailing"])
+@pytest.mark.parametrize("later", ["PublicationRefused", "SyncFailed"])
+def test_trouble_that_a_good_sync_ended_minutes_ago_does_not_go_on_with_the_next_failure(
+    timeline: Start, around: list[Series], cause: str, later: str
+) -> None:
+    """The key is corrected and a sync works; the next one, a minute later, fails with something else."""
+    works = FAILS + 3 * MINUTE + 30
+    second = works + MINUTE
+    of_the_second = [job(REFUSED, second, 1)] if later == "PublicationRefused" else []
+    (
+        timeline(
+            *around,
+            job(syncs("FAILED", "a"), FAILS, 1),
+            *seen(cause, FAILS),
+            job(syncs("COMPLETE", "b"), works, 1),
+            job(syncs("FAILED", "c"), second, 1),
+            *of_the_second,
+            evaluate_every=10,
+        )
+        .at(FAILS + MINUTE, cause)
+        .at(second + 10 * MINUTE, later)
+        .at(second + HOUR, later)
+        .check()
+    )
+
+
 def test_a_sync_that_works_a_minute_after_a_failed_one_ends_it_without_another_page(
     timeline: Start, around: list[Series]
 ) -> None:

@@ -128,7 +128,7 @@ def _of_an_error(settings: Settings) -> tuple[Rule, ...]:
         ),
         Rule(
             name="LockLost",
-            expr=causes.failed_syncs_with("lock_lost", settings),
+            expr=causes.failed_syncs_with("lock_lost", settings.recent),
             operator=">",
             threshold=0,
             severity="warning",

@@ -40,13 +40,13 @@ EXPLAINED_FROM: Final = "catalog_kind:catalog_failure_explained_from:timestamp_s
 """While the last sync of a kind is a failed one: a cause seen since this moment explains it."""
 
 
-def conditions(settings: Settings) -> dict[str, str]:
-    """The condition of each cause by the name of its rule; true if positive."""
+def conditions(settings: Settings, within: int) -> dict[str, str]:
+    """The condition of each cause by the name of its rule, over ``within`` seconds; true if positive."""
     return {
         CIRCUIT_OPEN: _circuit_open(settings),
-        AUTHENTICATION: _errors(settings.recent, match(contract.ERROR_TYPE, CREDENTIAL_ERRORS, "=~")),
-        STORE: _store_failing(settings.recent),
-        REFUSED: failed_syncs_with(REFUSED_ERRORS, settings),
+        AUTHENTICATION: _errors(within, match(contract.ERROR_TYPE, CREDENTIAL_ERRORS, "=~")),
+        STORE: _store_failing(within),
+        REFUSED: failed_syncs_with(REFUSED_ERRORS, within),
     }
 
 
@@ -54,7 +54,7 @@ def until_a_sync_works(name: str, settings: Settings, *by: str) -> str:
     """The condition of a cause, and after it as long as it explains a failed sync that no good one has followed."""
     seen = IN_RULE.named(CAUSE_SEEN_AT, match(CAUSE_LABEL, name), NO_SYNC_NEEDS)
     since = f"{on()} group_left () min {per()} ({EXPLAINED_FROM})"
-    return f"{conditions(settings)[name]} > 0 or max {per(*by)} ({seen}) - {since} > 0"
+    return f"{conditions(settings, settings.recent)[name]} > 0 or max {per(*by)} ({seen}) - {since} > 0"
 
 
 def unless_explained(settings: Settings) -> str:
@@ -64,18 +64,18 @@ def unless_explained(settings: Settings) -> str:
     """
     seen = IN_RULE.named(CAUSE_SEEN_AT, NO_SYNC_NEEDS)
     by_cause = f"{EXPLAINED_FROM} < {on()} group_left () max {per()} ({seen})"
-    refused = f"{failed_syncs_with(REFUSED_ERRORS, settings)} > 0"
+    refused = f"{failed_syncs_with(REFUSED_ERRORS, settings.recent)} > 0"
     return f"unless {on(catalog.KIND)} ({by_cause}) unless {on()} ({refused})"
 
 
-def failed_syncs_with(error_types: str, settings: Settings) -> str:
+def failed_syncs_with(error_types: str, within: int) -> str:
     """Failed syncs by what they failed with: the Collector's span metrics know the error, our histogram does not."""
     selector = IN_RULE.named(
         "traces_span_metrics_calls_total",
         f'span_name="{catalog.SYNC_SPAN}"',
         match(contract.ERROR_TYPE, error_types, "=~"),
     )
-    return total(selector, duration(settings.recent))
+    return total(selector, duration(within))
 
 
 def _errors(window: int, *matchers: str) -> str:

@@ -92,6 +92,8 @@ def _explained_from(settings: Settings) -> str:
 
 
 def _causes(settings: Settings) -> list[dict[str, Any]]:
+    """Their moments lag as those of the syncs do: a cause that a good sync ended explains no failure after it."""
+
     def seen(name: str, condition: str) -> str:
         before = f"{CAUSE_SEEN_AT}{{{match(CAUSE_LABEL, name)}}}[{duration(settings.watched)}]"
         unlabelled = f"max without ({CAUSE_LABEL}) (last_over_time({before}))"
@@ -99,7 +101,7 @@ def _causes(settings: Settings) -> list[dict[str, Any]]:
 
     return [
         {"record": CAUSE_SEEN_AT, "expr": seen(name, condition), "labels": {CAUSE_LABEL: name}}
-        for name, condition in conditions(settings).items()
+        for name, condition in conditions(settings, JUST_NOW).items()
     ]
 
 
