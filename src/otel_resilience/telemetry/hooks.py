@@ -37,7 +37,7 @@ class Hooks:
 
     A ``def`` is called in the thread and the context of the call, so it must be quick. An ``async def`` runs as a task
     of the running event loop, beside the call; where none runs, it is not run, which is logged once. What a hook raises
-    is logged and dropped; calls that are made in a hook notify no hook.
+    is logged and dropped, unless it ends the job; calls that are made in a hook notify no hook.
 
     Examples:
         >>> class Count(Hooks):
