@@ -41,5 +41,6 @@ class Places(Generic[W]):
         """A place is given back. The one who has it now, or ``None``: it is free."""
         if self.waiting:
             return self.waiting.popitem(last=False)[0]
-        self.in_use = max(0, self.in_use - 1)
+        if self.in_use:
+            self.in_use -= 1
         return None
