@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -32,6 +32,7 @@ from otel_resilience import (
     RetryService,
     classify,
 )
+from otel_resilience.limits.places import Places
 from otel_resilience.testing import FakeClock, RecordedTelemetry
 from support.resilience import Driver, PermanentFault, Script, TransientFault, make_policy, run_fake, tokens
 
@@ -263,6 +264,11 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
+class Never:
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
 class Held:
     """A local variable of a frame that failed."""
 
@@ -386,6 +392,60 @@ class TestMemory:
         alive = weakref.ref(policy)
         del policy
         assert alive() is None
+
+    def abandon(self, policy: Policy) -> None:
+        """A call that waits for ever, and that nothing but itself refers to."""
+
+        async def never() -> None:
+            await Never()
+
+        call = policy.execute(never)
+        call.send(None)
+        circle: list[Any] = [call]
+        circle.append(circle)
+
+    def in_time(self, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive(), "it waits for itself"
+
+    def test_a_call_that_is_collected_while_a_circuit_opens_waits_for_its_lock(self, clock: FakeClock) -> None:
+        """The collector runs at any step, and ends the call in the thread that holds the lock."""
+
+        def fraction() -> float:  # asked for amid the change of state
+            gc.collect()
+            return 0.5
+
+        policy = make_policy(clock, breaker=ONE, retry=None, deadline=None, rng=fraction)
+        assert policy.breaker is not None
+        self.abandon(policy)
+        policy.breaker.force_open()
+        policy.breaker.close()
+
+        def work() -> None:
+            with pytest.raises(TransientFault):
+                policy.execute(Script(TransientFault()).play)
+
+        self.in_time(work)
+        assert policy.breaker.metrics().stale_results == 1
+
+    @pytest.mark.parametrize("step", ["take", "give"])
+    def test_a_call_that_is_collected_while_another_one_takes_a_slot_waits_for_its_lock(
+        self, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
+        plain = getattr(Places, step)
+
+        def collecting(places: Places[object]) -> object:
+            gc.collect()
+            return plain(places)
+
+        policy = make_policy(clock, max_concurrency=9, deadline=None)
+        self.abandon(policy)
+        monkeypatch.setattr(Places, step, collecting)
+        self.in_time(lambda: policy.execute(lambda: None))
+        assert policy.concurrency_limiter is not None
+        assert policy.concurrency_limiter.in_flight == 0
 
     @pytest.mark.parametrize("kind", [CircuitOpenError, RateLimitedError, ConcurrencyLimitError])
     def test_rejections_are_kept_alive(self, driver: Driver, clock: FakeClock, kind: type[Exception]) -> None:

@@ -8,8 +8,14 @@ import weakref
 from typing import Protocol
 
 
+def new_lock() -> threading.RLock:
+    """A reentrant lock: while a thread holds it, the garbage collector may end a protected call that is no longer
+    awaited, or a signal handler may use what the lock guards, in the same thread."""
+    return threading.RLock()
+
+
 class _Locked(Protocol):
-    _lock: threading.Lock
+    _lock: threading.RLock
 
 
 _owners: weakref.WeakSet[_Locked] = weakref.WeakSet()
@@ -24,7 +30,7 @@ class ProcessLock:
     """A lock for a whole module: ``with lock: ...``, free in a forked child even if a thread of the parent holds it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         renew_lock_after_fork(self)
 
     def __enter__(self) -> None:
@@ -48,7 +54,7 @@ def renew_after_fork(owner: _Renewable) -> None:
 
 def _renew_all() -> None:
     for owner in list(_owners):
-        owner._lock = threading.Lock()  # noqa: SLF001  # the protocol is this attribute
+        owner._lock = new_lock()  # noqa: SLF001  # the protocol is this attribute
     for renewable in list(_renewables):
         renewable.renew_after_fork()
 

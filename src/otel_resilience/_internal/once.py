@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import Final
 
-from otel_resilience._internal.forks import renew_lock_after_fork
+from otel_resilience._internal.forks import new_lock, renew_lock_after_fork
 
 MAX_NAMES: Final = 1_000
 MAX_CLASSES_OF_A_NAME: Final = 3
@@ -19,7 +18,7 @@ class Once:
     def __init__(self) -> None:
         self._classes: weakref.WeakSet[type] = weakref.WeakSet()
         self._names: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         renew_lock_after_fork(self)
 
     def first(self, name: str, kind: type | None = None) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
@@ -18,7 +17,7 @@ from otel_resilience import telemetry
 from otel_resilience._internal import interventions
 from otel_resilience._internal import validation as check
 from otel_resilience._internal.counting import AtomicCounter
-from otel_resilience._internal.forks import renew_after_fork
+from otel_resilience._internal.forks import new_lock, renew_after_fork
 from otel_resilience._internal.once import Once
 from otel_resilience._internal.operations import (
     check_result,
@@ -128,7 +127,7 @@ class CircuitBreaker(ProcessBound):
         self.config = config or CircuitBreakerConfig()
         self._classifier = classifier or default_classifier()
         self.clock = clock
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._machine = BreakerMachine(self.config, clock(), rng)
         self._rejections = AtomicCounter()
         self.count_rejection = self._rejections.add
@@ -148,7 +147,7 @@ class CircuitBreaker(ProcessBound):
 
     def renew_after_fork(self) -> None:
         """The threads that may hold the lock, or run a probe, do not exist in the child."""
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._open_blocks.clear()
         self._machine.forget_probes()
 

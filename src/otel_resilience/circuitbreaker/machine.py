@@ -416,7 +416,7 @@ class BreakerMachine:
         return current
 
     def _drop_expired_leases(self, now: float) -> None:
-        expired = [permit for permit, until in self._leases.items() if until <= now]
+        expired = [permit for permit, until in list(self._leases.items()) if until <= now]
         for permit in expired:
             del self._leases[permit]
         self.expired_probes += len(expired)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from types import NoneType
 from typing import TypeVar
 
 from otel_resilience._internal import validation as check
-from otel_resilience._internal.forks import renew_lock_after_fork
+from otel_resilience._internal.forks import new_lock, renew_lock_after_fork
 from otel_resilience.circuitbreaker.breaker import CircuitBreaker, _check_parts
 from otel_resilience.circuitbreaker.config import CircuitBreakerConfig, CircuitBreakerMetrics
 from otel_resilience.classification.classifier import Classifier
@@ -45,7 +44,7 @@ class CircuitBreakerRegistry:
         self._clock = clock
         self._rng = rng
         self._breakers: dict[str, CircuitBreaker] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         renew_lock_after_fork(self)
 
     def get(self, dependency: str, config: CircuitBreakerConfig | None = None) -> CircuitBreaker:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import gc
-import threading
 import time
 import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from otel_resilience import telemetry
-from otel_resilience._internal.forks import renew_lock_after_fork
+from otel_resilience._internal.forks import new_lock, renew_lock_after_fork
 from otel_resilience.circuitbreaker.states import BreakerState, Transition, TransitionReason
 from otel_resilience.instrumentation._base import LibraryInstrumentor, Patches, Plan, Settings
 from otel_resilience.telemetry import never_raise
@@ -27,7 +26,7 @@ class WatchedBreaker:
         self._read = read
         self._name = name
         self._settings = settings
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self.last = read(breaker)
         """The last reported state."""
         self._opened_at: float | None = None

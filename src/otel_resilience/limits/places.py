@@ -41,5 +41,6 @@ class Places(Generic[W]):
         """Returns a place. The result is the waiter that has it now; ``None`` if it is free."""
         if self.waiting:
             return self.waiting.popitem(last=False)[0]
-        self.in_use = max(0, self.in_use - 1)
+        if self.in_use:
+            self.in_use -= 1
         return None

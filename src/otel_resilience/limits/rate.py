@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 from otel_resilience import telemetry
 from otel_resilience._internal import validation as check
-from otel_resilience._internal.forks import renew_after_fork
+from otel_resilience._internal.forks import new_lock, renew_after_fork
 from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.operations import running_loop
 from otel_resilience._internal.process_bound import ProcessBound
@@ -69,7 +68,7 @@ class RateLimiter(ProcessBound):
 
     def renew_after_fork(self) -> None:
         """The threads that may hold the lock, or wait, are not in the child."""
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._queued = 0
         """Permits that callers are waiting for."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from otel_resilience._internal.forks import renew_after_fork
+from otel_resilience._internal.forks import new_lock, renew_after_fork
 from otel_resilience._internal.operations import running_loop
 from otel_resilience.limits.places import Places
 
@@ -51,7 +51,7 @@ class FairSemaphore:
 
     def renew_after_fork(self) -> None:
         """The threads and loops that had or wanted a place do not exist in the child."""
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._places: Places[_Thread | _Task] = Places(self._limit)
 
     @property

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import threading
 import time
 import weakref
 from collections import deque
@@ -18,7 +17,7 @@ from types import NoneType
 from typing import Final
 
 from otel_resilience._internal import validation as check
-from otel_resilience._internal.forks import ProcessLock, renew_lock_after_fork
+from otel_resilience._internal.forks import ProcessLock, new_lock, renew_lock_after_fork
 from otel_resilience._internal.in_use import InUse
 from otel_resilience._internal.process_bound import ProcessBound
 from otel_resilience.classification.model import ErrorClass
@@ -88,7 +87,7 @@ class RetryBudget(ProcessBound):
         """The price of a retry, by the class of the error."""
         self._clock = clock
         self._bucket = TokenBucket(self.config, clock())
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._refunds: deque[float] = deque()
         """Refunds added without the lock, which the next access moves into the bucket."""
         self._granted = 0

@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 
 from otel_resilience import telemetry
 from otel_resilience._internal.foreign import repr_of
-from otel_resilience._internal.forks import renew_after_fork, renew_lock_after_fork
+from otel_resilience._internal.forks import new_lock, renew_after_fork, renew_lock_after_fork
 from otel_resilience.classification import error_types
 from otel_resilience.classification.control_flow import pass_interruption_on
 from otel_resilience.classification.defaults import classify
@@ -54,7 +54,7 @@ class Link(abc.ABC):
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self.name = storage.name
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._down_since: float | None = None
         self._cut_off = False
         """The storage was closed while a step was running, whose failure then means nothing: redis-py raises errors

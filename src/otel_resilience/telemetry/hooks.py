@@ -37,7 +37,7 @@ class Hooks:
 
     A ``def`` is called in the thread and the context of the call, so it must be quick. An ``async def`` runs as a task
     of the running event loop, concurrently with the call; without a loop it is not run, which is logged once. An
-    exception from a hook is logged and dropped; calls made in a hook notify no hooks.
+    exception from a hook is logged and dropped, unless it ends the job; calls made in a hook notify no hooks.
 
     Examples:
         >>> class Count(Hooks):

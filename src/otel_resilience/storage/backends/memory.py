@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import TypeVar
 
 from otel_resilience._internal import validation as check
-from otel_resilience._internal.forks import renew_lock_after_fork
+from otel_resilience._internal.forks import new_lock, renew_lock_after_fork
 from otel_resilience.storage.backends.base import DocumentStorage
 from otel_resilience.storage.documents import Document
 
@@ -38,7 +37,7 @@ class MemoryStorage(DocumentStorage):
         """By kind and key."""
         check.def_function("clock", clock)
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         renew_lock_after_fork(self)
 
     def ping(self) -> None:
