@@ -100,6 +100,7 @@ def render_markdown() -> str:
         "Some are checked together: `ERROR_RETRY_BASE_DELAY` is at most `ERROR_RETRY_MAX_DELAY`;",
         "`CATALOG_ATTEMPT_TIMEOUT_MS` is at most `CATALOG_SYNC_DEADLINE_MS`, and at most half of",
         "`ERROR_CIRCUIT_BREAKER_MONITORING_PERIOD`. `CATALOG_API_OPEN_READS=false` needs `CATALOG_API_TOKEN`.",
+        "Link templates and `CATALOG_API_PUBLIC_URL` hold no user and no password: everyone who is notified gets them.",
         "",
         "## Redis",
         "",
