@@ -85,6 +85,7 @@ class Api:
             syncs.document,
             # A version that was published here is served immediately, not with the next poll.
             lambda job: parts.live.refresh() if job.status.ended else None,
+            find=syncs.job,
             max_streams=api.max_streams,
             max_per_client=api.max_streams_per_client,
         )

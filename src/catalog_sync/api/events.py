@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from fastapi import Request
@@ -42,6 +42,8 @@ class Hub:
     on_change: Callable[[Job], object]
     """Called with every change, in the event loop."""
     _: dataclasses.KW_ONLY
+    find: Callable[[str], Awaitable[Job]]
+    """The sync of an ID. Raises ``JobNotFoundError``."""
     max_streams: int
     max_per_client: int = 16
     _clients: Watchers = dataclasses.field(default_factory=Watchers)
@@ -70,8 +72,8 @@ class Hub:
 
     async def one(self, request: Request, job_id: JobId) -> Response:
         """One sync, from its present state until it has ended."""
-        await self.jobs.get(job_id)
-        return self._stream(request, job_id)
+        job = await self.find(job_id)
+        return self._stream(request, job.id)
 
     def _stream(self, request: Request, job_id: str | None) -> Response:
         client = client_of(request.scope)
@@ -88,7 +90,7 @@ class Hub:
         yield ServerSentEvent(retry=RECONNECT_MS, sep="\n")
         if job_id is not None:
             # Read once the watcher exists, so that no change is missed in between.
-            job = await self.jobs.get(job_id)
+            job = await self.find(job_id)
             yield self._event(job)
             if job.status.ended:
                 return

@@ -94,7 +94,7 @@ class ApiSettings(VariableGroup):
     """Address that `catalog-api` listens on."""
     port: int = variable("CATALOG_API_PORT", values.whole(0, 65535), "8080")
     """Port that `catalog-api` listens on; 0: any free one."""
-    public_url: str | None = variable("CATALOG_API_PUBLIC_URL", values.base_url)
+    public_url: str | None = variable("CATALOG_API_PUBLIC_URL", values.public_url)
     """URL at which people reach `catalog-api`; the alerts of all processes link to its pages. If unset, only the alerts
     of `catalog-api` have such links, to the address that it listens on."""
     token: Secret | None = variable("CATALOG_API_TOKEN", values.token)

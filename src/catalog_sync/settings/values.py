@@ -162,8 +162,8 @@ def networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, 
         raise ValueError("IP addresses or networks such as 10.0.0.0/8, separated by commas") from None
 
 
-def url(*schemes: str, query: bool = True) -> Reader:
-    """An absolute URL with one of the schemes and a host."""
+def url(*schemes: str, query: bool = True, user: bool = True) -> Reader:
+    """An absolute URL with one of the schemes and a host. ``query``, ``user``: whether it may have those."""
     allowed = "a URL that starts with " + " or ".join(f"{scheme}://" for scheme in schemes)
 
     def read(text: str) -> str:
@@ -172,6 +172,8 @@ def url(*schemes: str, query: bool = True) -> Reader:
             raise ValueError(allowed + " and names a host")
         if not query and (parts.query or parts.fragment):
             raise ValueError(allowed + ", without query and fragment")
+        if not user and "@" in parts.netloc:
+            raise ValueError(allowed + ", without user and password, which everyone who gets a link would see")
         return text
 
     return read
@@ -180,10 +182,15 @@ def url(*schemes: str, query: bool = True) -> Reader:
 web_url: Final = url("http", "https")
 
 
-def base_url(text: str) -> str:
+def base_url(text: str, *, user: bool = True) -> str:
     """The base URL of an API, without a trailing slash."""
-    read = url("http", "https", query=False)
+    read = url("http", "https", query=False, user=user)
     return str(read(text)).rstrip("/")
+
+
+def public_url(text: str) -> str:
+    """The start of the links that people get."""
+    return base_url(text, user=False)
 
 
 def secret_url(text: str) -> Secret:
@@ -263,6 +270,7 @@ def template(*names: str, required: bool = False) -> Reader:
     placeholders = " and ".join(f"{{{name}}}" for name in names)
     verb = "with" if required else "which may hold"
     allowed = f"an http:// or https:// URL {verb} {placeholders}, and no other placeholder"
+    link = url("http", "https", user=False)
 
     def read(text: str) -> str:
         try:
@@ -273,7 +281,7 @@ def template(*names: str, required: bool = False) -> Reader:
         plain = all(not spec and how is None for _, spec, how in found)
         if not plain or not used.issubset(names) or (required and used != set(names)):
             raise ValueError(allowed)
-        web_url(text.format(**dict.fromkeys(names, "0")))
+        link(text.format(**dict.fromkeys(names, "0")))
         return text
 
     return read

@@ -101,12 +101,14 @@ async def test_every_change_is_sent(world: ApiWorld) -> None:
 async def test_the_stream_of_one_sync_starts_with_its_state_and_ends_with_it(world: ApiWorld) -> None:
     job = (await world.ask()).json()
     await world.sync.started.wait()
-    stream = Stream(world, job["links"]["events"])
-    assert (await stream.event())["status"] == "running"
+    streams = [Stream(world, job["links"]["events"]), Stream(world, f"/syncs/{job['correlation_id']}/events")]
+    for stream in streams:
+        assert (await stream.event())["status"] == "running"
     world.sync.may_end.set()
-    while (await stream.event())["status"] != "finished":
-        pass
-    await asyncio.wait_for(stream.task, 60)
+    for stream in streams:
+        while (await stream.event())["status"] != "finished":
+            pass
+        await asyncio.wait_for(stream.task, 60)
     after = Stream(world, job["links"]["events"])
     assert (await after.event())["status"] == "finished"
     await asyncio.wait_for(after.task, 60)
@@ -184,7 +186,7 @@ async def test_listening_to_the_jobs_starts_again_after_a_failure(
 
     monkeypatch.setattr(world.jobs, "changes", fails_twice)
     told: list[Job] = []
-    hub = events.Hub(world.jobs, lambda job: job.to_json(), told.append, max_streams=1)
+    hub = events.Hub(world.jobs, lambda job: job.to_json(), told.append, find=world.jobs.get, max_streams=1)
     listening = asyncio.create_task(hub.listen())
     async with asyncio.timeout(60):
         while len(world.jobs._watchers) < 2:
