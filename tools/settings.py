@@ -103,7 +103,7 @@ def render_markdown() -> str:
         "Some variables are checked together. `ERROR_RETRY_BASE_DELAY` must not exceed `ERROR_RETRY_MAX_DELAY`, and",
         "`CATALOG_ATTEMPT_TIMEOUT_MS` must exceed neither `CATALOG_SYNC_DEADLINE_MS` nor half of",
         "`ERROR_CIRCUIT_BREAKER_MONITORING_PERIOD`. `CATALOG_API_OPEN_READS=false` requires `CATALOG_API_TOKEN`.",
-        "Link templates and `CATALOG_API_PUBLIC_URL` must not contain a user or password, since every recipient gets them.",
+        "Link templates and `CATALOG_API_PUBLIC_URL` must not contain a user or password: every recipient gets them.",
         "",
         "## Redis",
         "",
