@@ -55,6 +55,8 @@ def test_the_local_environment_file_is_never_tracked() -> None:
 
 
 def test_the_page_of_faults_is_current_and_every_row_is_proven() -> None:
+    names = [row.name for group in fault_table.groups().values() for row in group]
+    assert len(names) == len(set(names)), "two rows of one name would share their proofs"
     unproven = sorted(fault_table.rows().keys() - fault_table.proofs().keys())
     assert unproven == []
     assert fault_table.PAGE.read_text(encoding="utf-8") == fault_table.page(), "run `make docs`"
