@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -45,14 +45,17 @@ class Incidents:
 
     async def listing(self) -> Response:
         """Open incidents, oldest first."""
-        return UncachedJson({"incidents": await self._open()})
+        async with answering_within(TIMEOUT, "the records of incidents"):
+            found = list((await self.alerts.overview())["incidents"])
+        return UncachedJson({"incidents": found})
 
     async def one(self, incident_id: IncidentId) -> Response:
-        """One open incident."""
-        for incident in await self._open():
-            if incident_id in (incident["id"], incident["fingerprint"]):
-                return UncachedJson(incident)
-        raise IncidentNotFoundError(f"there is no open incident {incident_id!r}")
+        """One incident by its ID or fingerprint, including a resolved one while it is remembered."""
+        async with answering_within(TIMEOUT, "the records of incidents"):
+            found = await self.alerts.incident(incident_id)
+        if found is None:
+            raise IncidentNotFoundError(f"incident {incident_id!r} does not exist or is no longer kept")
+        return UncachedJson(found)
 
     async def ack(self, incident_id: IncidentId, body: Decision) -> Response:
         """Acknowledge: neither escalated nor repeated until it gets worse."""
@@ -74,7 +77,3 @@ class Incidents:
         async with answering_within(TIMEOUT, "the records of incidents"):
             await self.alerts.act(action, incident_id, seconds=seconds, by=decision.by, reason=decision.reason)
         return UncachedJson({"incident": incident_id, "action": action, "by": decision.by, "reason": decision.reason})
-
-    async def _open(self) -> list[dict[str, Any]]:
-        async with answering_within(TIMEOUT, "the records of incidents"):
-            return list((await self.alerts.overview())["incidents"])

@@ -59,11 +59,16 @@ async def test_a_decision_is_carried_out_and_kept(world: ApiWorld, action: str) 
     assert bool(found["silenced_until"]) == (action == "silence")
 
 
-async def test_what_is_closed_is_gone(world: ApiWorld) -> None:
-    path = f"/incidents/{(await incident(world))['id']}"
+async def test_a_closed_incident_leaves_the_list_and_is_found_as_resolved(world: ApiWorld) -> None:
+    opened = await incident(world)
+    path = f"/incidents/{opened['id']}"
     assert (await world.http.post(f"{path}/close", json=WHO, headers=AUTHORIZED)).status_code == 200
-    while (await world.http.get(path)).status_code != 404:
+    while (found := (await world.http.get(path)).json())["status"] != "resolved":
         pass
+    assert (found["title"], found["closed"]) == (opened["title"], True)
+    assert found["resolved_at"] >= found["first_seen"]
+    assert (await world.http.get(f"/incidents/{found['fingerprint']}")).json() == found
+    assert (await world.http.get("/incidents")).json() == {"incidents": []}
     answer = await world.http.post(f"{path}/close", json=WHO, headers=AUTHORIZED)
     assert answer.json()["type"] == "urn:catalog-sync:problem:incident_not_found"
 
