@@ -34,7 +34,7 @@ async def main(redis_url: str, server_url: str, rate: str, number: str) -> None:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(int(number)):
                 tasks.create_task(send())
-    print(json.dumps({"degraded": shared.degraded, "permits": permits}), flush=True)
+    print(json.dumps({"degraded": shared.degraded, "permits": permits, "missed": limiter.missed}), flush=True)
     shared.close()
 
 

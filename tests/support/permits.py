@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from otel_resilience.storage import SharedRateLimiter
+from otel_resilience.storage import RateStep, SharedRateLimiter
 
 
 class Permit(NamedTuple):
@@ -22,16 +22,23 @@ class Permit(NamedTuple):
 
 
 class WatchedLimiter(SharedRateLimiter):
-    """Knows when the last permit of each thread was given."""
+    """Knows when the last permit of each thread was given, and how many turns it came too late for."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._asked = threading.local()
+        self.missed = 0
         super().__init__(*arguments, **options)
 
     def permit(self) -> Permit:
         """The last one of this thread; to be called at once."""
         latest = time.monotonic()
         return Permit(min(latest, self._asked.used_at - self._asked.for_seconds), latest)
+
+    def _own(self, now: float, cost: int) -> tuple[float, RateStep | None]:
+        turn = self._turn_at
+        ready, step = super()._own(now, cost)
+        self.missed += turn is not None and turn <= now < ready and step is None
+        return ready, step
 
     def _decide(self, ready: float, now: float, *rest: Any) -> float:
         self._asked.for_seconds = self._clock() - now

@@ -319,7 +319,7 @@ def test_four_processes_never_exceed_it_together(server: RedisServer) -> None:
     rate, each, workers = 10, 8, 4
 
     def sending() -> float:
-        """All together; how many seconds it took."""
+        """All together; how many seconds it took, without turns that the machine let them miss."""
         with counting_server() as target:
             arguments = [server.url, target.url, str(rate), str(each)]
             command = [sys.executable, "-m", "support.limited_sender", *arguments]
@@ -345,9 +345,11 @@ def test_four_processes_never_exceed_it_together(server: RedisServer) -> None:
             permits = [Permit(*permit) for end in ends for permit in end["permits"]]
             assert len(permits) == len(target.seen) == each * workers
             assert most_within(1.0, permits) <= rate
-            return max(permit.latest for permit in permits) - min(permit.latest for permit in permits)
+            took = max(permit.latest for permit in permits) - min(permit.latest for permit in permits)
+            return took - sum(end["missed"] for end in ends) * turn
 
-    good = each * workers / rate * (1 + MARGIN) + 2
+    turn = (1 + MARGIN) / rate
+    good = each * workers * turn + 2
     assert quickest(sending, good) <= good
 
 
