@@ -13,7 +13,7 @@ from otel_resilience._internal import validation as check
 from otel_resilience.retries.bucket import RetryBudgetConfig
 from otel_resilience.retries.budget import RetryBudget
 from otel_resilience.storage.links import Link
-from otel_resilience.storage.protocol import BudgetStep, BudgetView, Merge
+from otel_resilience.storage.protocol import BudgetStep, BudgetView, Merge, StorageError
 from otel_resilience.storage.sharing import Sharing, ask, copy_behind
 
 
@@ -76,8 +76,7 @@ class SharedRetryBudget(RetryBudget):
                     return True
                 self._denied += 1
                 return False
-            self._local_steps += 1
-            self._answered_by = None
+            self._lose_step()
         return super().take(cost)
 
     def give(self, tokens: float) -> None:
@@ -93,13 +92,26 @@ class SharedRetryBudget(RetryBudget):
 
     def refresh(self, link: Link) -> None:
         """Reads the shared bucket. Raises :class:`~otel_resilience.storage.StorageError`."""
-        self._adopt(link, link.run(lambda: self._send(link)))
+        try:
+            answer = link.run(lambda: self._send(link))
+        except StorageError:
+            self._lose_step()
+            raise
+        self._adopt(link, answer)
 
     def flush(self) -> None:
         """Reports what has not been reported yet."""
         answered = ask(self._shared.links, self._send, self._adopt)
-        if answered is not None:
+        if answered is None:
+            self._lose_step()
+        else:
             copy_behind(answered[0], self._shared.links, self._send)
+
+    def _lose_step(self) -> None:
+        """No storage answered, and perhaps one has what was paid in: with the next step the lower balance counts."""
+        with self._lock:
+            self._local_steps += 1
+            self._answered_by = None
 
     def _send(self, link: Link, cost: float = 0.0) -> _Stored:
         with self._lock:

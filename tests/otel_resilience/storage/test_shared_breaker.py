@@ -22,10 +22,13 @@ from otel_resilience.storage import (
     Action,
     BreakerStep,
     BreakerView,
+    BudgetStep,
+    BudgetView,
     MemoryStorage,
     SharedCircuitBreaker,
     SharedRetryBudget,
     SharedState,
+    StorageError,
 )
 from otel_resilience.storage.links import Link
 from otel_resilience.testing import FakeClock, RecordedTelemetry
@@ -611,6 +614,36 @@ def test_what_was_spent_alone_is_charged_afterwards(clock: FakeClock, storage: F
     storage.gone = False
     assert budget.take(10)
     assert storage.real.documents["budget", "supplier"]["tokens"] == 20
+
+
+@pytest.mark.parametrize("look", ["refresh", "flush", "retry"])
+def test_what_is_paid_in_counts_once_however_many_answers_are_lost(clock: FakeClock, look: str) -> None:
+    class Lossy(MemoryStorage):
+        lost = False
+
+        def budget(self, key: str, step: BudgetStep) -> BudgetView:
+            view = super().budget(key, step)
+            if self.lost:
+                raise StorageError("the answer was lost") from ConnectionResetError()
+            return view
+
+    storage = Lossy(clock=clock)
+    shared = SharedState(storage)
+    budget = SharedRetryBudget("supplier", RetryBudgetConfig(refill_rate=0.0), shared=shared, clock=clock)
+    assert budget.take(80)
+    budget.give(5)
+    storage.lost = True
+    for _ in range(5):
+        if look == "refresh":
+            shared.links[0].refresh(budget)
+        elif look == "flush":
+            budget.flush()
+        else:
+            budget.take(0.001)
+    storage.lost = False
+    budget.flush()
+    assert storage.documents["budget", "supplier"]["tokens"] == pytest.approx(25, abs=0.01)
+    assert budget.metrics().tokens == pytest.approx(25, abs=0.01)
 
 
 def test_pauses_add_up_to_the_longest(clock: FakeClock, storage: FrailStorage) -> None:
