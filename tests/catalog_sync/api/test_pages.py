@@ -296,7 +296,7 @@ async def test_workers_their_queue_and_what_they_gave_up_are_shown(world: ApiWor
     assert 'class="pill bad">no worker' in none
     away = system.workers(Known(None, "Redis does not answer"))
     assert "pill" not in away
-    assert "this process does the syncs" in system.workers(None)
+    assert "this process runs the requested syncs itself" in system.workers(None)
     assert "Unknown" in system.circuits(Known(None, "away"), settings)
 
 
