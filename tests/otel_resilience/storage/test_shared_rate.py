@@ -346,7 +346,7 @@ def test_four_processes_never_exceed_it_together(server: RedisServer) -> None:
             assert len(permits) == len(target.seen) == each * workers
             assert most_within(1.0, permits) <= rate
             took = max(permit.latest for permit in permits) - min(permit.latest for permit in permits)
-            return took - sum(end["missed"] for end in ends) * turn
+            return float(took - sum(end["missed"] for end in ends) * turn)
 
     turn = (1 + MARGIN) / rate
     good = each * workers * turn + 2
