@@ -90,7 +90,7 @@ class TestPolicyParameters:
             ({"name": 5}, ValueError, "name must be a non-empty string, not 5"),
             ({"idempotent": "yes"}, TypeError, "idempotent must be True, False or None"),
             ({"deadline": True}, TypeError, "deadline must be a number, not True"),
-            ({"is_retryable": asks_later}, TypeError, "is_retryable must answer at once"),
+            ({"is_retryable": asks_later}, TypeError, "is_retryable must return its answer directly"),
             ({"is_retryable": 5}, TypeError, "is_retryable must be a predicate or exception types, not 5"),
         ],
     )

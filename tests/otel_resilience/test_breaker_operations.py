@@ -198,7 +198,7 @@ def test_a_result_of_which_nothing_has_run_is_refused_and_gives_the_probe_slot_b
         return made()
 
     for _ in range(2):
-        with pytest.raises(TypeError, match="nothing has run"):
+        with pytest.raises(TypeError, match="has not started"):
             asyncio.run(operation_of(breaker, operation)) if asynchronous else breaker.execute(lambda: made())
     assert breaker.state is BreakerState.HALF_OPEN
     assert breaker.execute(lambda: "value") == "value"
