@@ -208,7 +208,7 @@ _FAILED: Final = Row(
         ),
         timeseries(
             "Last change of bundles by group",
-            "The number of bundles by which the last change made each group larger or smaller.",
+            "By what share of its bundles the last change made each group larger or smaller.",
             [prom(_CHANGE, _GROUP_LEGEND)],
             unit="percentunit",
             limits=thresholds((None, RED), (-0.3, GREEN)),
