@@ -67,7 +67,7 @@ async def test_a_closed_incident_leaves_the_list_and_is_found_as_resolved(world:
         pass
     assert (found["title"], found["closed"]) == (opened["title"], True)
     assert found["resolved_at"] >= found["first_seen"]
-    assert (await world.http.get(f"/incidents/{found['fingerprint']}")).json() == found
+    assert (await world.http.get(f"/incidents/{found['fingerprint']}")).json()["id"] == opened["id"]
     assert (await world.http.get("/incidents")).json() == {"incidents": []}
     answer = await world.http.post(f"{path}/close", json=WHO, headers=AUTHORIZED)
     assert answer.json()["type"] == "urn:catalog-sync:problem:incident_not_found"

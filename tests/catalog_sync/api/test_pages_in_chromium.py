@@ -50,7 +50,9 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with running_supplier(100) as supplier, running_api(tmp_path_factory.mktemp("api"), supplier) as api:
+    stays_open = {"ERROR_CIRCUIT_BREAKER_RESET_TIMEOUT": "3600000"}
+    folder = tmp_path_factory.mktemp("api")
+    with running_supplier(100) as supplier, running_api(folder, supplier, **stays_open) as api:
         api.finish(api.ask())
         supplier.play(DOWN)
         # Six failures: at ten, with the next one, the circuit opens and that is an incident.
