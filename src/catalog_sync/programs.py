@@ -32,7 +32,7 @@ def run_program(name: str, body: Callable[[], int]) -> int:
     """Runs ``body`` and returns the exit code: that of ``body``, 2 for a ``ConfigurationError``, 1 for any other error.
 
     The error line names the program; the traceback of an unexpected error goes to the log. ``BrokenPipeError`` is
-    re-raised: nobody reads the output any more.
+    re-raised, because its output is no longer read.
     """
     register_environment_secrets()
     log_uncaught()

@@ -90,7 +90,7 @@ def test_the_crontab_runs_the_command_of_the_unit() -> None:
 def test_systemd_takes_them(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
-        pytest.skip("systemd-analyze is not here")
+        pytest.skip("systemd-analyze is not installed")
     files = []
     for path in FOLDER.glob("*.[st]*[er]"):
         copy = tmp_path / path.name.replace("@.", "@1.")

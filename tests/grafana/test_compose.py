@@ -235,7 +235,7 @@ def test_the_version_of_our_image_is_that_of_the_application() -> None:
 def test_docker_compose_takes_it() -> None:
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
-        pytest.skip("docker compose is not here; the checks of structure stand alone")
+        pytest.skip("docker compose is not installed; only the structure was checked")
     answer = subprocess.run(
         [docker, "compose", "--file", ROOT / "docker-compose.yml", "--profile", "*", "config", "--quiet"],
         capture_output=True,

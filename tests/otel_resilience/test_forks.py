@@ -80,20 +80,22 @@ WORKERS = textwrap.dedent(
 )
 
 
+def succeeds(script: str) -> None:
+    """In an interpreter of its own: a test runner has threads."""
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork")
 @pytest.mark.fault("F57")
 def test_a_process_that_was_forked_within_a_call_is_not_inside_of_it() -> None:
     """As the workers of a pool are at its first use: the deadline of that call is not one of all their later tasks."""
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", WORKERS], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert result.returncode == 0, result.stderr
+    succeeds(WORKERS)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork")
 @pytest.mark.fault("F57")
 def test_no_lock_of_a_module_is_inherited_held() -> None:
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert result.returncode == 0, result.stderr
+    succeeds(SCRIPT)

@@ -1,4 +1,4 @@
-"""Progress as server-sent events: one subscription to the jobs, any number of clients; a slow client delays nobody."""
+"""Progress as server-sent events: one subscription to the jobs, any number of clients, none delayed by a slow one."""
 
 from __future__ import annotations
 

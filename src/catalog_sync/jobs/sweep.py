@@ -1,4 +1,4 @@
-"""The sweep: sends lost messages again, and ends and reports jobs that nobody works on any more.
+"""The sweep: sends lost messages again, and ends and reports jobs that no worker processes any longer.
 
 Celery redelivers the message of a killed worker only after the visibility timeout, which must be longer than the
 longest job. The ledger knows within seconds that a step has no heartbeat.

@@ -67,7 +67,7 @@ def _register_headers(text: str) -> None:
         if value.strip():
             _register_words(value, short=is_secret_name(name) or not _NAME.fullmatch(name.strip()))
         else:
-            # Name and value cannot be told apart here: all of it counts, including percent-encoded separators.
+            # Name and value cannot be separated here: all of it counts, including percent-encoded separators.
             _register_words(name, short=True)
 
 

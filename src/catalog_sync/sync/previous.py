@@ -97,10 +97,10 @@ class Previous:
         self._snapshot = snapshot
         self._index: CatalogueIndex | None = None
         self._respelled: dict[str, str] = {}
-        """Its own spelling of groups that have another one now."""
+        """Its own spelling of renamed groups, by their current spelling."""
 
     def respell(self, spelled: Callable[[str], str]) -> None:
-        """From now on its groups have the spelling that counts now, where that is no other group of it."""
+        """Renames its groups to their current spelling, unless another of its groups has that name already."""
         groups: dict[str, GroupMeta] = {}
         for name, group in self.meta.groups.items():
             now = spelled(name)
@@ -112,7 +112,7 @@ class Previous:
         self.meta = dataclasses.replace(self.meta, groups=groups)
 
     def spelling(self, group: str) -> str:
-        """How its bundles and its index spell a group."""
+        """The spelling of a group in its bundles and its index."""
         return self._respelled.get(group, group)
 
     async def index(self) -> CatalogueIndex:

@@ -299,7 +299,10 @@ class SyncService:
 
 
 async def _to_its_end(work: Coroutine[Any, Any, object]) -> None:
-    """Await ``work``, also where the run is stopped meanwhile: that passes where it fails, or takes too long."""
+    """Awaits ``work`` even if the run is cancelled meanwhile, for up to :data:`COMMIT_LIMIT`.
+
+    The cancellation is raised only if ``work`` then fails or takes too long; otherwise the run ends as published.
+    """
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)

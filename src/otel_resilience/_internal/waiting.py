@@ -1,4 +1,4 @@
-"""``time.sleep``, which may be replaced after this library was imported: by gevent, or by a test."""
+"""Waiting with ``time.sleep``, which gevent or a test may replace after this library was imported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _AT_IMPORT: Final = time.sleep
 
 
 def wait(sleep: Callable[[float], object], seconds: float) -> None:
-    """Waits by ``sleep``; where that is the default of a parameter, by what ``time.sleep`` is now."""
+    """Waits with ``sleep``; if that is the ``time.sleep`` of import time, with the current one."""
     if sleep is _AT_IMPORT:
         sleep = time.sleep
     sleep(seconds)

@@ -9,7 +9,7 @@ import time
 from typing import Final
 
 _RESOLUTION: Final = time.get_clock_info("monotonic").resolution
-"""Seconds within which asyncio takes a timer for due. At a time that is less precise, it never is at its own time."""
+"""Seconds by which asyncio may run a timer early. If a clock's floating-point steps are larger, timers never run."""
 
 
 class FakeClock:

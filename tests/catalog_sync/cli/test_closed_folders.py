@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.cli import Cli, Result
+from support.programs import require_program
 from support.worker_world import process_environment
 
 DROP = "-dac_override,-dac_read_search"
@@ -20,9 +20,9 @@ DROP = "-dac_override,-dac_read_search"
 
 @pytest.fixture
 def closed(tmp_path: Path) -> Iterator[Path]:
-    """A folder that nobody may enter."""
-    if os.geteuid() == 0 and shutil.which("setpriv") is None:
-        pytest.skip("root enters every folder, and there is no setpriv")
+    """A folder that no user may enter."""
+    if os.geteuid() == 0:
+        require_program("setpriv")  # root may enter every folder
     folder = tmp_path / "closed"
     (folder / "state" / "alerts" / "outbox").mkdir(parents=True)
     folder.chmod(0)
@@ -30,10 +30,15 @@ def closed(tmp_path: Path) -> Iterator[Path]:
     folder.chmod(0o700)
 
 
-def call(cli: Cli, *arguments: str, **changes: str) -> Result:
+def command(*arguments: str) -> list[str]:
+    """A command of a user whom permissions bind."""
     drop = ["setpriv", f"--bounding-set={DROP}", f"--inh-caps={DROP}"] if os.geteuid() == 0 else []
+    return [*drop, sys.executable, "-m", "catalog_sync", *arguments]
+
+
+def call(cli: Cli, *arguments: str, **changes: str) -> Result:
     done = subprocess.run(
-        [*drop, sys.executable, "-m", "catalog_sync", *arguments],
+        command(*arguments),
         env={**process_environment(), **cli.env, **changes},
         capture_output=True,
         text=True,
@@ -45,14 +50,11 @@ def call(cli: Cli, *arguments: str, **changes: str) -> Result:
 
 
 def test_a_working_folder_that_may_not_be_entered_has_no_file_of_settings(cli: Cli, closed: Path) -> None:
-    command = [sys.executable, "-m", "catalog_sync", "status", "--json"]
-    if os.geteuid() == 0:
-        command = ["setpriv", f"--bounding-set={DROP}", f"--inh-caps={DROP}", *command]
     environment = {name: value for name, value in process_environment().items() if name != "CATALOG_ENV_FILE"}
     enter = "import os, sys; os.chdir(sys.argv[1]); os.chmod(sys.argv[1], 0); os.execvp(sys.argv[2], sys.argv[2:])"
     closed.chmod(0o700)
     done = subprocess.run(
-        [sys.executable, "-c", enter, str(closed), *command],
+        [sys.executable, "-c", enter, str(closed), *command("status", "--json")],
         env={**environment, **cli.env},
         capture_output=True,
         text=True,

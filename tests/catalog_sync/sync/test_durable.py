@@ -34,7 +34,7 @@ def a_link_to_nowhere(directory: Path) -> None:
 def a_folder_for_others(directory: Path) -> None:
     directory.mkdir(mode=0o500)
     if os.access(directory, os.W_OK):
-        pytest.skip("this user may write everywhere")
+        pytest.skip("this user can write to every folder")
 
 
 async def run_in(world: World, state_dir: Path) -> tuple[SyncReport, Any]:

@@ -137,6 +137,17 @@ def test_a_disk_that_never_answers_holds_nothing_back_and_what_is_lost_is_counte
     assert "alert writes were dropped" in caplog.text
 
 
+def stuck() -> tuple[DiskWriter, threading.Event]:
+    """A writer with room for two, whose disk does nothing until the event is set."""
+    gate, begun = threading.Event(), threading.Event()
+    writer = DiskWriter(max_waiting=2)
+    writer.start()
+    writer.submit(begun.set)
+    writer.submit(lambda: gate.wait(NEVER))
+    assert begun.wait(NEVER)
+    return writer, gate
+
+
 class TestTheWriter:
     def test_does_at_once_what_it_is_given_before_it_is_started(self) -> None:
         done: list[int] = []
@@ -166,12 +177,7 @@ class TestTheWriter:
             writer.call(lambda: 1)
 
     def test_a_question_that_it_has_no_room_for_is_answered_at_once(self) -> None:
-        gate, begun = threading.Event(), threading.Event()
-        writer = DiskWriter(max_waiting=2)
-        writer.start()
-        writer.submit(begun.set)
-        writer.submit(lambda: gate.wait(NEVER))
-        assert begun.wait(NEVER)
+        writer, gate = stuck()
         while writer.submit(lambda: None):
             pass
         asked = writer.ask(lambda: 1)
@@ -183,12 +189,7 @@ class TestTheWriter:
         assert writer.close(NEVER)
 
     def test_is_bounded_and_counts_what_it_did_not_do(self, caplog: pytest.LogCaptureFixture) -> None:
-        gate, begun = threading.Event(), threading.Event()
-        writer = DiskWriter(max_waiting=2)
-        writer.start()
-        writer.submit(begun.set)
-        writer.submit(lambda: gate.wait(NEVER))
-        assert begun.wait(NEVER)
+        writer, gate = stuck()
         assert [writer.submit(lambda: None) for _ in range(4)] == [True, True, False, False]
         assert writer.lost == 2
         assert not writer.written(0.0)

@@ -84,66 +84,60 @@ class Prices(grpc.GenericRpcHandler):  # type: ignore[misc]  # it carries no typ
 
         return grpc.unary_unary_rpc_method_handler(answer)
 
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[str]:
+        """Serves within the block, at the yielded address."""
+        with ThreadPoolExecutor(2) as threads:
+            server = grpc.server(threads, handlers=[self])
+            port = server.add_insecure_port("127.0.0.1:0")
+            server.start()
+            try:
+                yield f"127.0.0.1:{port}"
+            finally:
+                server.stop(None).wait()
+
 
 @pytest.mark.parametrize(("method", "attempts"), [("Get", 3), ("Set", 1)])
 def test_grpc(recipe: Callable[..., Recipe], method: str, attempts: int) -> None:
     prices = Prices(failures=2)
-    with ThreadPoolExecutor(2) as threads:
-        server = grpc.server(threads, handlers=[prices])
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        try:
-            done = recipe("gRPC", {"prices:50051": f"127.0.0.1:{port}"})
-            call = done["channel"].unary_unary(f"/shop.Prices/{method}")
-            if attempts == 3:
-                assert call(b"tea", timeout=5) == b"price of tea"
-            else:
-                with pytest.raises(grpc.RpcError):
-                    call(b"tea", timeout=5)
-            done["channel"].close()
-        finally:
-            server.stop(None).wait()
+    with prices.serving() as address:
+        done = recipe("gRPC", {"prices:50051": address})
+        call = done["channel"].unary_unary(f"/shop.Prices/{method}")
+        if attempts == 3:
+            assert call(b"tea", timeout=5) == b"price of tea"
+        else:
+            with pytest.raises(grpc.RpcError):
+                call(b"tea", timeout=5)
+        done["channel"].close()
     assert [name for name, _ in prices.seen] == [f"/shop.Prices/{method}"] * attempts
     assert all(left < 5.5 for _, left in prices.seen)
 
 
 def test_the_timeout_of_a_grpc_call_holds_for_all_its_attempts(recipe: Callable[..., Recipe]) -> None:
     prices = Prices(failures=9)
-    with ThreadPoolExecutor(2) as threads:
-        server = grpc.server(threads, handlers=[prices])
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        try:
-            done = recipe(
-                "gRPC",
-                {"prices:50051": f"127.0.0.1:{port}", "RetryConfig()": "RetryConfig(base_delay=6, jitter=False)"},
-            )
-            with pytest.raises(grpc.RpcError, match="starting"):
-                done["channel"].unary_unary("/shop.Prices/Get")(b"tea", timeout=0.5)
-            done["channel"].close()
-        finally:
-            server.stop(None).wait()
+    with prices.serving() as address:
+        done = recipe(
+            "gRPC",
+            {"prices:50051": address, "RetryConfig()": "RetryConfig(base_delay=6, jitter=False)"},
+        )
+        with pytest.raises(grpc.RpcError, match="starting"):
+            done["channel"].unary_unary("/shop.Prices/Get")(b"tea", timeout=0.5)
+        done["channel"].close()
     assert len(prices.seen) == 1  # the wait before the second one would be longer
 
 
 @pytest.mark.parametrize(("method", "attempts"), [("Get", 3), ("Set", 1)])
 async def test_grpc_with_asyncio(recipe: Callable[..., Recipe], method: str, attempts: int) -> None:
     prices = Prices(failures=2)
-    with ThreadPoolExecutor(2) as threads:
-        server = grpc.server(threads, handlers=[prices])
-        port = server.add_insecure_port("127.0.0.1:0")
-        server.start()
-        try:
-            done = recipe("gRPC with asyncio", {"prices:50051": f"127.0.0.1:{port}"})
-            async with done["open_channel"]() as channel:
-                call = channel.unary_unary(f"/shop.Prices/{method}")
-                if attempts == 3:
-                    assert await call(b"tea", timeout=5) == b"price of tea"
-                else:
-                    with pytest.raises(grpc.aio.AioRpcError):
-                        await call(b"tea", timeout=5)
-        finally:
-            server.stop(None).wait()
+    with prices.serving() as address:
+        done = recipe("gRPC with asyncio", {"prices:50051": address})
+        async with done["open_channel"]() as channel:
+            call = channel.unary_unary(f"/shop.Prices/{method}")
+            if attempts == 3:
+                assert await call(b"tea", timeout=5) == b"price of tea"
+            else:
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await call(b"tea", timeout=5)
     assert [name for name, _ in prices.seen] == [f"/shop.Prices/{method}"] * attempts
     assert all(left < 5.5 for _, left in prices.seen)
 

@@ -94,6 +94,6 @@ async def _describe_request(span: Span, request: Any) -> None:
 
 
 async def _judge_response(span: Span, request: Any, response: Any) -> None:
-    """An expected response is not an error; the conventions leave that to whoever knows what the request is for."""
+    """An expected response is not an error; the conventions leave this decision to the application."""
     if response.status_code in (request.extensions or {}).get(EXPECTED_EXTENSION, ()):
         span.set_status(StatusCode.OK)
